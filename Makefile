@@ -1,0 +1,49 @@
+# Everything is set up in .venv by the first target that needs it. A second call does no work twice.
+PYTHON ?= python3
+BIN := .venv/bin
+# pip's cache knows nothing of compiler flags or of the machine: a llama.cpp built elsewhere must not come back.
+PIP := $(BIN)/pip --disable-pip-version-check
+LLAMA_VERSION := $(shell sed -n 's/.*llama-cpp-python==\([0-9.]*\)".*/\1/p' pyproject.toml | head -n 1)
+LLAMA_SOURCE := .venv/src/llama_cpp_python-$(LLAMA_VERSION)
+# Some virtual machines report AMX and do not let it run; a native build then dies at the first token.
+NO_AMX := -mno-amx-tile -mno-amx-int8 -mno-amx-bf16
+NO_AMX_IF_KNOWN := $(shell $(or $(CC),cc) $(NO_AMX) -E -x c /dev/null >/dev/null 2>&1 && echo "$(NO_AMX)")
+export CMAKE_ARGS := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/images/llama-library-only.cmake \
+  -DCMAKE_C_FLAGS='$(NO_AMX_IF_KNOWN)' -DCMAKE_CXX_FLAGS='$(NO_AMX_IF_KNOWN)'
+
+.PHONY: demo test lint types soak bench lock install
+demo: install
+	$(BIN)/lorry demo
+
+test: install
+	$(BIN)/pytest -q
+
+lint: install
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+soak: install
+	$(BIN)/pytest -q -m slow
+
+bench: install
+	$(BIN)/python tests/benchmarks/demo.py
+
+install: .venv/made
+	@$(MAKE) --no-print-directory -j2 .venv/packages .venv/llama
+
+.venv/made:
+	$(PYTHON) -m venv .venv && $(PIP) install --quiet pip==26.3 && touch $@
+
+.venv/packages: pyproject.toml requirements.lock | .venv/made
+	$(PIP) install --quiet -r requirements.lock && $(PIP) install --quiet --no-deps -e . && touch $@
+
+.venv/llama: pyproject.toml images/llama-library-only.cmake Makefile | .venv/made
+	$(PIP) download --quiet --no-deps --no-binary :all: --dest .venv/src llama-cpp-python==$(LLAMA_VERSION)
+	rm -rf $(LLAMA_SOURCE) && tar -xzf $(LLAMA_SOURCE).tar.gz -C .venv/src && mkdir -p .venv/share
+	$(PIP) install --quiet --no-cache-dir --no-deps --force-reinstall ./$(LLAMA_SOURCE)
+	ln -sfn ../src/$(notdir $(LLAMA_SOURCE))/vendor/llama.cpp .venv/share/llama.cpp && touch $@
+
+lock: install  # llama-cpp-python is built apart; CUDA's packages come with the torch wheels that want them
+	$(PIP) install --quiet uv && $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-package llama-cpp-python pyproject.toml | grep -vE '^(nvidia|triton|cuda)' > requirements.lock

@@ -1,0 +1,1 @@
+"""What each part of Lorry does: one part, one folder."""

@@ -1,0 +1,4 @@
+from components.chat.command import chat
+from components.command_line import run_command
+
+run_command(chat)

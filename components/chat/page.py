@@ -1,0 +1,120 @@
+"""The page: what a person sees and presses. Nothing on it comes from another host."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+import openai
+from openai.types.chat import ChatCompletionMessageParam
+
+from components.chat.answers import Answer, ServerError, Settings, stream_answer
+
+History = list[dict[str, Any]]
+
+EXAMPLES = ("What is Lorry?", "What does the LoRA rank control?", "What does quantization do?")
+FONTS = ["system-ui", "sans-serif"]
+CSS = "footer { display: none !important; } #status { min-height: 1.6rem; opacity: .8; }"
+
+
+def theme() -> gr.themes.Base:
+    """Colours and fonts; only fonts that the browser's machine has."""
+    return gr.themes.Soft(font=FONTS, font_mono=["ui-monospace", "monospace"])
+
+
+def build_page(client: openai.AsyncOpenAI, title: str) -> gr.Blocks:
+    """The page over one server."""
+
+    async def answer(
+        history: History, system: str, temperature: float, max_tokens: float
+    ) -> AsyncIterator[tuple[History, str]]:
+        if not history or history[-1]["role"] != "user":
+            yield history, ""
+            return
+        settings = Settings(temperature, int(max_tokens))
+        latest = Answer()
+        try:
+            async with aclosing(stream_answer(client, _for_server(history, system), settings)) as answers:
+                async for latest in answers:
+                    yield _with_answer(history, latest), latest.in_words()
+        except ServerError as error:
+            yield _with_answer(history, latest), f"⚠ {error}"
+
+    with gr.Blocks(title=title, analytics_enabled=False, fill_height=True) as page:
+        gr.Markdown(f"## {title}")
+        chatbot = gr.Chatbot(
+            elem_id="chat", show_label=False, height="60vh", buttons=["copy", "copy_all"], feedback_options=None,
+            placeholder="Ask something. Enter sends.", examples=[{"text": text} for text in EXAMPLES],
+        )  # fmt: skip
+        status = gr.Markdown(elem_id="status")
+        with gr.Row():
+            question = gr.Textbox(
+                elem_id="question", show_label=False, placeholder="Your message", scale=6, autofocus=True, max_lines=8
+            )
+            send = gr.Button("Send", elem_id="send", variant="primary", min_width=90)
+            stop = gr.Button("Stop", elem_id="stop", variant="stop", min_width=90)
+        with gr.Row():
+            retry = gr.Button("Retry", elem_id="retry", size="sm")
+            clear = gr.Button("Clear", elem_id="clear", size="sm")
+        with gr.Accordion("Settings", open=False):
+            system = gr.Textbox(label="System prompt", elem_id="system", lines=2)
+            temperature = gr.Slider(0.0, 2.0, value=0.0, step=0.1, label="Temperature (0 = the likeliest words)")
+            max_tokens = gr.Slider(16, 2048, value=256, step=16, label="Length limit (tokens)")
+        asked = [chatbot, system, temperature, max_tokens]
+        running = [
+            gr.on([question.submit, send.click], _ask, [question, chatbot], [question, chatbot], queue=False).then(
+                answer, asked, [chatbot, status], concurrency_limit=None
+            ),
+            chatbot.example_select(_ask_example, [chatbot], [chatbot], queue=False).then(
+                answer, asked, [chatbot, status], concurrency_limit=None
+            ),
+            gr.on([retry.click, chatbot.retry], _without_answer, [chatbot], [chatbot], queue=False).then(
+                answer, asked, [chatbot, status], concurrency_limit=None
+            ),
+        ]
+        stop.click(lambda: "Stopped.", None, [status], cancels=running, queue=False)
+        clear.click(lambda: ([], ""), None, [chatbot, status], cancels=running, queue=False)
+    return page
+
+
+def _ask(question: str, history: History) -> tuple[str, History]:
+    """The box emptied, the conversation with the question; an empty question changes nothing."""
+    if not question.strip():
+        return question, history
+    return "", [*history, {"role": "user", "content": question}]
+
+
+def _ask_example(history: History, example: gr.SelectData) -> History:
+    return [*history, {"role": "user", "content": example.value["text"]}]
+
+
+def _without_answer(history: History) -> History:
+    """The conversation up to the last question."""
+    while history and history[-1]["role"] == "assistant":
+        history = history[:-1]
+    return history
+
+
+def _with_answer(history: History, answer: Answer) -> History:
+    return [*history, {"role": "assistant", "content": answer.text}] if answer.text else history
+
+
+def _for_server(history: History, system: str) -> list[ChatCompletionMessageParam]:
+    messages: list[ChatCompletionMessageParam] = []
+    if system.strip():
+        messages.append({"role": "system", "content": system})
+    for turn in history:
+        if turn["role"] == "user":
+            messages.append({"role": "user", "content": _text(turn["content"])})
+        else:
+            messages.append({"role": "assistant", "content": _text(turn["content"])})
+    return messages
+
+
+def _text(content: Any) -> str:
+    """The words of a turn; Gradio hands them over as a string or as parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text", "") for part in content)

@@ -1,0 +1,100 @@
+"""What passes between the parts. Each document carries ``schema_version`` so that an old one is recognised."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Quantization = Literal["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16"]
+Checkpoint = Literal["final", "best"]
+
+
+class Contract(BaseModel):
+    """A frozen document without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Contract):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Row(Contract):
+    """One conversation; ``id`` is a hash of its content, so the same words have the same id everywhere."""
+
+    id: str
+    messages: list[Message]
+
+
+class BaseModelRef(Contract):
+    """Which base model: its address and the exact revision (a commit of the hub, or a sha256 of the local files)."""
+
+    address: str
+    revision: str
+    weight_bytes: Annotated[int, Field(ge=0, description="size of the weight files; bytes")]
+
+    @property
+    def is_local(self) -> bool:
+        """True when the address is a folder of this machine (or of a mounted volume)."""
+        return self.address.startswith("/")
+
+
+class RunRecord(Contract):
+    """One training run: what went in, what came out, on what it ran."""
+
+    schema_version: Literal[1] = 1
+    status: Literal["finished"] = "finished"
+    run_key: str
+    base_model: BaseModelRef
+    train: dict[str, Any]
+    data_fingerprint: Annotated[str, Field(description="sha256 over the ids of the training rows, in order")]
+    code_fingerprint: str
+    template_fingerprint: str
+    versions: dict[str, str]
+    seed: int
+    hardware: str
+    precision: str
+    train_rows: int
+    skipped_rows: Annotated[int, Field(description="rows whose answers were cut away by max_length")]
+    trainable_parameters: int
+    total_parameters: int
+    steps: int
+    minutes: Annotated[float, Field(description="wall-clock minutes of all invocations together")]
+    tokens_per_second: Annotated[float, Field(description="non-padding tokens, forward and backward, this invocation")]
+    base_eval_loss: Annotated[float | None, Field(description="nats per supervised token before the first step")]
+    best_eval_loss: float | None
+    best_step: int | None
+    final_eval_loss: float | None
+    adapter_step: Annotated[int, Field(description="the step whose weights the adapter folder holds")]
+    checkpoint: Checkpoint
+
+
+class ModelManifest(Contract):
+    """What a served file is: written beside it as ``model.json``. The sha256 is the model's name downstream."""
+
+    schema_version: Literal[1] = 1
+    file: str
+    sha256: str
+    size_bytes: int
+    f16_size_bytes: int
+    reduction: Annotated[float, Field(description="1 - size / f16 size")]
+    quantization: Quantization
+    n_parameters: int
+    context_length: int
+    base_model: BaseModelRef
+    base_license: str | None
+    run_key: str
+    data_fingerprint: str
+    adapter_step: int
+    template_fingerprint: str
+    evaluation: dict[str, float]
+    converter: Annotated[str, Field(description="name and version of what converted and quantized")]
+
+
+MANIFEST_NAME = "model.json"
+RUN_RECORD_NAME = "run.json"
+HISTORY_NAME = "history.jsonl"

@@ -1,0 +1,33 @@
+"""Errors that a user can mend. Each message says what, where, the value seen and what to do next, on one line."""
+
+
+class LorryError(Exception):
+    """A mistake in what Lorry was given, or a limit of the machine; never a bug in Lorry."""
+
+
+class RecipeError(LorryError):
+    """The recipe document cannot be used as it stands."""
+
+
+class DataError(LorryError):
+    """The chat data, or a prompts file, cannot be used."""
+
+
+class ModelError(LorryError):
+    """A base model, an adapter or a GGUF file is missing, damaged or of a kind that does not fit."""
+
+
+class BusyError(LorryError):
+    """Something else holds what this run needs: a checkpoint folder or a port."""
+
+
+class RoomError(LorryError):
+    """The disk has not enough room for the work ahead."""
+
+
+class InterruptedTrainingError(LorryError):
+    """Training was asked to stop; its checkpoint is written."""
+
+
+class StepFailedError(LorryError):
+    """A step of a pipeline ended without its outputs."""

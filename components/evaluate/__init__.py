@@ -1,0 +1,1 @@
+"""Base against tuned: loss, perplexity and answers side by side."""

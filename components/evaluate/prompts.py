@@ -1,0 +1,45 @@
+"""The prompts file: YAML, a list of ``name``, an optional ``system``, and the user's ``turns`` in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from components.errors import DataError
+
+
+class Prompt(BaseModel):
+    """What one conversation asks; a second turn is asked after the first is answered."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    system: str | None = None
+    turns: Annotated[list[str], Field(min_length=1)]
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """The prompts of a file.
+
+    Raises:
+        DataError: the file is missing, empty, or not of the form above.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such prompts file; mend evaluate.prompts, or leave it out")
+    try:
+        prompts = TypeAdapter(list[Prompt]).validate_python(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+    except YAMLError as error:
+        raise DataError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(
+            f"{path}: {place or 'the file'}: {first['msg']}; see pipelines/recipes/prompts for the form"
+        ) from error
+    if not prompts:
+        raise DataError(f"{path}: holds no prompts; add one, or leave evaluate.prompts out")
+    return prompts

@@ -1,0 +1,1 @@
+"""Adapter and base merged, converted to GGUF, quantized and proven to answer."""

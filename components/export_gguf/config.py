@@ -1,0 +1,22 @@
+"""What a user may say about the export: the recipe's ``export`` section."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.contracts import Quantization
+
+
+class ExportConfig(BaseModel):
+    """The form in which the model is served."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    quantization: Annotated[Quantization, Field(description="GGUF quantization; F16 leaves the weights whole")] = (
+        "Q4_K_M"
+    )
+    proof_prompt: Annotated[str, Field(min_length=1, description="asked of the finished file; it must answer")] = (
+        "Hello!"
+    )

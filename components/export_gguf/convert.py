@@ -1,0 +1,90 @@
+"""From an adapter to GGUF files: merge, convert, quantize. Each function writes one thing."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from components.base_model import load_tokenizer, load_weights
+from components.contracts import BaseModelRef, Quantization
+from components.errors import LorryError, ModelError
+from components.gguf_model import usable_cores
+
+log = logging.getLogger(__name__)
+
+CONVERTER = "convert_hf_to_gguf.py"
+
+
+def merge(base_model: BaseModelRef, adapter_path: str | None, folder: Path) -> int:
+    """Write the base with the adapter merged in (None: the base alone) as safetensors; give the parameter count.
+
+    peft adds ``scale * B @ A`` in float32 when the adapter is float32, whatever the base's type, and casts once.
+
+    Raises:
+        ModelError: base or adapter cannot be loaded.
+    """
+    from peft import PeftModel
+
+    tokenizer = load_tokenizer(base_model)
+    model = load_weights(base_model, "auto")
+    if adapter_path is not None:
+        try:
+            model = PeftModel.from_pretrained(model, adapter_path).merge_and_unload()
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{adapter_path}: the adapter does not load onto {base_model.address} ({error})"
+            ) from error
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return int(model.num_parameters())
+
+
+def convert(merged: Path, f16_path: Path) -> None:
+    """Write ``merged`` as an f16 GGUF file with llama.cpp's own converter.
+
+    Raises:
+        ModelError: the converter does not take this model; its last lines are in the message.
+    """
+    command = [sys.executable, "-m", "components.export_gguf.upstream", str(converter_folder())]
+    command += [str(merged), "--outfile", str(f16_path), "--outtype", "f16"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        f16_path.unlink(missing_ok=True)
+        log.error("%s", done.stderr)
+        last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
+        raise ModelError(
+            f"{merged}: llama.cpp's converter refuses it ({' '.join(last)}); the step's log has all it said"
+        )
+
+
+def quantize(f16_path: Path, path: Path, quantization: Quantization) -> None:
+    """Write ``f16_path`` at another quantization with the library that will serve it.
+
+    Raises:
+        ModelError: llama.cpp refuses.
+    """
+    import llama_cpp
+
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}")
+    parameters.nthread = usable_cores()
+    status = llama_cpp.llama_model_quantize(str(f16_path).encode(), str(path).encode(), ctypes.byref(parameters))
+    if status != 0:
+        path.unlink(missing_ok=True)
+        raise ModelError(f"{f16_path}: llama.cpp cannot quantize it to {quantization} (status {status})")
+
+
+def converter_folder() -> Path:
+    """Where llama.cpp's converter lies: ``LLAMA_CPP_DIR``, or where ``make`` and the images put it.
+
+    Raises:
+        LorryError: it is in neither place.
+    """
+    folder = Path(os.environ.get("LLAMA_CPP_DIR", Path(sys.prefix) / "share" / "llama.cpp"))
+    if not (folder / CONVERTER).is_file():
+        raise LorryError(f"{folder / CONVERTER}: no such file; run make, or set LLAMA_CPP_DIR to llama.cpp's source")
+    return folder

@@ -1,0 +1,108 @@
+"""Export an adapter as the file that is served, with its manifest, and prove that it answers."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from components.base_model import license_of
+from components.chat_template import fingerprint
+from components.contracts import MANIFEST_NAME, BaseModelRef, Message, ModelManifest
+from components.errors import ModelError
+from components.export_gguf.config import ExportConfig
+from components.export_gguf.convert import convert, merge, quantize
+from components.export_gguf.room import require_room
+from components.gguf_model import GgufModel, Sampling, TextStream, sha256_of
+from components.run_record import read_record
+
+log = logging.getLogger(__name__)
+
+PROOF_TOKENS = 32
+
+
+def export(
+    config: ExportConfig,
+    base_model: BaseModelRef,
+    *,
+    adapter_path: str,
+    evaluation: Mapping[str, float],
+    model_path: str,
+) -> ModelManifest:
+    """Write ``model-<quantization>.gguf`` and ``model.json`` into the folder ``model_path``.
+
+    The folder holds both or neither: work goes on in a folder beside it.
+
+    Raises:
+        RoomError: the disk has too little room.
+        ModelError: base or adapter does not load, the converter refuses, or the finished file does not answer.
+    """
+    record = read_record(adapter_path)
+    target = Path(model_path)
+    require_room(target, base_model.weight_bytes)
+    work = target.with_name(target.name + ".work")
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "merged").mkdir(parents=True)
+    try:
+        n_parameters = merge(base_model, adapter_path, work / "merged")
+        log.info("merged: %d parameters", n_parameters)
+        f16_path = work / "model-F16.gguf"
+        convert(work / "merged", f16_path)
+        log.info("converted: %s, %.1f MB", f16_path.name, f16_path.stat().st_size / 1e6)
+        path = work / f"model-{config.quantization}.gguf"
+        if path != f16_path:
+            quantize(f16_path, path, config.quantization)
+        size, f16_size = path.stat().st_size, f16_path.stat().st_size
+        log.info("quantized: %s, %.1f MB, %.1f %% smaller", path.name, size / 1e6, 100 * (1 - size / f16_size))
+        template, n_ctx, answer = prove(path, config.proof_prompt)
+        log.info("it answers %r with %r", config.proof_prompt, answer)
+        manifest = ModelManifest(
+            file=path.name,
+            sha256=sha256_of(path),
+            size_bytes=size,
+            f16_size_bytes=f16_size,
+            reduction=1 - size / f16_size,
+            quantization=config.quantization,
+            n_parameters=n_parameters,
+            context_length=n_ctx,
+            base_model=base_model,
+            base_license=license_of(base_model),
+            run_key=record.run_key,
+            data_fingerprint=record.data_fingerprint,
+            adapter_step=record.adapter_step,
+            template_fingerprint=fingerprint(template),
+            evaluation=dict(evaluation),
+            converter=f"llama-cpp-python {version('llama-cpp-python')}",
+        )
+        target.mkdir(parents=True, exist_ok=True)
+        path.rename(target / path.name)
+        (target / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return manifest
+
+
+def prove(path: Path, prompt: str) -> tuple[str, int, str]:
+    """Load a GGUF file and let it answer; give its chat template, context length and the answer.
+
+    Raises:
+        ModelError: it does not load, or its answer has no text.
+    """
+    model = GgufModel(path)
+    try:
+        stream, text = TextStream(), ""
+        tokens = model.prompt_tokens([Message(role="user", content=prompt)])
+        for _, token in zip(range(PROOF_TOKENS), model.generate(tokens, Sampling()), strict=False):
+            if model.is_end(token):
+                break
+            text += stream.feed(model.piece(token))
+        text += stream.rest()
+        if not text.strip():
+            raise ModelError(
+                f"{path}: the finished file answers {prompt!r} with nothing; train longer, or quantize less"
+            )
+        return model.template, model.n_ctx, text
+    finally:
+        model.close()

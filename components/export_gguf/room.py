@@ -1,0 +1,38 @@
+"""Is there room on the disk for an export? Asked before the work starts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from components.errors import RoomError
+
+# Merged copy, f16 file and quantized file, none larger than the base's own weights; and a little for the rest.
+COPIES = 3
+SLACK_BYTES = 64 * 2**20
+
+
+def required_bytes(weight_bytes: int) -> int:
+    """Bytes that an export of a base with ``weight_bytes`` of weights needs at its peak."""
+    return COPIES * weight_bytes + SLACK_BYTES
+
+
+def require_room(folder: Path, weight_bytes: int) -> None:
+    """Check the disk that holds ``folder`` (or will hold it).
+
+    Raises:
+        RoomError: it has less than ``required_bytes`` free.
+    """
+    present = folder.absolute()
+    while not present.exists():
+        present = present.parent
+    free, needed = shutil.disk_usage(present).free, required_bytes(weight_bytes)
+    if free < needed:
+        raise RoomError(
+            f"{present}: the export needs {_size(needed)} and the disk has {_size(free)} free; "
+            "free some room, or choose another disk with --workdir"
+        )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.2f} GiB"

@@ -1,0 +1,200 @@
+"""One GGUF file, checked and opened: what export proves and what the server serves.
+
+A model file is hostile until proven otherwise: its size, its digest and its tensors' bounds are checked before
+llama.cpp maps it, and its chat template renders in a sandbox.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from components.chat_template import fingerprint, render
+from components.contracts import MANIFEST_NAME, Message, ModelManifest
+from components.errors import ModelError
+
+MAGIC = b"GGUF"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn; ``temperature`` 0 takes the likeliest."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+
+
+def read_manifest(path: Path) -> ModelManifest | None:
+    """The ``model.json`` beside a GGUF file when it speaks of this file, else None.
+
+    Raises:
+        ModelError: there is one that cannot be read.
+    """
+    manifest_path = path.parent / MANIFEST_NAME
+    if not manifest_path.is_file():
+        return None
+    try:
+        manifest = ModelManifest.model_validate_json(manifest_path.read_bytes())
+    except ValidationError as error:
+        raise ModelError(
+            f"{manifest_path}: cannot be read ({error.errors()[0]['msg']}); export the model again"
+        ) from error
+    return manifest if manifest.file == path.name else None
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_file(path: Path) -> ModelManifest | None:
+    """Check a GGUF file without mapping it into llama.cpp; give its manifest when one lies beside it.
+
+    Raises:
+        ModelError: it is missing, not GGUF, truncated, or not the file that its manifest names.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file; give the path of a .gguf file")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        magic = file.read(len(MAGIC))
+    if magic != MAGIC:
+        raise ModelError(
+            f"{path}: not a GGUF file (it begins with {magic!r}, not {MAGIC!r}); give the path of a .gguf file"
+        )
+    manifest = read_manifest(path)
+    if manifest is not None:
+        if size != manifest.size_bytes:
+            raise ModelError(
+                f"{path}: {size} bytes, but its {MANIFEST_NAME} says {manifest.size_bytes}: the file is truncated or "
+                "another one; copy or export it again"
+            )
+        digest = sha256_of(path)
+        if digest != manifest.sha256:
+            raise ModelError(
+                f"{path}: its sha256 is {digest[:12]}…, but its {MANIFEST_NAME} says {manifest.sha256[:12]}…: "
+                "the file was changed or damaged; copy or export it again"
+            )
+    _check_tensors(path, size)
+    return manifest
+
+
+def _check_tensors(path: Path, size: int) -> None:
+    from gguf import GGUFReader
+
+    try:
+        tensors = GGUFReader(path).tensors
+    except (ValueError, KeyError, IndexError, OverflowError, TypeError, MemoryError) as error:
+        raise ModelError(f"{path}: truncated or damaged ({error}); copy or export it again") from error
+    end = max((int(tensor.data_offset) + int(tensor.n_bytes) for tensor in tensors), default=0)
+    if not tensors or end > size:
+        raise ModelError(f"{path}: truncated: its tensors need {end} bytes, it has {size}; copy or export it again")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on; less than the machine's where an affinity is set."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class GgufModel:
+    """A loaded model: conversations to token ids, token ids to text. One thread at a time may use it."""
+
+    def __init__(self, path: Path, *, n_ctx: int = 0, n_threads: int = 0) -> None:
+        """Load ``path`` with a context of ``n_ctx`` tokens (0: as trained) on ``n_threads`` (0: every usable core).
+
+        Raises:
+            ModelError: llama.cpp cannot load it, or it has no chat template, or not the one of its manifest.
+        """
+        from llama_cpp import Llama
+
+        self.path = path
+        self.manifest = check_file(path)
+        try:
+            self._llama = Llama(
+                str(path),
+                n_ctx=n_ctx,
+                n_threads=n_threads or usable_cores(),
+                n_threads_batch=n_threads or usable_cores(),
+                # Only the tokens: templates render in Lorry's own sandbox.
+                chat_format="chatml",
+                verbose=False,
+            )
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{path}: llama.cpp cannot load it ({error}); export it again") from error
+        self.n_ctx: int = self._llama.n_ctx()
+        self.template = self._llama.metadata.get("tokenizer.chat_template", "")
+        if not self.template:
+            raise ModelError(f"{path}: has no chat template; export it from a base model that has one")
+        if self.manifest is not None and fingerprint(self.template) != self.manifest.template_fingerprint:
+            raise ModelError(f"{path}: its chat template is not the one that {MANIFEST_NAME} names; export it again")
+
+    def close(self) -> None:
+        """Free the weights and the context."""
+        self._llama.close()
+
+    def prompt_tokens(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
+        """Token ids of a conversation, as training saw them."""
+        text = render(
+            self.template,
+            messages,
+            bos_token=self._special("tokenizer.ggml.bos_token_id"),
+            eos_token=self._special("tokenizer.ggml.eos_token_id"),
+            add_generation_prompt=add_generation_prompt,
+        )
+        tokens: list[int] = self._llama.tokenize(text.encode(), add_bos=False, special=True)
+        return tokens
+
+    def generate(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        """Token ids one by one, without end: the caller stops at ``is_end``, at its limit or at ``n_ctx``."""
+        if sampling.seed is not None:
+            self._llama.set_seed(sampling.seed)
+        generated: Iterator[int] = self._llama.generate(
+            tokens,
+            temp=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=0,
+            min_p=0.0,
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
+        )
+        return generated
+
+    def is_end(self, token: int) -> bool:
+        """True for the tokens that end a turn."""
+        from llama_cpp import llama_vocab_is_eog
+
+        return bool(llama_vocab_is_eog(self._llama._model.vocab, token))
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for; a character can be spread over several. Special tokens have none."""
+        piece: bytes = self._llama.detokenize([token])
+        return piece
+
+    def _special(self, key: str) -> str:
+        token = self._llama.metadata.get(key)
+        return "" if token is None else self._llama.detokenize([int(token)], special=True).decode()
+
+
+class TextStream:
+    """Bytes of tokens to text, holding back a character until it is whole."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def feed(self, piece: bytes) -> str:
+        """The characters that ``piece`` completes."""
+        return self._decoder.decode(piece)
+
+    def rest(self) -> str:
+        """What is left at the end; an unfinished character becomes U+FFFD."""
+        return self._decoder.decode(b"", final=True)

@@ -1,0 +1,35 @@
+"""Taking a port, with an error that says what to do when it is taken."""
+
+from __future__ import annotations
+
+import socket
+
+from components.errors import BusyError
+
+
+def listen(host: str, port: int, flag: str) -> socket.socket:
+    """A listening-ready socket bound to ``host:port``; ``flag`` is what the user sets for another port.
+
+    Raises:
+        BusyError: the port is taken, or the address is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise BusyError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another port with {flag}"
+        ) from error
+    return bound
+
+
+def require_free_port(host: str, port: int, flag: str) -> None:
+    """Check that ``listen`` would work now.
+
+    Raises:
+        BusyError: it would not.
+    """
+    listen(host, port, flag).close()

@@ -1,0 +1,58 @@
+"""Starting the model server: ``lorry serve`` and ``python -m components.model_server``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.errors import ModelError
+from components.listening import listen
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    model: Annotated[
+        Path | None,
+        typer.Argument(envvar="LORRY_MODEL", help="GGUF file; without it, the model of the last run in --workdir"),
+    ] = None,
+    workdir: Annotated[
+        Path, typer.Option("--workdir", envvar="LORRY_WORKDIR", help="folder where runs left what they made")
+    ] = Path(".lorry"),
+    host: Annotated[str, typer.Option(envvar="LORRY_SERVER_HOST", help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="LORRY_SERVER_PORT", help="port to listen on")] = 8080,
+    n_ctx: Annotated[int, typer.Option(envvar="LORRY_N_CTX", min=0, help="context, tokens; 0 = as trained")] = 0,
+    n_threads: Annotated[int, typer.Option(envvar="LORRY_N_THREADS", min=0, help="threads; 0 = every usable core")] = 0,
+    model_id: Annotated[
+        str | None, typer.Option(envvar="LORRY_MODEL_ID", help="the model's name on the wire; default: the file's name")
+    ] = None,
+    max_waiting: Annotated[
+        int, typer.Option(envvar="LORRY_MAX_WAITING", min=1, help="requests that may wait; more get a 429")
+    ] = 64,
+) -> None:
+    """Serve a GGUF model over OpenAI's chat API (/v1/models, /v1/chat/completions, /livez, /readyz)."""
+    import uvicorn
+
+    from components.gguf_model import GgufModel
+    from components.model_server.api import create_app
+    from components.model_server.engine import SerialEngine
+
+    path = model or _last_model(workdir)
+    with listen(host, port, "--port") as bound:
+        loaded = GgufModel(path, n_ctx=n_ctx, n_threads=n_threads)
+        engine = SerialEngine(loaded, model_id or path.stem, max_waiting)
+        log.info(
+            "serving %s as %r (context %d tokens) on http://%s:%d/v1", path, engine.model_id, loaded.n_ctx, host, port
+        )
+        config = uvicorn.Config(create_app(engine), log_level="warning", timeout_graceful_shutdown=5)
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+def _last_model(workdir: Path) -> Path:
+    models = sorted((workdir / "steps").glob("*/*/model/*.gguf"), key=lambda path: path.stat().st_mtime)
+    if not models:
+        raise ModelError(f"{workdir}: no run has made a model there; name a GGUF file, or run: lorry demo")
+    return models[-1]

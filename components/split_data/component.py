@@ -1,0 +1,25 @@
+"""The KFP face of the split."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="lorry/data", install_kfp_package=False)
+def split_data(
+    config: dict,
+    code: str,
+    train: dsl.Output[dsl.Dataset],
+    validation: dsl.Output[dsl.Dataset],
+    test: dsl.Output[dsl.Dataset],
+    report: dsl.Output[dsl.HTML],
+    accounts: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Split a chat data set into train, validation and test rows."""
+    from components.kfp_step import log_metrics, step
+    from components.split_data.config import SplitConfig
+    from components.split_data.split import split
+
+    with step("split_data"):
+        section = SplitConfig.model_validate(config)
+        counts = split(section, train.path, validation.path, test.path, report.path, accounts.path)
+        log_metrics(metrics, counts)

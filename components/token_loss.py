@@ -1,0 +1,88 @@
+"""Token-weighted loss over rows: the one measure that training watches and evaluation reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+# Past e^30 a perplexity says no more than "diverged", and e^710 does not fit a float.
+MAX_LOSS_FOR_PERPLEXITY = 30.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """A tokenized conversation; ``labels`` holds -100 where no loss is taken. Both have one entry a token."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+    def cut(self, max_length: int) -> Example:
+        """The first ``max_length`` tokens."""
+        return Example(self.input_ids[:max_length], self.labels[:max_length])
+
+    @property
+    def n_supervised(self) -> int:
+        """How many tokens take part in the loss; the first token has nothing to be predicted from."""
+        return sum(label != -100 for label in self.labels[1:])
+
+
+@dataclass(frozen=True)
+class TokenLoss:
+    """``loss`` in nats per supervised token, over ``n_tokens`` of them."""
+
+    loss: float
+    n_tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """e to the loss."""
+        return math.exp(min(self.loss, MAX_LOSS_FOR_PERPLEXITY))
+
+
+def token_loss(model: PreTrainedModel, examples: Sequence[Example], *, batch_size: int, pad_token_id: int) -> TokenLoss:
+    """The mean loss of ``model`` over every supervised token of ``examples``, each token counted once.
+
+    Batches hold neighbours in length, so the result does not depend on the order of ``examples``
+    except in the last bits.
+    """
+    import torch
+
+    was_training = model.training
+    model.eval()
+    total, n_tokens = 0.0, 0
+    with torch.inference_mode():
+        for input_ids, attention_mask, labels in _batches(examples, batch_size, pad_token_id, model.device):
+            logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+            losses = torch.nn.functional.cross_entropy(
+                logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum"
+            )
+            total += losses.item()
+            n_tokens += int((labels[:, 1:] != -100).sum())
+    model.train(was_training)
+    return TokenLoss(total / max(n_tokens, 1), n_tokens)
+
+
+def _batches(
+    examples: Sequence[Example], batch_size: int, pad_token_id: int, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Right-padded (input_ids, attention_mask, labels), each of shape (batch, longest row)."""
+    import torch
+
+    ordered = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
+    for first in range(0, len(ordered), batch_size):
+        batch = ordered[first : first + batch_size]
+        longest = len(batch[0].input_ids)
+        ids = [example.input_ids + [pad_token_id] * (longest - len(example.input_ids)) for example in batch]
+        mask = [[1] * len(example.input_ids) + [0] * (longest - len(example.input_ids)) for example in batch]
+        labels = [example.labels + [-100] * (longest - len(example.labels)) for example in batch]
+        yield (
+            torch.tensor(ids, device=device),
+            torch.tensor(mask, device=device),
+            torch.tensor(labels, device=device),
+        )

@@ -1,0 +1,1 @@
+"""A LoRA adapter trained on the assistant's words."""

@@ -1,0 +1,46 @@
+"""What a user may say about training: the recipe's ``train`` section."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.contracts import Checkpoint
+
+# Settings that say how a run is watched and saved. They change no weights, so they are no part of a run's key.
+WATCHING = frozenset({"eval_steps", "logging_steps", "save_steps", "save_minutes", "save_total_limit", "checkpoint"})
+
+
+class TrainConfig(BaseModel):
+    """LoRA on every linear layer; loss on the assistant's words only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lora_rank: Annotated[int, Field(gt=0, description="LoRA r; 8-64 is usual")] = 16
+    lora_alpha: Annotated[int, Field(gt=0, description="scale is lora_alpha / lora_rank")] = 16
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    lora_target_modules: Annotated[
+        str | list[str], Field(description="'all-linear', or names of linear layers such as q_proj")
+    ] = "all-linear"
+    learning_rate: Annotated[float, Field(gt=0, description="peak; 2e-4 is usual, larger models take less")] = 2e-4
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    warmup_steps: Annotated[int, Field(ge=0, description="optimizer steps")] = 10
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    num_train_epochs: Annotated[float, Field(gt=0, description="passes over the rows; max_steps overrules it")] = 1.0
+    max_steps: Annotated[int | None, Field(gt=0, description="optimizer steps; None = num_train_epochs")] = None
+    per_device_train_batch_size: Annotated[int, Field(gt=0, description="rows")] = 2
+    gradient_accumulation_steps: Annotated[int, Field(gt=0, description="batches an optimizer step")] = 4
+    per_device_eval_batch_size: Annotated[int, Field(gt=0, description="rows")] = 8
+    max_length: Annotated[int, Field(gt=1, description="tokens; longer rows are cut")] = 2048
+    gradient_checkpointing: Annotated[bool, Field(description="less memory, about a third slower")] = False
+    eval_steps: Annotated[int, Field(gt=0, description="optimizer steps between validations")] = 250
+    logging_steps: Annotated[int, Field(gt=0, description="optimizer steps between progress lines")] = 10
+    save_steps: Annotated[int, Field(gt=0, description="optimizer steps between checkpoints")] = 250
+    save_minutes: Annotated[float, Field(gt=0, description="minutes between checkpoints, whatever the steps")] = 5.0
+    save_total_limit: Annotated[int, Field(gt=0, description="checkpoints kept")] = 2
+    checkpoint: Annotated[
+        Checkpoint, Field(description="whose weights are exported: the last step, or the best validation loss")
+    ] = "final"
+    seed: Annotated[int, Field(ge=0)] = 0

@@ -1,0 +1,205 @@
+"""``lorry run``: a resolved recipe through the compiled pipeline document, on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from components.errors import StepFailedError
+from pipelines.local_engine import EVENT, SECONDS_TO_SAVE
+from pipelines.progress import Progress
+from pipelines.resolve import ResolvedRecipe
+
+# The last line of a step's traceback when the error is one that the user can mend.
+_USER_ERROR = re.compile(r"^components\.errors\.\w+: (.*)$")
+
+
+@dataclass(frozen=True)
+class Workdir:
+    """Where everything lies that runs make."""
+
+    root: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def steps(self) -> Path:
+        return self.root / "steps"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    def latest_result(self) -> RunResult | None:
+        """What the last finished run made, or None."""
+        finished = sorted(self.runs.glob("*/result.json"), key=lambda path: path.stat().st_mtime)
+        return read_result(finished[-1].parent) if finished else None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The folder of one finished run, and what its pipeline made: path and metadata by output name."""
+
+    folder: Path
+    outputs: dict[str, dict[str, Any]]
+
+    def path(self, name: str) -> Path:
+        """The file or folder of one output."""
+        return Path(self.outputs[name]["path"])
+
+    def figures(self, name: str) -> dict[str, float]:
+        """The metrics of one output."""
+        return {key: value for key, value in self.outputs[name]["metadata"].items() if isinstance(value, int | float)}
+
+    @property
+    def model(self) -> Path:
+        """The exported GGUF file."""
+        return next(self.path("model").glob("*.gguf"))
+
+
+def read_result(folder: Path) -> RunResult:
+    """The result that a finished run left in its folder."""
+    return RunResult(folder, json.loads((folder / "result.json").read_text(encoding="utf-8")))
+
+
+def run_pipeline(recipe: ResolvedRecipe, workdir: Workdir, progress: Progress) -> RunResult:
+    """Compile the pipeline, run the compiled document with kfp.local, and give what it made.
+
+    Ctrl-C and SIGTERM stop the step in work (training saves a checkpoint) and leave no process behind.
+
+    Raises:
+        StepFailedError: a step failed; the message is the step's own where it is the user's to mend.
+        KeyboardInterrupt: after everything has stopped.
+    """
+    from pipelines.finetune import compile_finetune
+
+    folder = workdir.runs / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    folder.mkdir(parents=True)
+    document = folder / "pipeline.yaml"
+    compile_finetune(document)
+    (folder / "recipe.resolved.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    job = {
+        "document": str(document),
+        "arguments": recipe.arguments(workdir.checkpoints),
+        "pipeline_root": str(workdir.steps),
+        "cache_root": str(workdir.cache),
+        "result": str(folder / "result.json"),
+    }
+    (folder / "job.json").write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
+    with (folder / "log.txt").open("w", encoding="utf-8") as log_file:
+        _Child(folder / "job.json", log_file, progress).follow()
+    return read_result(folder)
+
+
+class _Child:
+    """The engine's process group, from start to end."""
+
+    def __init__(self, job: Path, log_file: TextIO, progress: Progress) -> None:
+        self.log_file = log_file
+        self.progress = progress
+        self.step = "the pipeline"
+        self.last_lines: deque[str] = deque(maxlen=200)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.local_engine", str(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            bufsize=1,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+
+    def follow(self) -> None:
+        """Show what happens until the end; stop everything when this process is told to stop."""
+        with interrupt_on_sigterm():
+            try:
+                self._read()
+            except KeyboardInterrupt:
+                self.progress.note("stopping; training saves a checkpoint first")
+                self._stop()
+                raise
+            finally:
+                self._signal(signal.SIGKILL)
+        if self.process.wait() != 0:
+            self.progress.failed(self.step)
+            raise StepFailedError(self._reason())
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(EVENT):
+                self._on_event(json.loads(line.removeprefix(EVENT)))
+                continue
+            text = line.rstrip().removeprefix("    ")
+            if text:
+                self.log_file.write(f"{self.step}: {text}\n")
+                self.log_file.flush()
+                self.last_lines.append(text)
+                self.progress.line(self.step, text)
+        self.process.wait()
+
+    def _on_event(self, event: dict[str, str]) -> None:
+        self.step = event["step"]
+        if event["event"] == "started":
+            self.last_lines.clear()
+            self.progress.started(self.step)
+        elif event["event"] == "reused":
+            self.progress.reused(self.step)
+        elif event["event"] == "success":
+            self.progress.finished(self.step)
+
+    def _stop(self) -> None:
+        self._signal(signal.SIGTERM)
+        try:
+            self.process.communicate(timeout=SECONDS_TO_SAVE)
+        except subprocess.TimeoutExpired:
+            self.progress.note(f"{self.step} did not stop within {SECONDS_TO_SAVE:.0f} s and is killed")
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self.process.pid, number)
+        except ProcessLookupError:
+            return
+
+    def _reason(self) -> str:
+        for line in reversed(self.last_lines):
+            if match := _USER_ERROR.match(line):
+                return f"{self.step}: {match[1]}"
+        said = self.last_lines[-1] if self.last_lines else "it was killed before it said anything"
+        return (
+            f"{self.step} ended without finishing (its last line: {said}); the whole log is {self.log_file.name}; "
+            "run the same command again to go on from the last checkpoint"
+        )
+
+
+@contextmanager
+def interrupt_on_sigterm() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does, for the time of the context."""
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

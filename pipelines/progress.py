@@ -1,0 +1,84 @@
+"""What a person sees while a pipeline runs: a live line a step on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import re
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+_COUNT = re.compile(r"^(?:step|prompt) (\d+)/(\d+) ?(.*)$")
+
+
+class Progress:
+    """Follows the steps by name. Use it as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.minutes: dict[str, float] = {}
+        self._since: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._live = RichProgress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.fields[step]:<12}"),
+            TimeElapsedColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[said]}", markup=False),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Progress:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def started(self, step: str) -> None:
+        """A step begins."""
+        self._since[step] = time.monotonic()
+        self._tasks[step] = self._live.add_task(step, total=None, step=step, said="")
+        self._plain(f"{step}: started")
+
+    def line(self, step: str, text: str) -> None:
+        """A step said ``text``."""
+        self._plain(f"{step}: {text}")
+        if step not in self._tasks:
+            return
+        if match := _COUNT.match(text):
+            self._live.update(self._tasks[step], completed=int(match[1]), total=int(match[2]))
+            text = f"{match[1]}/{match[2]} {match[3]}"
+        self._live.update(self._tasks[step], said=text[: max(self.console.width - 60, 20)])
+
+    def finished(self, step: str) -> None:
+        """A step ended well."""
+        self.minutes[step] = (time.monotonic() - self._since[step]) / 60
+        self._live.update(self._tasks[step], total=1, completed=1, said="")
+        self._plain(f"{step}: finished in {self.minutes[step] * 60:.1f} s")
+
+    def reused(self, step: str) -> None:
+        """A step was not needed: nothing that it depends on has changed."""
+        self.minutes[step] = 0.0
+        task = self._live.add_task(step, total=1, completed=1, step=step, said="unchanged, reused")
+        self._tasks[step] = task
+        self._plain(f"{step}: unchanged, reused")
+
+    def failed(self, step: str) -> None:
+        """A step failed."""
+        if step in self._tasks:
+            self._live.update(self._tasks[step], said="failed")
+        self._plain(f"{step}: failed")
+
+    def note(self, text: str) -> None:
+        """Something to know that no step said."""
+        self.console.print(text, markup=False, highlight=False)
+
+    def _plain(self, text: str) -> None:
+        if not self.console.is_terminal:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,173 @@
+"""The recipe: the one document a user writes, made of the components' own configs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from components.errors import RecipeError
+from components.evaluate.config import EvaluateConfig
+from components.export_gguf.config import ExportConfig
+from components.split_data.config import SplitConfig
+from components.train_lora.config import TrainConfig
+from pipelines.addresses import DEMO_BASE, is_hub_id
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Recipe(BaseModel):
+    """Chat data, base model and settings of one fine-tuning run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="small letters, digits, '-' and '.'")]
+    description: str = ""
+    base_model: Annotated[
+        str, Field(min_length=1, description=f"hub id, folder, or {DEMO_BASE} (made on the spot, for the demo)")
+    ]
+    base_revision: Annotated[str | None, Field(description="branch, tag or commit of a hub model")] = None
+    split: SplitConfig
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    export: ExportConfig = ExportConfig()
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe at ``path``, with its relative paths made absolute from the recipe's own folder.
+
+    Raises:
+        RecipeError: it cannot be used; one line of the message a problem, each with its YAML line and key.
+    """
+    document = _read_yaml(path)
+    try:
+        recipe = Recipe.model_validate(_plain(document))
+    except ValidationError as error:
+        problems = [_in_words(detail, document) for detail in _worth_telling(error.errors())]
+        raise RecipeError("\n".join(f"{path}: {problem}" for problem in problems)) from error
+    recipe = _with_absolute_paths(recipe, path.absolute().parent)
+    missing = list(_missing_files(recipe, document))
+    if missing:
+        raise RecipeError("\n".join(f"{path}: {problem}" for problem in missing))
+    return recipe
+
+
+def _read_yaml(path: Path) -> CommentedMap:
+    if not path.is_file():
+        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+        raise RecipeError(f"{path}: no such recipe file; shipped recipes in {RECIPES}: {known}")
+    try:
+        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError(f"{path}: line {line}: not valid YAML ({error.problem})") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(document, CommentedMap):
+        raise RecipeError(f"{path}: holds no recipe; it must have the keys {', '.join(_required_keys())} at least")
+    return document
+
+
+def _plain(node: Any) -> Any:
+    """ruamel's containers and scalar types as Python's own."""
+    if isinstance(node, CommentedMap):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, CommentedSeq):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _required_keys() -> list[str]:
+    return [name for name, field in Recipe.model_fields.items() if field.is_required()]
+
+
+def _worth_telling(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    # A union reports each of its branches; the first says enough.
+    told: dict[tuple[Any, ...], ErrorDetails] = {}
+    for detail in errors:
+        told.setdefault(detail["loc"][:2], detail)
+    return list(told.values())
+
+
+def _in_words(detail: ErrorDetails, document: CommentedMap) -> str:
+    place = ".".join(str(part) for part in detail["loc"][:2])
+    line = _line_of(document, detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"line {line}: {place}: unknown key{_nearest(detail['loc'])}"
+    if detail["type"] == "missing":
+        return f"line {line}: {place}: missing; add it"
+    described = _description(detail["loc"])
+    hint = f" ({described})" if described else ""
+    return f"line {line}: {place} = {detail['input']!r}: {_lower_first(detail['msg'])}{hint}"
+
+
+def _line_of(document: CommentedMap, location: Sequence[int | str]) -> int:
+    """The YAML line of the deepest part of ``location`` that the document holds, from 1."""
+    node: Any = document
+    line = 1
+    for part in location:
+        if not isinstance(node, CommentedMap) or part not in node:
+            break
+        line = node.lc.key(part)[0] + 1
+        node = node[part]
+    return line
+
+
+def _fields_at(location: Sequence[int | str]) -> dict[str, Any]:
+    fields: dict[str, Any] = dict(Recipe.model_fields)
+    for part in location[:-1]:
+        section = fields[str(part)].annotation if str(part) in fields else None
+        fields = dict(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else {}
+    return fields
+
+
+def _nearest(location: Sequence[int | str]) -> str:
+    fields = _fields_at(location)
+    close = difflib.get_close_matches(str(location[-1]), fields, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(fields)}"
+
+
+def _description(location: Sequence[int | str]) -> str:
+    field = _fields_at(location[:2]).get(str(location[min(1, len(location) - 1)]))
+    return str(field.description or "") if field else ""
+
+
+def _lower_first(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
+    def absolute(address: str) -> str:
+        return address if is_hub_id(address) or address == DEMO_BASE else str((folder / address).absolute())
+
+    return recipe.model_copy(
+        update={
+            "base_model": absolute(recipe.base_model),
+            "split": recipe.split.model_copy(update={"data": absolute(recipe.split.data)}),
+            "evaluate": recipe.evaluate.model_copy(
+                update={"prompts": recipe.evaluate.prompts and absolute(recipe.evaluate.prompts)}
+            ),
+        }
+    )
+
+
+def _missing_files(recipe: Recipe, document: CommentedMap) -> Iterator[str]:
+    for location, address in (
+        (("base_model",), recipe.base_model),
+        (("split", "data"), recipe.split.data),
+        (("evaluate", "prompts"), recipe.evaluate.prompts),
+    ):
+        if address and address.startswith("/") and not Path(address).exists():
+            place = ".".join(location)
+            line = _line_of(document, location)
+            yield f"line {line}: {place} = {address!r}: no such file or folder, and not a hub id; mend the path"

@@ -1,0 +1,71 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.local_run import RunResult
+
+
+def show(console: Console, result: RunResult, minutes: Mapping[str, float]) -> None:
+    """Print the figures of a run and the paths of what it made."""
+    table = Table(title=f"Run {result.folder.name}", show_header=True)
+    for heading in ("step", "time", "figures"):
+        table.add_column(heading, overflow="fold")
+    for step, figures in _figures(result).items():
+        spent = minutes.get(step, 0.0) * 60
+        table.add_row(step, f"{spent:.0f} s" if spent else "reused", figures)
+    console.print(table)
+    for label, path in _paths(result).items():
+        console.print(f"{label:<18}{path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _figures(result: RunResult) -> dict[str, str]:
+    split, train = result.figures("split_metrics"), result.figures("train_metrics")
+    evaluation, export = result.figures("evaluation_metrics"), result.figures("export_metrics")
+    return {
+        "split_data": (
+            f"{split['read']:.0f} rows read: {split['train']:.0f} train, {split['validation']:.0f} validation, "
+            f"{split['test']:.0f} test, {split['unused']:.0f} unused, {split['dropped']:.0f} dropped"
+        ),
+        "train_lora": (
+            f"{train['steps']:.0f} steps in {train['minutes']:.1f} minutes; validation loss: base "
+            f"{train['base_eval_loss']:.4f}, best {train['best_eval_loss']:.4f} (step {train['best_step']:.0f}), "
+            f"final {train['final_eval_loss']:.4f}"
+        ),
+        "evaluate": "\n".join(_losses(evaluation)),
+        "export_gguf": (
+            f"{export['size_bytes'] / 1e6:.1f} MB, {100 * export['reduction']:.1f} % smaller than f16 "
+            f"({export['f16_size_bytes'] / 1e6:.1f} MB)"
+        ),
+    }
+
+
+def _losses(evaluation: Mapping[str, float]) -> list[str]:
+    lines = []
+    for split in ("validation", "test"):
+        if (tuned := evaluation.get(f"tuned_{split}_loss")) is not None:
+            base = evaluation[f"base_{split}_loss"]
+            lines.append(
+                f"{split}: loss {base:.4f} → {tuned:.4f} ({100 * (tuned / base - 1):+.1f} %), perplexity "
+                f"{evaluation[f'base_{split}_perplexity']:.1f} → {evaluation[f'tuned_{split}_perplexity']:.1f}"
+            )
+    if (seconds := evaluation.get("tuned_seconds_per_answer")) is not None:
+        lines.append(
+            f"{seconds:.2f} s an answer, {evaluation['tuned_tokens_per_second']:.0f} tokens/s before quantization"
+        )
+    return lines
+
+
+def _paths(result: RunResult) -> dict[str, Path]:
+    return {
+        "model": result.model,
+        "adapter": result.path("adapter"),
+        "split report": result.path("split_report"),
+        "evaluation report": result.path("evaluation_report"),
+        "log": result.folder / "log.txt",
+    }

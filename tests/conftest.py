@@ -1,0 +1,113 @@
+"""What many tests share: a tiny base model, tiny data, and one run of the whole pipeline."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Set before any test imports a library that would reach for a hub or a display.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TQDM_DISABLE"] = "1"
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+ROOT = Path(__file__).parent.parent
+DEMO_DATA = ROOT / "pipelines" / "recipes" / "data" / "demo.jsonl"
+
+Chat = dict[str, Any]
+
+
+def chat(*turns: str) -> Chat:
+    """A row in the ``messages`` form: user and assistant in turn."""
+    roles = ("user", "assistant")
+    return {"messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]}
+
+
+def demo_rows(n: int) -> list[Chat]:
+    """The first ``n`` rows of the shipped data."""
+    return [json.loads(line) for line in DEMO_DATA.read_text(encoding="utf-8").splitlines()[:n]]
+
+
+def write_jsonl(path: Path, rows: Sequence[Any]) -> Path:
+    """``rows`` as JSON lines; a string is written as it is."""
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model of the demo's kind, but smaller and hardly trained."""
+    from pipelines.demo_base import DemoBaseConfig, demo_base
+
+    config = DemoBaseConfig(
+        vocab_size=512, intermediate_size=256, num_hidden_layers=1, max_position_embeddings=512, max_steps=3, window=32
+    )
+    return demo_base(tmp_path_factory.mktemp("base"), config)
+
+
+def recipe_text(base_model: Path | str, data: Path | str, **train: Any) -> str:
+    """A recipe that runs in seconds."""
+    settings = {
+        "lora_rank": 4,
+        "learning_rate": 0.01,
+        "max_steps": 6,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 1,
+        "max_length": 96,
+        "eval_steps": 3,
+        "save_steps": 3,
+        "logging_steps": 1,
+        **train,
+    }
+    lines = "".join(f"  {key}: {value}\n" for key, value in settings.items())
+    return (
+        f"name: tiny\nbase_model: {base_model}\nsplit:\n  data: {data}\n  validation_rows: 4\n  test_rows: 2\n"
+        f"train:\n{lines}evaluate:\n  max_new_tokens: 4\nexport:\n  quantization: Q8_0\n"
+    )
+
+
+RunLorry = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def run_lorry(*arguments: str | Path, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``lorry ARGUMENTS`` as a user runs it."""
+    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    environment = {**os.environ, "COLUMNS": "200", **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment, cwd=ROOT)
+
+
+class TinyRun:
+    """One finished run: its recipe, its work folder and what it printed."""
+
+    def __init__(self, folder: Path, tiny_base: Path) -> None:
+        self.folder = folder
+        self.workdir = folder / "work"
+        self.data = write_jsonl(folder / "data.jsonl", demo_rows(24))
+        self.recipe = folder / "recipe.yaml"
+        self.recipe.write_text(recipe_text(tiny_base, self.data))
+        self.done = run_lorry("run", self.recipe, "--workdir", self.workdir)
+        assert self.done.returncode == 0, self.done.stdout + self.done.stderr
+
+    @property
+    def model(self) -> Path:
+        """The exported file."""
+        return next(self.workdir.glob("steps/*/*/model/*.gguf"))
+
+    @property
+    def adapter(self) -> Path:
+        """The adapter folder."""
+        return next(self.workdir.glob("steps/*/*/adapter"))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[TinyRun]:
+    """The whole pipeline, once, through the command line."""
+    return TinyRun(tmp_path_factory.mktemp("run"), tiny_base)
