@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BEGINS = "%s begins"
 NOISY = ("httpx", "datasets", "transformers", "trl", "peft", "accelerate", "filelock")
+# llama.cpp writes pages to standard error unless its binding's logger is at this level.
+LLAMA_LOGGER = "llama-cpp-python"
 
 
 @contextmanager
@@ -26,7 +29,9 @@ def step(name: str) -> Iterator[None]:
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     for logger in NOISY:
         logging.getLogger(logger).setLevel(logging.WARNING)
+    logging.getLogger(LLAMA_LOGGER).setLevel(logging.ERROR)
     started = time.monotonic()
+    log.info(BEGINS, name)
     yield
     log.info("%s done in %.1f s", name, time.monotonic() - started)
 

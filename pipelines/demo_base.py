@@ -58,7 +58,7 @@ class DemoBaseConfig(BaseModel):
     batch_size: Annotated[int, Field(gt=0, description="windows a step")] = 8
     window: Annotated[int, Field(gt=1, description="tokens a window")] = 128
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="so little text would make it too sure")] = 0.1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="so little text would make it too sure")] = 0.2
     seed: int = 0
 
 

@@ -51,7 +51,9 @@ class _Events(logging.Filter):
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # The descriptor itself: a thread inside sys.stdin would hold its lock when the interpreter ends.
+    while os.read(0, 1):
+        pass
     os.killpg(0, signal.SIGTERM)
     time.sleep(SECONDS_TO_SAVE)
     os.killpg(0, signal.SIGKILL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,15 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from components.errors import StepFailedError
+from components.kfp_step import BEGINS
 from pipelines.local_engine import EVENT, SECONDS_TO_SAVE
 from pipelines.progress import Progress
 from pipelines.resolve import ResolvedRecipe
 
+# KFP gives a file no ending; a browser wants one.
+REPORTS = {"split_report": "split.html", "evaluation_report": "evaluation.html"}
+
+_KFP_LINES = ("[KFP Executor", "Wrote executor output file")
 # The last line of a step's traceback when the error is one that the user can mend.
 _USER_ERROR = re.compile(r"^components\.errors\.\w+: (.*)$")
 
@@ -105,7 +111,10 @@ def run_pipeline(recipe: ResolvedRecipe, workdir: Workdir, progress: Progress) -
     (folder / "job.json").write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
     with (folder / "log.txt").open("w", encoding="utf-8") as log_file:
         _Child(folder / "job.json", log_file, progress).follow()
-    return read_result(folder)
+    result = read_result(folder)
+    for name, page in REPORTS.items():
+        shutil.copyfile(result.path(name), folder / page)
+    return result
 
 
 class _Child:
@@ -114,7 +123,7 @@ class _Child:
     def __init__(self, job: Path, log_file: TextIO, progress: Progress) -> None:
         self.log_file = log_file
         self.progress = progress
-        self.step = "the pipeline"
+        self.step, self.step_speaks = "the pipeline", False
         self.last_lines: deque[str] = deque(maxlen=200)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.local_engine", str(job)],
@@ -149,16 +158,22 @@ class _Child:
             if line.startswith(EVENT):
                 self._on_event(json.loads(line.removeprefix(EVENT)))
                 continue
-            text = line.rstrip().removeprefix("    ")
-            if text:
-                self.log_file.write(f"{self.step}: {text}\n")
-                self.log_file.flush()
-                self.last_lines.append(text)
-                self.progress.line(self.step, text)
+            if text := line.rstrip().removeprefix("    "):
+                self._on_line(text)
         self.process.wait()
 
+    def _on_line(self, text: str) -> None:
+        """A line of the step, or of KFP around it: the log keeps all, the display what the step itself says."""
+        self.log_file.write(f"{self.step}: {text}\n")
+        self.log_file.flush()
+        self.last_lines.append(text)
+        if text == BEGINS % self.step:
+            self.step_speaks = True
+        elif self.step_speaks and not text.startswith(_KFP_LINES):
+            self.progress.line(self.step, text)
+
     def _on_event(self, event: dict[str, str]) -> None:
-        self.step = event["step"]
+        self.step, self.step_speaks = event["step"], False
         if event["event"] == "started":
             self.last_lines.clear()
             self.progress.started(self.step)

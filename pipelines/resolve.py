@@ -41,8 +41,8 @@ class ResolvedRecipe(BaseModel):
     export: ExportConfig
 
     def arguments(self, checkpoint_root: Path) -> dict[str, Any]:
-        """The pipeline's parameters, defaults written out."""
-        sections = self.model_dump(mode="json", exclude={"name"})
+        """The pipeline's parameters, defaults written out; a missing key means None, which KFP cannot carry."""
+        sections = self.model_dump(mode="json", exclude={"name"}, exclude_none=True)
         return {**sections, "checkpoint_root": str(checkpoint_root)}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.local_run import RunResult
+from pipelines.local_run import REPORTS, RunResult
 
 
 def show(console: Console, result: RunResult, minutes: Mapping[str, float]) -> None:
@@ -65,7 +65,6 @@ def _paths(result: RunResult) -> dict[str, Path]:
     return {
         "model": result.model,
         "adapter": result.path("adapter"),
-        "split report": result.path("split_report"),
-        "evaluation report": result.path("evaluation_report"),
+        **{page.removesuffix(".html") + " report": result.folder / page for page in REPORTS.values()},
         "log": result.folder / "log.txt",
     }

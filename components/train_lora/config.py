@@ -34,6 +34,7 @@ class TrainConfig(BaseModel):
     gradient_accumulation_steps: Annotated[int, Field(gt=0, description="batches an optimizer step")] = 4
     per_device_eval_batch_size: Annotated[int, Field(gt=0, description="rows")] = 8
     max_length: Annotated[int, Field(gt=1, description="tokens; longer rows are cut")] = 2048
+    packing: Annotated[bool, Field(description="several rows in one sequence of max_length; none sees another")] = False
     gradient_checkpointing: Annotated[bool, Field(description="less memory, about a third slower")] = False
     eval_steps: Annotated[int, Field(gt=0, description="optimizer steps between validations")] = 250
     logging_steps: Annotated[int, Field(gt=0, description="optimizer steps between progress lines")] = 10

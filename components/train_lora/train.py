@@ -254,6 +254,9 @@ def _to_trl(config: TrainConfig, precision: str, run_dir: Path) -> SFTConfig:
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         gradient_checkpointing=config.gradient_checkpointing,
         max_length=config.max_length,
+        packing=config.packing,
+        packing_strategy="bfd",
+        eval_packing=False,
         eval_strategy="steps",
         eval_steps=config.eval_steps,
         eval_on_start=True,
@@ -264,6 +267,7 @@ def _to_trl(config: TrainConfig, precision: str, run_dir: Path) -> SFTConfig:
         data_seed=config.seed,
         bf16=precision == "bfloat16",
         fp16=precision == "float16",
+        dataloader_pin_memory=precision != "float32",
         report_to="none",
         disable_tqdm=True,
     )
