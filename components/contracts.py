@@ -63,7 +63,7 @@ class RunRecord(Contract):
     trainable_parameters: int
     total_parameters: int
     steps: int
-    minutes: Annotated[float, Field(description="wall-clock minutes of all invocations together")]
+    minutes: Annotated[float, Field(description="wall-clock minutes of all invocations together, lost steps apart")]
     tokens_per_second: Annotated[float, Field(description="non-padding tokens, forward and backward, this invocation")]
     base_eval_loss: Annotated[float | None, Field(description="nats per supervised token before the first step")]
     best_eval_loss: float | None

@@ -166,7 +166,8 @@ class _Child:
         """A line of the step, or of KFP around it: the log keeps all, the display what the step itself says."""
         self.log_file.write(f"{self.step}: {text}\n")
         self.log_file.flush()
-        self.last_lines.append(text)
+        if text.strip("-"):
+            self.last_lines.append(text)
         if text == BEGINS % self.step:
             self.step_speaks = True
         elif self.step_speaks and not text.startswith(_KFP_LINES):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 # Set before any test imports a library that would reach for a hub or a display.
@@ -74,9 +78,6 @@ def recipe_text(base_model: Path | str, data: Path | str, **train: Any) -> str:
     )
 
 
-RunLorry = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
 def run_lorry(*arguments: str | Path, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
     """``lorry ARGUMENTS`` as a user runs it."""
     command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
@@ -108,6 +109,51 @@ class TinyRun:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Iterator[TinyRun]:
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> TinyRun:
     """The whole pipeline, once, through the command line."""
     return TinyRun(tmp_path_factory.mktemp("run"), tiny_base)
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def lorry_process(*arguments: str | Path, ready: str) -> Iterator[subprocess.Popen[str]]:
+    """``lorry ARGUMENTS`` in the background until the context ends; waits until the address ``ready`` answers 200."""
+    command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    deadline = time.monotonic() + 120
+    try:
+        while not _answers(ready):
+            assert child.poll() is None, child.communicate()[0]
+            assert time.monotonic() < deadline, f"{ready} does not answer"
+            time.sleep(0.05)
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            raise
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def server(tiny_run: TinyRun) -> Iterator[str]:
+    """The address of a model server that serves the tiny run's model."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    with lorry_process("serve", tiny_run.model, "--port", str(port), ready=f"{address}/readyz"):
+        yield address

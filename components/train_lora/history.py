@@ -31,6 +31,10 @@ class History:
         """Validation loss by step; step 0 is the untuned base."""
         return {entry["step"]: entry["eval_loss"] for entry in self.entries if "eval_loss" in entry}
 
+    def minutes(self) -> float:
+        """Wall-clock minutes of training up to the last entry."""
+        return max((entry.get("minutes", 0.0) for entry in self.entries), default=0.0)
+
     def best(self) -> tuple[int, float] | None:
         """Step and value of the lowest validation loss of the tuned model, or None before the first."""
         tuned = {step: loss for step, loss in self.eval_losses().items() if step > 0}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import platform
 import shutil
-import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -116,8 +115,17 @@ class _Run:
         set_seed(config.seed)
         model = load_weights(base_model, dtype)
         self.trainer, self.progress, self.stop = _build_trainer(
-            config, self.precision, model, tokenizer, run_dir, self.history, examples, validation
+            config,
+            self.precision,
+            model,
+            tokenizer,
+            run_dir,
+            self.history,
+            examples,
+            validation,
         )
+        # The checkpoint that is resumed from was measured when it was written.
+        self.trainer.args.eval_on_start = self.resumed_from is None
 
     def go(self) -> None:
         """Train to the end.
@@ -127,9 +135,7 @@ class _Run:
         """
         if self.resumed_from:
             log.info("resuming from %s", self.resumed_from)
-        started = time.monotonic()
         self.trainer.train(resume_from_checkpoint=str(self.resumed_from) if self.resumed_from else None)
-        self.history.add(step=self.trainer.state.global_step, minutes=(time.monotonic() - started) / 60)
         if self.stop.requested and self.trainer.state.global_step < self.trainer.state.max_steps:
             raise InterruptedTrainingError(
                 f"training was stopped at step {self.trainer.state.global_step} of {self.trainer.state.max_steps}; "
@@ -162,7 +168,7 @@ class _Run:
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "total_parameters": sum(p.numel() for p in parameters),
             "steps": self.trainer.state.global_step,
-            "minutes": sum(entry.get("minutes", 0.0) for entry in self.history.entries),
+            "minutes": self.progress.minutes(),
             "tokens_per_second": round(self.progress.tokens_per_second, 1),
             "base_eval_loss": losses.get(0),
             "best_eval_loss": best[1] if best else None,
@@ -211,6 +217,7 @@ def _build_trainer(
         run_dir=run_dir,
         history=history,
         validation=validation,
+        keep=config.save_total_limit,
         keep_best=config.checkpoint == "best",
         model=model,
         args=_to_trl(config, precision, run_dir),
@@ -259,7 +266,6 @@ def _to_trl(config: TrainConfig, precision: str, run_dir: Path) -> SFTConfig:
         eval_packing=False,
         eval_strategy="steps",
         eval_steps=config.eval_steps,
-        eval_on_start=True,
         logging_steps=config.logging_steps,
         save_strategy="steps",
         save_steps=config.save_steps,

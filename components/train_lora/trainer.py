@@ -25,11 +25,14 @@ BEST = "best"
 class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
     """Saves through ``checkpoints`` and validates through ``token_loss``."""
 
-    def __init__(self, *, run_dir: Path, history: History, validation: Sequence[Example], keep_best: bool, **rest: Any):
+    def __init__(
+        self, *, run_dir: Path, history: History, validation: Sequence[Example], keep: int, keep_best: bool, **rest: Any
+    ):
         super().__init__(**rest)
         self.run_dir = run_dir
         self.history = history
         self.validation = validation
+        self.keep = keep
         self.keep_best = keep_best
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -46,7 +49,7 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         log.info("step %d/%d eval_loss %.4f", step, self.state.max_steps, measured.loss)
         if self.keep_best and step > 0 and (best_before is None or measured.loss < best_before[1]):
             self.save_model(str(self.run_dir / checkpoints.STAGING / BEST))
-            checkpoints.publish(self.run_dir, BEST, self.args.save_total_limit)
+            checkpoints.publish(self.run_dir, BEST, self.keep)
         metrics = {"eval_loss": measured.loss}
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -54,7 +57,7 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         name = f"{checkpoints.PREFIX}{self.state.global_step}"
-        checkpoints.publish(self.run_dir, name, self.args.save_total_limit)
+        checkpoints.publish(self.run_dir, name, self.keep)
         log.info("step %d/%d checkpoint written", self.state.global_step, self.state.max_steps)
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -66,10 +69,15 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, history: History) -> None:
         self.history = history
+        self.minutes_before = history.minutes()
         self.started = time.monotonic()
         self.first_step = 0
         self.tokens_per_second = 0.0
         self._mark = (0.0, 0.0)
+
+    def minutes(self) -> float:
+        """Wall-clock minutes of training until now, those of earlier invocations of the same run included."""
+        return self.minutes_before + (time.monotonic() - self.started) / 60
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.started = time.monotonic()
@@ -94,6 +102,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),
             tokens_per_second=round(rate, 1),
+            minutes=self.minutes(),
         )
         log.info(
             "step %d/%d loss %.4f tokens/s %.0f left %d s", state.global_step, state.max_steps, logs["loss"], rate, left

@@ -1,0 +1,97 @@
+"""Rendering templates, and telling the assistant's words from the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.base_model import load_tokenizer
+from components.chat_template import (
+    fingerprint,
+    render,
+    render_with,
+    supervised_spans,
+    template_of,
+    tokenize_conversation,
+)
+from components.contracts import BaseModelRef, Message
+from components.errors import ModelError
+from components.split_data.forms import messages_of
+from pipelines.demo_base import CHAT_TEMPLATE
+from tests.conftest import demo_rows
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}"
+    "{{ m.content }}<|im_end|>{% endgeneration %}{% else %}{{ m.content }}<|im_end|>{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_base):
+    return load_tokenizer(BaseModelRef(address=str(tiny_base), revision="x", weight_bytes=0))
+
+
+def turns(*texts: str) -> list[Message]:
+    roles = ("user", "assistant")
+    return [Message.model_validate({"role": roles[i % 2], "content": text}) for i, text in enumerate(texts)]
+
+
+def test_labels_are_exactly_the_assistants_words_and_the_end_of_its_turns(tokenizer):
+    ids, labels = tokenize_conversation(tokenizer, CHAT_TEMPLATE, turns("Hi there", "Hello you", "And now?", "Bye"))
+    supervised = tokenizer.decode([label for label in labels if label != -100])
+    assert supervised == "Hello you<|eot_id|>Bye<|eot_id|>"
+    assert all(label in (-100, token) for token, label in zip(ids, labels, strict=True))
+
+
+def test_token_ids_equal_the_tokenizers_own_on_every_shipped_row(tokenizer):
+    for row in demo_rows(400):
+        own = tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]
+        assert tokenize_conversation(tokenizer, CHAT_TEMPLATE, messages_of(row))[0] == own
+
+
+def test_a_template_with_generation_marks_renders_as_without_them(tokenizer):
+    text, spans = supervised_spans(tokenizer, CHATML, turns("Hi", "Yo"))
+    assert text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYo<|im_end|>\n"
+    assert [text[start:end] for start, end in spans] == ["Yo<|im_end|>\n"]
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
+    forgetful = "{% for m in messages %}{{ m.content if loop.last else '...' }}|{% endfor %}"
+    with pytest.raises(ModelError, match="changes earlier turns when it renders turn 2"):
+        supervised_spans(tokenizer, forgetful, turns("a", "b", "c", "d"))
+
+
+def test_a_template_cannot_reach_the_machine():
+    hostile = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
+    with pytest.raises(ModelError, match="refuses this conversation: access to attribute '__class__'"):
+        render(hostile, turns("a", "b"))
+
+
+def test_a_template_that_refuses_says_why():
+    with pytest.raises(ModelError, match="refuses this conversation: roles must alternate"):
+        render("{{ raise_exception('roles must alternate') }}", turns("a"))
+
+
+def test_a_broken_template_is_named():
+    with pytest.raises(ModelError, match="the chat template cannot be read"):
+        render("{% for %}", turns("a"))
+
+
+def test_the_date_is_pinned():
+    template = "{{ strftime_now('%d %b %Y') }}|{{ date_string }}"
+    assert render(template, turns("a")) == "26 Jul 2024|26 Jul 2024"
+
+
+def test_a_tokenizer_without_a_template_is_a_clear_error(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "chat_template", None)
+    with pytest.raises(ModelError, match="some/base: its tokenizer has no chat template; choose an instruct model"):
+        template_of(tokenizer, "some/base")
+
+
+def test_fingerprints_differ_as_templates_do():
+    assert fingerprint(CHAT_TEMPLATE) != fingerprint(CHATML)
+
+
+def test_rendering_ends_with_the_generation_prompt_when_asked(tokenizer):
+    text = render_with(tokenizer, CHAT_TEMPLATE, turns("Hi"), add_generation_prompt=True)
+    assert text.endswith("<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n")

@@ -1,0 +1,243 @@
+"""``lorry run`` as a whole: what it makes, what it reuses, and what it leaves behind when it is stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines.fingerprint import ROOT as PROJECT
+from pipelines.fingerprint import code_fingerprint
+from pipelines.local_engine import event_of
+from tests.conftest import ROOT, TinyRun, chat, recipe_text, run_lorry, write_jsonl
+
+STEPS = ("split_data", "train_lora", "evaluate", "export_gguf")
+
+
+def fates(output: str) -> dict[str, str]:
+    """Which steps ran and which were reused, by what was printed."""
+    return {
+        step: "reused" if f"{step}: unchanged, reused" in output else "ran"
+        for step in STEPS
+        if f"{step}: unchanged, reused" in output or f"{step}: started" in output
+    }
+
+
+@pytest.fixture
+def copy(tiny_run, tmp_path) -> TinyRun:
+    """The tiny run with a recipe, data and work folder that a test may change; its steps count as done."""
+    own = TinyRun.__new__(TinyRun)
+    own.folder, own.workdir = tmp_path, tiny_run.workdir
+    own.data = Path(shutil.copy(tiny_run.data, tmp_path / "data.jsonl"))
+    own.recipe = tmp_path / "recipe.yaml"
+    own.recipe.write_text(tiny_run.recipe.read_text())
+    return own
+
+
+def run(tiny: TinyRun, workdir: Path | None = None) -> subprocess.CompletedProcess[str]:
+    done = run_lorry("run", tiny.recipe, "--workdir", workdir or tiny.workdir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def test_a_run_ends_with_figures_and_the_paths_of_what_it_made(tiny_run):
+    output = tiny_run.done.stdout
+    assert fates(output) == dict.fromkeys(STEPS, "ran")
+    assert "24 rows read: 18 train, 4 validation, 2 test, 0 unused, 0 dropped" in output
+    assert "smaller than f16" in output
+    for line in output.splitlines():
+        if line.startswith(("model ", "adapter ", "split report", "evaluation report", "log ")):
+            assert Path(line.split()[-1]).exists()
+    assert "[KFP Executor" not in output
+
+
+def test_what_a_run_makes_lies_in_its_work_folder(tiny_run):
+    assert {path.name for path in tiny_run.workdir.iterdir()} == {"cache", "checkpoints", "runs", "steps"}
+    folder = next((tiny_run.workdir / "runs").iterdir())
+    assert {path.name for path in folder.iterdir()} == {
+        "evaluation.html", "job.json", "log.txt", "pipeline.yaml", "recipe.resolved.json", "result.json", "split.html",
+    }  # fmt: skip
+    assert "Evaluation" in (folder / "evaluation.html").read_text()
+
+
+def test_a_repeated_run_reuses_everything(tiny_run):
+    assert fates(run(tiny_run).stdout) == dict.fromkeys(STEPS, "reused")
+
+
+def test_a_changed_train_section_does_not_split_again(copy):
+    copy.recipe.write_text(copy.recipe.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
+    assert fates(run(copy).stdout) == {**dict.fromkeys(STEPS, "ran"), "split_data": "reused"}
+
+
+def test_a_changed_export_section_trains_nothing(copy):
+    copy.recipe.write_text(copy.recipe.read_text().replace("Q8_0", "Q6_K"))
+    assert fates(run(copy).stdout) == {**dict.fromkeys(STEPS, "reused"), "export_gguf": "ran"}
+
+
+def test_an_appended_row_splits_again(copy):
+    copy.recipe.write_text(copy.recipe.read_text().replace(str(copy.recipe.parent), str(copy.folder)))
+    text = copy.recipe.read_text()
+    start = text.index("data: ") + len("data: ")
+    copy.recipe.write_text(text[:start] + str(copy.data) + text[text.index("\n", start) :])
+    with copy.data.open("a") as file:
+        file.write(json.dumps(chat("a new question", "a new answer")) + "\n")
+    output = run(copy).stdout
+    assert fates(output)["split_data"] == "ran"
+    assert "25 rows read" in output
+
+
+def test_changed_code_of_a_part_changes_its_fingerprint_and_no_other(tmp_path, monkeypatch):
+    shutil.copytree(PROJECT / "components", tmp_path / "components")
+    monkeypatch.setattr("pipelines.fingerprint.ROOT", tmp_path)
+    before = {step: code_fingerprint(step) for step in STEPS}
+    for path in ("chat/page.py", "model_server/engine.py", "train_lora/history.py", "export_gguf/room.py"):
+        with (tmp_path / "components" / path).open("a") as file:
+            file.write("# changed\n")
+    after = {step: code_fingerprint(step) for step in STEPS}
+    assert [step for step in STEPS if before[step] != after[step]] == ["train_lora", "export_gguf"]
+
+
+def test_code_that_several_parts_import_changes_all_of_them(tmp_path, monkeypatch):
+    shutil.copytree(PROJECT / "components", tmp_path / "components")
+    monkeypatch.setattr("pipelines.fingerprint.ROOT", tmp_path)
+    before = {step: code_fingerprint(step) for step in STEPS}
+    with (tmp_path / "components" / "chat_template.py").open("a") as file:
+        file.write("# changed\n")
+    changed = [step for step in STEPS if before[step] != code_fingerprint(step)]
+    assert changed == ["train_lora", "evaluate", "export_gguf"]
+
+
+def test_a_step_that_fails_by_the_users_doing_is_one_line(tiny_base, tmp_path):
+    data = write_jsonl(tmp_path / "data.jsonl", [chat(f"q{i}", "a") for i in range(3)])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(recipe_text(tiny_base, data))
+    done = run_lorry("run", recipe, "--workdir", tmp_path / "work")
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"error: split_data: {data}: the split asks for 7 rows (train at least 1, validation 4, test 2), "
+        "but only 3 of 3 rows can be used; ask for fewer or add data"
+    )
+    assert not list((tmp_path / "work" / "runs").glob("*/result.json"))
+
+
+def processes_of(workdir: Path) -> list[psutil.Process]:
+    """Every process whose command line or environment speaks of the work folder."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(workdir) in part for part in process.info["cmdline"] or [])
+    ]
+
+
+def start(recipe: Path, workdir: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pipelines.cli", "run", str(recipe), "--workdir", str(workdir)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def trainer_pid(workdir: Path, child: subprocess.Popen[str], step: int) -> int:
+    """The process that trains, once it has written a checkpoint of at least ``step``."""
+    deadline = time.monotonic() + 120
+    while True:
+        assert time.monotonic() < deadline
+        assert child.poll() is None, child.communicate()[0]
+        steps = [int(path.name.split("-")[1]) for path in workdir.glob("checkpoints/*/checkpoint-*")]
+        if steps and max(steps) >= step:
+            return int(json.loads(next(workdir.glob("checkpoints/*/writer.json")).read_text())["pid"])
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def long_recipe(tiny_base, tiny_run, tmp_path) -> Path:
+    """A recipe that trains long enough to be stopped in the middle."""
+    path = tmp_path / "long.yaml"
+    path.write_text(
+        recipe_text(tiny_base, tiny_run.data, max_steps=3000, save_steps=20, eval_steps=1000, logging_steps=20)
+    )
+    return path
+
+
+def test_ctrl_c_saves_leaves_no_process_and_the_next_run_goes_on_from_there(long_recipe, tmp_path):
+    workdir = tmp_path / "work"
+    child = start(long_recipe, workdir)
+    trainer_pid(workdir, child, 20)
+    child.send_signal(signal.SIGINT)
+    output, _ = child.communicate(timeout=60)
+    assert child.returncode == 130, output
+    assert "stopping; training saves a checkpoint first" in output
+    assert processes_of(workdir) == []
+    saved = max(int(path.name.split("-")[1]) for path in workdir.glob("checkpoints/*/checkpoint-*"))
+    second = start(long_recipe, workdir)
+    trainer_pid(workdir, second, saved + 20)
+    second.send_signal(signal.SIGTERM)
+    output, _ = second.communicate(timeout=60)
+    assert f"resuming from {next(workdir.glob('checkpoints/*/'))}/checkpoint-{saved}" in output
+    assert processes_of(workdir) == []
+
+
+def test_a_killed_lorry_leaves_no_process_behind(long_recipe, tmp_path):
+    workdir = tmp_path / "work"
+    child = start(long_recipe, workdir)
+    pid = trainer_pid(workdir, child, 20)
+    child.kill()
+    child.communicate()
+    deadline = time.monotonic() + 30
+    while (psutil.pid_exists(pid) or processes_of(workdir)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(pid)
+    assert processes_of(workdir) == []
+
+
+def test_a_killed_trainer_is_said_and_a_second_run_at_the_same_time_is_refused(long_recipe, tmp_path):
+    workdir = tmp_path / "work"
+    child = start(long_recipe, workdir)
+    pid = trainer_pid(workdir, child, 20)
+    second = run_lorry("run", long_recipe, "--workdir", workdir)
+    assert second.returncode == 1
+    assert f"another run (process {pid}) is training this very recipe; wait until it ends" in second.stderr
+    assert second.stderr.count("\n") == 1
+    os.kill(pid, signal.SIGKILL)
+    output, _ = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert "error: train_lora ended without finishing" in output
+    assert "run the same command again to go on from the last checkpoint" in output
+
+
+@pytest.mark.parametrize(
+    ("message", "event"),
+    [
+        ("Executing task \x1b[96m'train-lora'\x1b[0m", {"event": "started", "step": "train_lora"}),
+        ("Task train-lora cache hit (key=abc); skipping execution.", {"event": "reused", "step": "train_lora"}),
+        (
+            "Task \x1b[96m'evaluate'\x1b[0m finished with status \x1b[92mSUCCESS\x1b[0m",
+            {"event": "success", "step": "evaluate"},
+        ),
+        ("Streamed logs:", None),
+    ],
+)
+def test_kfps_messages_become_events(message, event):
+    assert event_of(message) == event
+
+
+def test_the_document_installs_nothing_and_carries_no_path_of_this_machine(tmp_path):
+    document = tmp_path / "finetune.yaml"
+    assert run_lorry("compile", "--output", document).returncode == 0
+    text = document.read_text()
+    assert "pip install" not in text
+    assert str(PROJECT) not in text
+    assert text.count("image: lorry/") == 4
+
+
+def test_help_is_complete():
+    commands = ("check", "run", "compile", "demo", "serve", "chat")
+    listed = run_lorry("--help").stdout
+    for command in commands:
+        assert command in listed
+        assert run_lorry(command, "--help").returncode == 0

@@ -1,0 +1,146 @@
+"""Recipes: the shipped ones are right, and wrong ones say what is wrong in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from components.errors import DataError, ModelError, RecipeError
+from pipelines.recipe import RECIPES, load_recipe
+from pipelines.resolve import resolve
+from tests.conftest import demo_rows, recipe_text, run_lorry, write_jsonl
+
+
+@pytest.fixture
+def good(tmp_path, tiny_base) -> Path:
+    data = write_jsonl(tmp_path / "data.jsonl", demo_rows(12))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe_text(tiny_base, data))
+    return path
+
+
+def problems(path: Path) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_valid(recipe):
+    assert load_recipe(recipe).name == recipe.stem
+
+
+def test_the_baseline_has_the_published_settings():
+    recipe = load_recipe(RECIPES / "llama-3.2-1b.yaml")
+    assert (recipe.base_model, recipe.split.data) == ("unsloth/Llama-3.2-1B-Instruct", "mlabonne/FineTome-100k")
+    assert (recipe.split.limit, recipe.split.train_rows) == (15000, 12000)
+    assert (recipe.split.validation_rows, recipe.split.test_rows) == (1500, 1500)
+    train = recipe.train
+    assert (train.lora_rank, train.lora_alpha, train.learning_rate, train.max_steps) == (16, 16, 2e-4, 1500)
+    assert (train.per_device_train_batch_size, train.gradient_accumulation_steps, train.eval_steps) == (2, 4, 250)
+    assert recipe.export.quantization == "Q4_K_M"
+
+
+def test_1e_4_is_a_number(good):
+    good.write_text(good.read_text().replace("learning_rate: 0.01", "learning_rate: 1e-4"))
+    assert load_recipe(good).train.learning_rate == 0.0001
+
+
+def test_an_unknown_key_is_an_error_with_its_line_and_the_nearest_known_key(good):
+    good.write_text(good.read_text().replace("lora_rank: 4", "lora_rnak: 4"))
+    assert problems(good) == f"{good}: line 8: train.lora_rnak: unknown key; did you mean lora_rank?"
+
+
+def test_an_unknown_section_is_an_error_too(good):
+    good.write_text(good.read_text().replace("evaluate:", "evalute:"))
+    assert "line 17: evalute: unknown key; did you mean evaluate?" in problems(good)
+
+
+def test_a_negative_learning_rate_shows_line_value_and_rule(good):
+    good.write_text(good.read_text().replace("learning_rate: 0.01", "learning_rate: -0.1"))
+    assert "line 9: train.learning_rate = -0.1: input should be greater than 0 (peak;" in problems(good)
+
+
+def test_every_problem_gets_its_own_line(good):
+    text = good.read_text().replace("learning_rate: 0.01", "learning_rate: fast").replace("name: tiny", "name: Tiny!")
+    good.write_text(text)
+    assert len(problems(good).splitlines()) == 2
+
+
+def test_a_missing_key_is_named(good):
+    good.write_text("name: x\nbase_model: a/b\nsplit:\n  validation_rows: 3\n")
+    assert "line 3: split.data: missing; add it" in problems(good)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [unclosed", "line 1: not valid YAML"),
+        ("name: a\nname: b\n", "not valid YAML"),
+        ("- just\n- a list\n", "holds no recipe; it must have the keys name, base_model, split"),
+        ("", "holds no recipe"),
+    ],
+)
+def test_what_is_no_recipe_is_said(tmp_path, text, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    assert message in problems(path)
+
+
+def test_a_missing_data_file_is_found_by_check(good):
+    good.write_text(good.read_text().replace("data.jsonl", "gone.jsonl"))
+    assert "line 4: split.data = " in problems(good)
+    assert "gone.jsonl': no such file or folder, and not a hub id; mend the path" in problems(good)
+
+
+def test_a_missing_recipe_names_the_shipped_ones(tmp_path):
+    assert "no such recipe file; shipped recipes in" in problems(tmp_path / "none.yaml")
+    assert "demo, llama-3.2-1b" in problems(tmp_path / "none.yaml")
+
+
+def test_relative_paths_count_from_the_recipes_folder(good, monkeypatch, tmp_path_factory):
+    good.write_text(good.read_text().replace(str(good.parent / "data.jsonl"), "data.jsonl"))
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert load_recipe(good).split.data == str(good.parent / "data.jsonl")
+
+
+def test_check_exits_0_or_1_and_says_why(good):
+    assert run_lorry("check", good).returncode == 0
+    good.write_text(good.read_text().replace("lora_rank", "lora_rnk"))
+    done = run_lorry("check", good)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("error: ")
+
+
+def test_resolving_pins_data_base_and_prompts(good, tmp_path):
+    resolved = resolve(load_recipe(good), tmp_path / "work", print)
+    assert len(resolved.split.data_revision or "") == len(resolved.base_model.revision) == 64
+    data = Path(load_recipe(good).split.data)
+    write_jsonl(data, demo_rows(13))
+    again = resolve(load_recipe(good), tmp_path / "work", print)
+    assert again.split.data_revision != resolved.split.data_revision
+    assert again.base_model == resolved.base_model
+
+
+def test_a_base_model_that_is_not_there_is_named(good, tmp_path, tiny_base):
+    good.write_text(good.read_text().replace(str(tiny_base), "nobody/no-such-model"))
+    with pytest.raises(
+        ModelError, match="nobody/no-such-model: no such file or folder here, and the hub gives no such"
+    ):
+        resolve(load_recipe(good), tmp_path, print)
+
+
+def test_a_folder_that_is_no_model_is_named(good, tmp_path, tiny_base):
+    (tmp_path / "empty").mkdir()
+    good.write_text(good.read_text().replace(str(tiny_base), str(tmp_path / "empty")))
+    with pytest.raises(ModelError, match=r"empty: no base model there \(no config.json\); mend base_model"):
+        resolve(load_recipe(good), tmp_path, print)
+
+
+def test_an_empty_prompts_file_is_an_error_before_anything_runs(good, tmp_path):
+    (tmp_path / "prompts.yaml").write_text("[]\n")
+    good.write_text(good.read_text() + "  proof_prompt: Hi\n".replace("  proof", "  proof"))
+    good.write_text(good.read_text().replace("max_new_tokens: 4", "max_new_tokens: 4\n  prompts: prompts.yaml"))
+    with pytest.raises(DataError, match=r"prompts.yaml: holds no prompts; add one, or leave evaluate.prompts out"):
+        resolve(load_recipe(good), tmp_path, print)
