@@ -85,6 +85,7 @@ def main() -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.filterwarnings("ignore", module=r"kfp\..*")
     logging.getLogger().addFilter(_Events())
+    logging.getLogger().setLevel(logging.INFO)  # kfp.local says "cache hit" outside its own logging context
     try:
         _run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     except RuntimeError as error:

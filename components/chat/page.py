@@ -59,7 +59,7 @@ def build_page(client: openai.AsyncOpenAI, title: str) -> gr.Blocks:
             retry = gr.Button("Retry", elem_id="retry", size="sm")
             clear = gr.Button("Clear", elem_id="clear", size="sm")
         with gr.Accordion("Settings", open=False):
-            system = gr.Textbox(label="System prompt", elem_id="system", lines=2)
+            system = gr.Textbox(value="", label="System prompt", elem_id="system", lines=2)
             temperature = gr.Slider(0.0, 2.0, value=0.0, step=0.1, label="Temperature (0 = the likeliest words)")
             max_tokens = gr.Slider(16, 2048, value=256, step=16, label="Length limit (tokens)")
         asked = [chatbot, system, temperature, max_tokens]

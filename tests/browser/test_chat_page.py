@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import free_port, lorry_process
@@ -58,11 +64,47 @@ def answered(page: Page) -> None:
     expect(page.locator("#status")).to_contain_text("first token after", timeout=30_000)
 
 
-def set_limit(page: Page, tokens: int) -> None:
-    page.get_by_text("Settings", exact=True).click()
-    field = page.get_by_label(re.compile("number input for Length limit"))
-    field.fill(str(tokens))
-    field.press("Tab")
+class SlowServer:
+    """An OpenAI-compatible server that counts, five numbers a second, until its client goes away."""
+
+    def __init__(self) -> None:
+        self.gone = threading.Event()
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        config = uvicorn.Config(self._app(), port=self.port, log_level="error", timeout_graceful_shutdown=1)
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+
+    def __enter__(self) -> SlowServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=10)
+
+    def _app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.get("/v1/models")
+        async def models() -> dict[str, object]:
+            return {"object": "list", "data": [{"id": "slow", "object": "model", "created": 0, "owned_by": "test"}]}
+
+        @app.post("/v1/chat/completions")
+        async def completions() -> StreamingResponse:
+            return StreamingResponse(self._count(), media_type="text/event-stream")
+
+        return app
+
+    async def _count(self) -> AsyncIterator[str]:
+        try:
+            for number in range(600):
+                choice = {"index": 0, "delta": {"content": f"{number} "}, "finish_reason": None}
+                head = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "slow"}
+                yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
+                await asyncio.sleep(0.2)
+        finally:
+            self.gone.set()
 
 
 def test_a_question_gets_a_streamed_answer_with_its_speed(page):
@@ -74,15 +116,32 @@ def test_a_question_gets_a_streamed_answer_with_its_speed(page):
     assert page.locator("#question textarea").input_value() == ""
 
 
-def test_stop_ends_the_answer_and_the_next_question_is_answered(page):
-    set_limit(page, 400)
+def test_the_length_limit_reaches_the_server(page):
+    page.get_by_text("Settings", exact=True).click()
+    field = page.get_by_label(re.compile("number input for Length limit"))
+    field.fill("16")
+    field.press("Tab")
     ask(page, "Tell me much")
-    expect(page.locator("#chat .bot").last).to_be_visible(timeout=30_000)
-    page.locator("#stop").click()
-    expect(page.locator("#status")).to_contain_text("Stopped.")
-    set_limit(page, 16)
-    ask(page, "And now?")
     answered(page)
+    tokens = re.match(r"(\d+) tokens", page.locator("#status").inner_text().strip())
+    assert tokens is not None
+    assert int(tokens[1]) <= 16
+
+
+def test_stop_keeps_what_has_come_and_ends_the_request(browser):
+    with SlowServer() as slow:
+        port = free_port()
+        address = f"http://127.0.0.1:{port}"
+        with lorry_process("chat", "--server", f"{slow.address}/v1", "--port", str(port), ready=f"{address}/livez"):
+            page = browser.new_page()
+            page.goto(address)
+            ask(page, "Count")
+            expect(page.locator("#chat .bot").last).to_contain_text("2", timeout=30_000)
+            page.locator("#stop").click()
+            expect(page.locator("#status")).to_contain_text("Stopped.")
+            assert slow.gone.wait(timeout=10)
+            assert "2" in page.locator("#chat .bot").last.inner_text()
+            page.close()
 
 
 def test_retry_answers_the_same_question_again(page):
