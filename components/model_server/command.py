@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -52,7 +53,12 @@ def serve(
 
 
 def _last_model(workdir: Path) -> Path:
-    models = sorted((workdir / "steps").glob("*/*/model/*.gguf"), key=lambda path: path.stat().st_mtime)
-    if not models:
+    """The model of the run that finished last: its ``result.json`` says where each output lies."""
+    results = sorted(workdir.glob("runs/*/result.json"), key=lambda path: path.stat().st_mtime)
+    if not results:
         raise ModelError(f"{workdir}: no run has made a model there; name a GGUF file, or run: lorry demo")
-    return models[-1]
+    folder = Path(json.loads(results[-1].read_text(encoding="utf-8"))["model"]["path"])
+    models = list(folder.glob("*.gguf"))
+    if not models:
+        raise ModelError(f"{folder}: the model of the last run is gone; name a GGUF file, or run the recipe again")
+    return models[0]
