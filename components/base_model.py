@@ -5,7 +5,6 @@ Weights are safetensors only and no code from the model's folder runs.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.contracts import BaseModelRef
@@ -50,25 +49,6 @@ def load_weights(base_model: BaseModelRef, dtype: torch.dtype | str) -> PreTrain
     except (OSError, ValueError) as error:
         raise _cannot_load(base_model, "weights", error) from error
     return model
-
-
-def license_of(base_model: BaseModelRef) -> str | None:
-    """The licence that the model's card names, or None when there is no card or it names none."""
-    if not base_model.is_local:
-        from huggingface_hub import model_info
-
-        card = model_info(base_model.address, revision=base_model.revision).card_data
-        return None if card is None else _text(card.get("license"))
-    card_path = Path(base_model.address) / "README.md"
-    if not card_path.is_file():
-        return None
-    from huggingface_hub import ModelCard
-
-    return _text(ModelCard.load(card_path).data.get("license"))
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 def _revision(base_model: BaseModelRef) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class BaseModelRef(Contract):
     address: str
     revision: str
     weight_bytes: Annotated[int, Field(ge=0, description="size of the weight files; bytes")]
+    license: Annotated[str | None, Field(description="as the model's card names it")] = None
 
     @property
     def is_local(self) -> bool:
@@ -64,7 +65,7 @@ class RunRecord(Contract):
     total_parameters: int
     steps: int
     minutes: Annotated[float, Field(description="wall-clock minutes of all invocations together, lost steps apart")]
-    tokens_per_second: Annotated[float, Field(description="non-padding tokens, forward and backward, this invocation")]
+    tokens_per_second: Annotated[float, Field(description="non-padding tokens, forward and backward; mean")]
     base_eval_loss: Annotated[float | None, Field(description="nats per supervised token before the first step")]
     best_eval_loss: float | None
     best_step: int | None

@@ -112,6 +112,8 @@ class GgufModel:
     def __init__(self, path: Path, *, n_ctx: int = 0, n_threads: int = 0) -> None:
         """Load ``path`` with a context of ``n_ctx`` tokens (0: as trained) on ``n_threads`` (0: every usable core).
 
+        The context's memory is taken at once: 32 kB a token for a Llama of 1.2 billion parameters.
+
         Raises:
             ModelError: llama.cpp cannot load it, or it has no chat template, or not the one of its manifest.
         """
@@ -132,6 +134,9 @@ class GgufModel:
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: llama.cpp cannot load it ({error}); export it again") from error
         self.n_ctx: int = self._llama.n_ctx()
+        self.context_length = int(
+            self._llama.metadata[f"{self._llama.metadata['general.architecture']}.context_length"]
+        )
         self.template = self._llama.metadata.get("tokenizer.chat_template", "")
         if not self.template:
             raise ModelError(f"{path}: has no chat template; export it from a base model that has one")
@@ -156,8 +161,10 @@ class GgufModel:
 
     def generate(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
         """Token ids one by one, without end: the caller stops at ``is_end``, at its limit or at ``n_ctx``."""
-        if sampling.seed is not None:
-            self._llama.set_seed(sampling.seed)
+        from llama_cpp import LLAMA_DEFAULT_SEED
+
+        # Set each time: the library keeps a seed for all that follow. The default draws a new one.
+        self._llama.set_seed(LLAMA_DEFAULT_SEED if sampling.seed is None else sampling.seed)
         generated: Iterator[int] = self._llama.generate(
             tokens,
             temp=sampling.temperature,

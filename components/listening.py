@@ -8,7 +8,7 @@ from components.errors import BusyError
 
 
 def listen(host: str, port: int, flag: str) -> socket.socket:
-    """A listening-ready socket bound to ``host:port``; ``flag`` is what the user sets for another port.
+    """A socket that listens on ``host:port``; ``flag`` is what the user sets for another port.
 
     Raises:
         BusyError: the port is taken, or the address is none of this machine's.
@@ -18,12 +18,19 @@ def listen(host: str, port: int, flag: str) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        # Only now is the port taken: with SO_REUSEADDR two may bind, one may listen.
+        bound.listen(128)
     except OSError as error:
         bound.close()
         raise BusyError(
             f"cannot listen on {host}:{port} ({error.strerror}); choose another port with {flag}"
         ) from error
     return bound
+
+
+def url_of(host: str, port: int) -> str:
+    """The HTTP address of a host and port; an IPv6 address goes into brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def require_free_port(host: str, port: int, flag: str) -> None:

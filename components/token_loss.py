@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Past e^30 a perplexity says no more than "diverged", and e^710 does not fit a float.
 MAX_LOSS_FOR_PERPLEXITY = 30.0
+# Logits of one batch; each takes about ten bytes on the way to its loss.
+MAX_LOGITS = 2**28
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,16 @@ def token_loss(model: PreTrainedModel, examples: Sequence[Example], *, batch_siz
     """The mean loss of ``model`` over every supervised token of ``examples``, each token counted once.
 
     Batches hold neighbours in length, so the result does not depend on the order of ``examples``
-    except in the last bits.
+    except in the last bits; where the vocabulary is large, a batch holds fewer rows than ``batch_size``.
     """
     import torch
 
     was_training = model.training
     model.eval()
     total, n_tokens = 0.0, 0
+    max_tokens = MAX_LOGITS // model.config.vocab_size
     with torch.inference_mode():
-        for input_ids, attention_mask, labels in _batches(examples, batch_size, pad_token_id, model.device):
+        for input_ids, attention_mask, labels in _batches(examples, batch_size, max_tokens, pad_token_id, model.device):
             logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
             losses = torch.nn.functional.cross_entropy(
                 logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum"
@@ -69,15 +72,17 @@ def token_loss(model: PreTrainedModel, examples: Sequence[Example], *, batch_siz
 
 
 def _batches(
-    examples: Sequence[Example], batch_size: int, pad_token_id: int, device: torch.device
+    examples: Sequence[Example], batch_size: int, max_tokens: int, pad_token_id: int, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Right-padded (input_ids, attention_mask, labels), each of shape (batch, longest row)."""
     import torch
 
     ordered = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
-    for first in range(0, len(ordered), batch_size):
-        batch = ordered[first : first + batch_size]
-        longest = len(batch[0].input_ids)
+    first = 0
+    while first < len(ordered):
+        longest = len(ordered[first].input_ids)
+        batch = ordered[first : first + max(1, min(batch_size, max_tokens // longest))]
+        first += len(batch)
         ids = [example.input_ids + [pad_token_id] * (longest - len(example.input_ids)) for example in batch]
         mask = [[1] * len(example.input_ids) + [0] * (longest - len(example.input_ids)) for example in batch]
         labels = [example.labels + [-100] * (longest - len(example.labels)) for example in batch]

@@ -68,8 +68,12 @@ def demo(
     host: Annotated[
         str, typer.Option(envvar="LORRY_HOST", help="address that server and page listen on")
     ] = "127.0.0.1",
-    server_port: Annotated[int, typer.Option(envvar="LORRY_SERVER_PORT", help="port of the model server")] = 8080,
-    chat_port: Annotated[int, typer.Option(envvar="LORRY_CHAT_PORT", help="port of the chat page")] = 7860,
+    server_port: Annotated[
+        int, typer.Option(envvar="LORRY_SERVER_PORT", min=1, max=65535, help="port of the model server")
+    ] = 8080,
+    chat_port: Annotated[
+        int, typer.Option(envvar="LORRY_CHAT_PORT", min=1, max=65535, help="port of the chat page")
+    ] = 7860,
 ) -> None:
     """Everything offline: make a small base model, run the demo recipe, serve the result behind the chat page."""
     from pipelines.demo import serve_until_stopped

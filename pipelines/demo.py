@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,8 +11,10 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
+from components.command_line import END_WITH_STDIN
 from components.errors import LorryError
-from pipelines.local_run import interrupt_on_sigterm
+from components.listening import url_of
+from pipelines.stopping import interrupt_on_sigterm
 
 SECONDS_TO_START = 120.0
 SECONDS_TO_STOP = 10.0
@@ -23,13 +26,14 @@ def serve_until_stopped(console: Console, model: Path, host: str, server_port: i
     Raises:
         LorryError: one of them ended by itself.
     """
-    server_url, chat_url = f"http://{host}:{server_port}", f"http://{host}:{chat_port}"
-    children = {
-        "lorry serve": _start("serve", str(model), "--host", host, "--port", str(server_port)),
-        "lorry chat": _start("chat", "--server", f"{server_url}/v1", "--host", host, "--port", str(chat_port)),
-    }
+    server_url, chat_url = url_of(host, server_port), url_of(host, chat_port)
+    children: dict[str, subprocess.Popen[bytes]] = {}
     with interrupt_on_sigterm():
         try:
+            children["lorry serve"] = _start("serve", str(model), "--host", host, "--port", str(server_port))
+            children["lorry chat"] = _start(
+                "chat", "--server", f"{server_url}/v1", "--host", host, "--port", str(chat_port)
+            )
             _wait_until_up(children, [f"{server_url}/readyz", chat_url])
             console.print(f"\nChat with it: [bold]{chat_url}[/bold]   (API: {server_url}/v1; Ctrl-C stops both)")
             while True:
@@ -43,8 +47,14 @@ def serve_until_stopped(console: Console, model: Path, host: str, server_port: i
 
 
 def _start(*arguments: str) -> subprocess.Popen[bytes]:
-    # A session of its own: Ctrl-C reaches this process, which then stops the children in order.
-    return subprocess.Popen([sys.executable, "-m", "pipelines.cli", *arguments], start_new_session=True)
+    # A session of its own: Ctrl-C reaches this process, which then stops the children in order. Should this process
+    # be killed, the pipe on their standard input closes, and they end by themselves.
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", *arguments],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, END_WITH_STDIN: "1"},
+    )
 
 
 def _wait_until_up(children: dict[str, subprocess.Popen[bytes]], urls: list[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
 import time
@@ -87,7 +88,7 @@ def _make(folder: Path, config: DemoBaseConfig) -> None:
     text = PRIMER.read_text(encoding="utf-8")
     tokenizer = _train_tokenizer(text, config)
     model = _pretrain(tokenizer, text, config)
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)

@@ -11,17 +11,16 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from components.errors import StepFailedError
 from components.kfp_step import BEGINS
 from pipelines.local_engine import EVENT, SECONDS_TO_SAVE
 from pipelines.progress import Progress
 from pipelines.resolve import ResolvedRecipe
+from pipelines.stopping import interrupt_on_sigterm
 
 # KFP gives a file no ending; a browser wants one.
 REPORTS = {"split_report": "split.html", "evaluation_report": "evaluation.html"}
@@ -205,17 +204,3 @@ class _Child:
             f"{self.step} ended without finishing (its last line: {said}); the whole log is {self.log_file.name}; "
             "run the same command again to go on from the last checkpoint"
         )
-
-
-@contextmanager
-def interrupt_on_sigterm() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does, for the time of the context."""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt

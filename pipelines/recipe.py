@@ -17,8 +17,9 @@ from components.errors import RecipeError
 from components.evaluate.config import EvaluateConfig
 from components.export_gguf.config import ExportConfig
 from components.split_data.config import SplitConfig
+from components.split_data.sources import FILE_SUFFIXES
 from components.train_lora.config import TrainConfig
-from pipelines.addresses import DEMO_BASE, is_hub_id
+from pipelines.addresses import DEMO_BASE, absolute
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -26,7 +27,7 @@ RECIPES = Path(__file__).parent / "recipes"
 class Recipe(BaseModel):
     """Chat data, base model and settings of one fine-tuning run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="small letters, digits, '-' and '.'")]
     description: str = ""
@@ -147,24 +148,25 @@ def _lower_first(message: str) -> str:
 
 
 def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
-    def absolute(address: str) -> str:
-        return address if is_hub_id(address) or address == DEMO_BASE else str((folder / address).absolute())
-
     return recipe.model_copy(
         update={
-            "base_model": absolute(recipe.base_model),
-            "split": recipe.split.model_copy(update={"data": absolute(recipe.split.data)}),
+            "base_model": absolute(recipe.base_model, folder),
+            "split": recipe.split.model_copy(update={"data": absolute(recipe.split.data, folder)}),
             "evaluate": recipe.evaluate.model_copy(
-                update={"prompts": recipe.evaluate.prompts and absolute(recipe.evaluate.prompts)}
+                update={"prompts": recipe.evaluate.prompts and absolute(recipe.evaluate.prompts, folder)}
             ),
         }
     )
 
 
 def _missing_files(recipe: Recipe, document: CommentedMap) -> Iterator[str]:
+    data = recipe.split.data
+    if data.startswith("/") and Path(data).exists() and not data.endswith(FILE_SUFFIXES):
+        line = _line_of(document, ("split", "data"))
+        yield f"line {line}: split.data = {data!r}: not one of {', '.join(FILE_SUFFIXES)}; convert the data first"
     for location, address in (
         (("base_model",), recipe.base_model),
-        (("split", "data"), recipe.split.data),
+        (("split", "data"), data),
         (("evaluate", "prompts"), recipe.evaluate.prompts),
     ):
         if address and address.startswith("/") and not Path(address).exists():

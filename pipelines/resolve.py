@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +23,7 @@ from components.split_data.sources import sha256_of
 from components.train_lora.config import TrainConfig
 from pipelines.addresses import DEMO_BASE, is_hub_id
 from pipelines.recipe import Recipe
+from pipelines.stopping import interrupt_on_sigterm
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,13 @@ def _data_revision(split: SplitConfig) -> str:
         path = Path(split.data)
         if not path.is_file():
             raise DataError(f"{path}: no such file; mend split.data")
-        return sha256_of(path)
+        digest = sha256_of(path)
+        if split.data_revision not in (None, digest):
+            raise DataError(
+                f"{path}: split.data_revision names another content than the file has (sha256 {digest}); "
+                "mend it, or leave it out"
+            )
+        return digest
     from huggingface_hub import dataset_info
 
     return _commit("data set", split.data, lambda: dataset_info(split.data, revision=split.data_revision), DataError)
@@ -105,11 +113,14 @@ def _resolve_base(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) ->
         return model_info(recipe.base_model, revision=recipe.base_revision, files_metadata=True)
 
     revision = _commit("model", recipe.base_model, look_up, ModelError)
-    files = look_up().siblings or []
+    info = look_up()
+    card = info.card_data
+    files = info.siblings or []
     weight_bytes = sum(file.size or 0 for file in files if file.rfilename.endswith(".safetensors"))
     if not weight_bytes:
         raise ModelError(f"{recipe.base_model}: has no safetensors weights; choose a base model that has them")
-    return BaseModelRef(address=recipe.base_model, revision=revision, weight_bytes=weight_bytes)
+    named = card.get("license") if card else None
+    return BaseModelRef(address=recipe.base_model, revision=revision, weight_bytes=weight_bytes, license=named)
 
 
 def _local_base(folder: Path) -> BaseModelRef:
@@ -125,18 +136,30 @@ def _local_base(folder: Path) -> BaseModelRef:
         address=str(folder.absolute()),
         revision=digest.hexdigest(),
         weight_bytes=sum(path.stat().st_size for path in weights),
+        license=_license(folder / "README.md"),
     )
+
+
+def _license(card: Path) -> str | None:
+    """The licence that a model card names, or None."""
+    from huggingface_hub import ModelCard
+
+    named = ModelCard.load(card).data.get("license") if card.is_file() else None
+    return None if named is None else str(named)
 
 
 def _make_demo_base(root: Path, tell: Callable[[str], None]) -> Path:
     # A child process: torch takes seconds to load, and the command line must not need it.
     command = [sys.executable, "-m", "pipelines.demo_base", str(root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+    lines = []
+    with interrupt_on_sigterm(), subprocess.Popen(command, stdout=PIPE, stderr=STDOUT, text=True) as child:
         assert child.stdout is not None
-        lines = []
-        for line in child.stdout:
-            lines.append(line.rstrip())
-            tell(line.rstrip())
+        try:
+            for line in child.stdout:
+                lines.append(line.rstrip())
+                tell(line.rstrip())
+        finally:
+            child.terminate()  # it has ended already unless this process is told to stop
     if child.returncode != 0:
         raise ModelError("the demo's base model could not be made: " + " ".join(lines[-1:]))
     return Path(lines[-1])

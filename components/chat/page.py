@@ -63,20 +63,34 @@ def build_page(client: openai.AsyncOpenAI, title: str) -> gr.Blocks:
             temperature = gr.Slider(0.0, 2.0, value=0.0, step=0.1, label="Temperature (0 = the likeliest words)")
             max_tokens = gr.Slider(16, 2048, value=256, step=16, label="Length limit (tokens)")
         asked = [chatbot, system, temperature, max_tokens]
-        running = [
-            gr.on([question.submit, send.click], _ask, [question, chatbot], [question, chatbot], queue=False).then(
-                answer, asked, [chatbot, status], concurrency_limit=None
-            ),
-            chatbot.example_select(_ask_example, [chatbot], [chatbot], queue=False).then(
-                answer, asked, [chatbot, status], concurrency_limit=None
-            ),
-            gr.on([retry.click, chatbot.retry], _without_answer, [chatbot], [chatbot], queue=False).then(
-                answer, asked, [chatbot, status], concurrency_limit=None
-            ),
+        # While an answer runs nothing else can be asked: two answers would write over each other's conversation.
+        asking = [question, send, retry]
+        starts = [
+            gr.on([question.submit, send.click], _ask, [question, chatbot], [question, chatbot], queue=False),
+            chatbot.example_select(_ask_example, [chatbot], [chatbot], queue=False),
+            gr.on([retry.click, chatbot.retry], _without_answer, [chatbot], [chatbot], queue=False),
         ]
-        stop.click(lambda: "Stopped.", None, [status], cancels=running, queue=False)
-        clear.click(lambda: ([], ""), None, [chatbot, status], cancels=running, queue=False)
+        running = []
+        for start in starts:
+            busy = start.then(_busy, None, asking, queue=False)
+            answering = busy.then(answer, asked, [chatbot, status], concurrency_limit=None)
+            answering.then(_idle, None, asking, queue=False)
+            running.append(answering)
+        for button, words in ((stop, "Stopped."), (clear, "")):
+            done = button.click(lambda words=words: words, None, [status], cancels=running, queue=False)
+            done.then(_idle, None, asking, queue=False)
+        clear.click(lambda: [], None, [chatbot], queue=False)
     return page
+
+
+def _busy() -> list[dict[str, Any]]:
+    """Question, send and retry switched off."""
+    return [gr.update(interactive=False)] * 3
+
+
+def _idle() -> list[dict[str, Any]]:
+    """Question, send and retry switched on."""
+    return [gr.update(interactive=True)] * 3
 
 
 def _ask(question: str, history: History) -> tuple[str, History]:

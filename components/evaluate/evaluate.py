@@ -23,7 +23,7 @@ from components.token_loss import Example, TokenLoss, token_loss
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class SplitLoss:
     @property
     def improvement(self) -> float:
         """By what share of the base's loss the tuned loss is lower."""
-        return 1 - self.tuned.loss / self.base.loss
+        return 1 - self.tuned.loss / self.base.loss if self.base.loss else 0.0
 
 
 def evaluate(
@@ -76,7 +76,7 @@ def evaluate(
         ModelError: base model or adapter cannot be loaded.
         DataError: the prompts file cannot be used.
     """
-    prompts = read_prompts(Path(config.prompts)) if config.prompts else []
+    prompts = read_prompts(Path(config.prompts), config.prompts_revision) if config.prompts else []
     record = read_record(adapter_path)
     both = _Pair(base_model, adapter_path, record)
     paths = {"validation": validation_path, **({"test": test_path} if config.test else {})}
@@ -107,6 +107,7 @@ class _Pair:
         self.template = template_of(self.tokenizer, base_model.address)
         self.max_length = record.train["max_length"]
         model = load_weights(base_model, getattr(torch, record.precision))
+        self.ends = _end_tokens(self.tokenizer, model)
         self.model: PeftModel = PeftModel.from_pretrained(model, adapter_path)
         self.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
@@ -164,11 +165,17 @@ class _Pair:
                 do_sample=False,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=self.tokenizer.pad_token_id,
-                eos_token_id=self.tokenizer.eos_token_id,
+                eos_token_id=self.ends,
             )
         seconds = time.monotonic() - started
-        new = [token for token in output[0, ids.shape[1] :].tolist() if token != self.tokenizer.eos_token_id]
+        new = [token for token in output[0, ids.shape[1] :].tolist() if token not in self.ends]
         return Answer(prompt, turn, name, self.tokenizer.decode(new, skip_special_tokens=True), seconds, len(new))
+
+
+def _end_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
+    """Every token that ends a turn: the tokenizer's, and those that the model's generation settings name."""
+    named = model.generation_config.eos_token_id if model.generation_config else None
+    return sorted({tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None})
 
 
 def _figures(losses: Sequence[SplitLoss], answers: Sequence[Answer], record: RunRecord) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -22,14 +23,16 @@ class Prompt(BaseModel):
     turns: Annotated[list[str], Field(min_length=1)]
 
 
-def read_prompts(path: Path) -> list[Prompt]:
-    """The prompts of a file.
+def read_prompts(path: Path, revision: str | None = None) -> list[Prompt]:
+    """The prompts of a file, which must have the sha256 ``revision`` when one is given.
 
     Raises:
-        DataError: the file is missing, empty, or not of the form above.
+        DataError: the file is missing, empty, changed, or not of the form above.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such prompts file; mend evaluate.prompts, or leave it out")
+    if revision is not None and hashlib.sha256(path.read_bytes()).hexdigest() != revision:
+        raise DataError(f"{path}: the file changed while the run was going on; run again to use the new content")
     try:
         prompts = TypeAdapter(list[Prompt]).validate_python(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     except YAMLError as error:

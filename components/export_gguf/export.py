@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from components.base_model import license_of
 from components.chat_template import fingerprint
 from components.contracts import MANIFEST_NAME, BaseModelRef, Message, ModelManifest
 from components.errors import ModelError
@@ -21,6 +20,7 @@ from components.run_record import read_record
 log = logging.getLogger(__name__)
 
 PROOF_TOKENS = 32
+PROOF_CONTEXT = 512
 
 
 def export(
@@ -68,7 +68,7 @@ def export(
             n_parameters=n_parameters,
             context_length=n_ctx,
             base_model=base_model,
-            base_license=license_of(base_model),
+            base_license=base_model.license,
             run_key=record.run_key,
             data_fingerprint=record.data_fingerprint,
             adapter_step=record.adapter_step,
@@ -90,7 +90,7 @@ def prove(path: Path, prompt: str) -> tuple[str, int, str]:
     Raises:
         ModelError: it does not load, or its answer has no text.
     """
-    model = GgufModel(path)
+    model = GgufModel(path, n_ctx=PROOF_CONTEXT)
     try:
         stream, text = TextStream(), ""
         tokens = model.prompt_tokens([Message(role="user", content=prompt)])
@@ -103,6 +103,6 @@ def prove(path: Path, prompt: str) -> tuple[str, int, str]:
             raise ModelError(
                 f"{path}: the finished file answers {prompt!r} with nothing; train longer, or quantize less"
             )
-        return model.template, model.n_ctx, text
+        return model.template, model.context_length, text
     finally:
         model.close()

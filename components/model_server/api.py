@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
+import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from sse_starlette import EventSourceResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from components.errors import LorryError
-from components.model_server.engine import Engine, Piece, PromptTooLongError, QueueFullError
+from components.model_server.engine import Engine, Piece, PromptTooLongError, QueueFullError, StoppingError
 from components.model_server.wire import ChatCompletionRequest, Usage, WireError
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-SECONDS_BETWEEN_PINGS = 15
+SECONDS_BETWEEN_LOOKS = 0.2
+# nginx buffers a stream unless told not to.
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def create_app(engine: Engine) -> FastAPI:
@@ -59,21 +64,48 @@ def create_app(engine: Engine) -> FastAPI:
         return _model(engine, started)
 
     @app.post("/v1/chat/completions", response_model=None)
-    async def chat_completions(body: ChatCompletionRequest) -> Response:
+    async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
         """One answer, whole or streamed."""
         _require_model(engine, body.model)
         if not engine.ready:
-            raise HTTPException(503, "the model is not ready yet; try again in a moment")
+            raise HTTPException(503, "the model is not ready, or the server is stopping; try again in a moment")
         answer = _Answer(engine.model_id)
         pieces = engine.stream(body.to_engine())
         # The first piece is awaited here, so that what is wrong with a request is a status and not a broken stream.
-        first = await anext(pieces)
+        first = await _unless_gone(request, anext(pieces))
         if body.stream:
             events = answer.events(first, pieces, include_usage=body.wants_usage)
-            return EventSourceResponse(events, ping=SECONDS_BETWEEN_PINGS, sep="\n")
-        return JSONResponse(await answer.whole(first, pieces))
+            return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
+        return JSONResponse(await _unless_gone(request, answer.whole(first, pieces)))
 
     return app
+
+
+def stopping_server(config: uvicorn.Config, engine: Engine) -> uvicorn.Server:
+    """A uvicorn server that tells the engine to stop at the first SIGTERM or Ctrl-C, not after the last connection."""
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            engine.stop()
+            super().handle_exit(sig, frame)
+
+    return Server(config)
+
+
+async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """The result of ``work``, which is cancelled when the client goes away.
+
+    Raises:
+        HTTPException: 499; nobody is there to read it, but the access log is.
+    """
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        await asyncio.wait({task}, timeout=SECONDS_BETWEEN_LOOKS)
+        if not task.done() and await request.is_disconnected():
+            task.cancel()
+            await asyncio.wait({task})
+            raise HTTPException(499, "the client went away")
+    return task.result()
 
 
 class _Answer:
@@ -91,9 +123,7 @@ class _Answer:
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": last.finish_reason}
         return {**self.head, "object": "chat.completion", "choices": [choice], "usage": _usage(last)}
 
-    async def events(
-        self, first: Piece, rest: AsyncGenerator[Piece], *, include_usage: bool
-    ) -> AsyncIterator[dict[str, str]]:
+    async def events(self, first: Piece, rest: AsyncGenerator[Piece], *, include_usage: bool) -> AsyncIterator[str]:
         """Server-sent events: the role, the pieces, the finish reason, the counts when wanted, and [DONE]."""
         yield self._chunk({"role": "assistant", "content": ""})
         last = first
@@ -105,15 +135,19 @@ class _Answer:
                     yield self._chunk({"content": piece.text})
         yield self._chunk({}, last.finish_reason)
         if include_usage:
-            yield {"data": json.dumps({**self._chunk_head(), "choices": [], "usage": _usage(last)})}
-        yield {"data": "[DONE]"}
+            yield _event(json.dumps({**self._chunk_head(), "choices": [], "usage": _usage(last)}))
+        yield _event("[DONE]")
 
     def _chunk_head(self) -> dict[str, Any]:
         return {**self.head, "object": "chat.completion.chunk"}
 
-    def _chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, str]:
+    def _chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return {"data": json.dumps({**self._chunk_head(), "choices": [choice]}, ensure_ascii=False)}
+        return _event(json.dumps({**self._chunk_head(), "choices": [choice]}, ensure_ascii=False))
+
+
+def _event(data: str) -> str:
+    return f"data: {data}\n\n"
 
 
 async def _chain(first: Piece, rest: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
@@ -159,6 +193,10 @@ def _answer_errors_as_openai_does(app: FastAPI) -> None:
     @app.exception_handler(QueueFullError)
     async def busy(_: Request, error: QueueFullError) -> JSONResponse:
         return _error(429, str(error), "rate_limit_error", headers={"Retry-After": "1"})
+
+    @app.exception_handler(StoppingError)
+    async def stopping(_: Request, error: StoppingError) -> JSONResponse:
+        return _error(503, str(error), "server_error", headers={"Retry-After": "5"})
 
     @app.exception_handler(LorryError)
     async def user_error(_: Request, error: LorryError) -> JSONResponse:

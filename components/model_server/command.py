@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from components.errors import ModelError
-from components.listening import listen
+from components.listening import listen, url_of
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +24,10 @@ def serve(
         Path, typer.Option("--workdir", envvar="LORRY_WORKDIR", help="folder where runs left what they made")
     ] = Path(".lorry"),
     host: Annotated[str, typer.Option(envvar="LORRY_SERVER_HOST", help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="LORRY_SERVER_PORT", help="port to listen on")] = 8080,
-    n_ctx: Annotated[int, typer.Option(envvar="LORRY_N_CTX", min=0, help="context, tokens; 0 = as trained")] = 0,
+    port: Annotated[int, typer.Option(envvar="LORRY_SERVER_PORT", min=1, max=65535, help="port to listen on")] = 8080,
+    n_ctx: Annotated[
+        int, typer.Option(envvar="LORRY_N_CTX", min=0, help="context, tokens, at most as trained; 0 = as trained")
+    ] = 8192,
     n_threads: Annotated[int, typer.Option(envvar="LORRY_N_THREADS", min=0, help="threads; 0 = every usable core")] = 0,
     model_id: Annotated[
         str | None, typer.Option(envvar="LORRY_MODEL_ID", help="the model's name on the wire; default: the file's name")
@@ -38,18 +40,17 @@ def serve(
     import uvicorn
 
     from components.gguf_model import GgufModel
-    from components.model_server.api import create_app
+    from components.model_server.api import create_app, stopping_server
     from components.model_server.engine import SerialEngine
 
     path = model or _last_model(workdir)
     with listen(host, port, "--port") as bound:
         loaded = GgufModel(path, n_ctx=n_ctx, n_threads=n_threads)
         engine = SerialEngine(loaded, model_id or path.stem, max_waiting)
-        log.info(
-            "serving %s as %r (context %d tokens) on http://%s:%d/v1", path, engine.model_id, loaded.n_ctx, host, port
-        )
+        url = url_of(host, port)
+        log.info("serving %s as %r (context %d tokens) on %s/v1", path, engine.model_id, loaded.n_ctx, url)
         config = uvicorn.Config(create_app(engine), log_level="warning", timeout_graceful_shutdown=5)
-        uvicorn.Server(config).run(sockets=[bound])
+        stopping_server(config, engine).run(sockets=[bound])
 
 
 def _last_model(workdir: Path) -> Path:

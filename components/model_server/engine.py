@@ -19,11 +19,18 @@ from components.gguf_model import GgufModel, Sampling, TextStream
 
 log = logging.getLogger(__name__)
 
+# How long the thread waits for a request before it looks whether to stop.
+SECONDS_BETWEEN_LOOKS = 0.1
+
 FinishReason = Literal["stop", "length"]
 
 
 class PromptTooLongError(LorryError):
     """The prompt leaves no room for an answer within the context."""
+
+
+class StoppingError(LorryError):
+    """The server stops before it came to this request."""
 
 
 class QueueFullError(LorryError):
@@ -69,8 +76,11 @@ class Engine(Protocol):
             QueueFullError: before the first piece.
         """
 
+    def stop(self) -> None:
+        """Take nothing new and end what runs, soon; returns at once. Streams still get their finish_reason."""
+
     def close(self) -> None:
-        """End what runs and free the model."""
+        """Stop, wait for the end and free the model."""
 
 
 class SerialEngine:
@@ -79,7 +89,7 @@ class SerialEngine:
     def __init__(self, model: GgufModel, model_id: str, max_waiting: int) -> None:
         self._model = model
         self._model_id = model_id
-        self._waiting: queue.Queue[_Job | None] = queue.Queue(maxsize=max_waiting)
+        self._waiting: queue.Queue[_Job] = queue.Queue(maxsize=max_waiting)
         self._closing = threading.Event()
         self._warm = threading.Event()
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -113,25 +123,30 @@ class SerialEngine:
         finally:
             job.cancelled.set()
 
-    def close(self) -> None:
-        """See ``Engine``. A stream that runs ends with ``length``."""
+    def stop(self) -> None:
+        """See ``Engine``. A stream that runs ends with ``length``, one that waits with a StoppingError."""
         self._closing.set()
-        try:
-            self._waiting.put_nowait(None)
-        except queue.Full:
-            log.debug("the queue is full; the thread sees the flag at its next request")
+
+    def close(self) -> None:
+        """See ``Engine``."""
+        self.stop()
         self._thread.join()
         self._model.close()
 
     def _work(self) -> None:
         self._warm_up()
-        while not self._closing.is_set():
-            job = self._waiting.get()
-            if job is None:
-                break
+        while True:
+            try:
+                job = self._waiting.get(timeout=SECONDS_BETWEEN_LOOKS)
+            except queue.Empty:
+                if self._closing.is_set():
+                    return
+                continue
             if job.cancelled.is_set():
                 continue
             try:
+                if self._closing.is_set():
+                    raise StoppingError("the server is stopping; ask again in a moment")
                 for piece in self._answer(job):
                     job.put(piece)
             except Exception as error:  # the client must hear of it, and the next client must be served

@@ -32,6 +32,9 @@ def messages_of(record: Any) -> list[Message]:
         raise RowProblem(
             f"has no 'messages' or 'conversations' key (its keys: {', '.join(map(str, record)) or 'none'})"
         )
+    first = next((turn for turn in turns if turn.role != "system"), turns[0])
+    if first.role != "user":
+        raise RowProblem(f"begins with a turn of the {first.role}, not the user")
     if turns[-1].role != "assistant":
         raise RowProblem(f"ends with a turn of the {turns[-1].role}, not the assistant")
     return turns
@@ -48,8 +51,12 @@ def _message(turn: Any, role_key: str, content_key: str, roles: dict[str, str]) 
     if not isinstance(turn, dict) or role_key not in turn or content_key not in turn:
         raise RowProblem(f"a turn without '{role_key}' and '{content_key}'")
     role, content = turn[role_key], turn[content_key]
-    if role not in roles:
+    if not isinstance(role, str) or role not in roles:
         raise RowProblem(f"unknown role {role!r} (known: {', '.join(roles)})")
     if not isinstance(content, str) or not content.strip():
         raise RowProblem(f"the {role} turn has no text")
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise RowProblem(f"the {role} turn holds half of a character (at {error.start})") from error
     return Message.model_validate({"role": roles[role], "content": content})

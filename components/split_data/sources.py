@@ -66,6 +66,8 @@ def _read_jsonl(path: Path) -> Iterator[RawRecord]:
                 yield RawRecord(number, None, f"not UTF-8 text (byte {error.start + 1} of the line)")
             except json.JSONDecodeError as error:
                 yield RawRecord(number, None, f"not JSON ({error.msg} at column {error.colno})")
+            except (ValueError, RecursionError) as error:
+                yield RawRecord(number, None, f"JSON that cannot be read ({error})")
 
 
 def _read_json(path: Path) -> Iterator[RawRecord]:

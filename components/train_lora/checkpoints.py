@@ -45,9 +45,9 @@ def sole_writer(run_dir: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        pid = json.loads(writer_path.read_text())["pid"] if writer_path.is_file() else "unknown"
         raise BusyError(
-            f"{run_dir}: another run (process {pid}) is training this very recipe; wait until it ends, or stop it first"
+            f"{run_dir}: another run (process {_writer(writer_path)}) is training this very recipe; "
+            "wait until it ends, or stop it first"
         ) from None
     try:
         writer_path.write_text(json.dumps({"pid": os.getpid()}))
@@ -56,6 +56,14 @@ def sole_writer(run_dir: Path) -> Iterator[None]:
     finally:
         writer_path.unlink(missing_ok=True)
         lock.release()
+
+
+def _writer(path: Path) -> str:
+    """The process that holds the lock; it may be just about to write this."""
+    try:
+        return str(json.loads(path.read_text())["pid"])
+    except (OSError, ValueError):
+        return "unknown"
 
 
 def publish(run_dir: Path, name: str, keep: int) -> None:

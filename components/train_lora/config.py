@@ -8,14 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.contracts import Checkpoint
 
-# Settings that say how a run is watched and saved. They change no weights, so they are no part of a run's key.
-WATCHING = frozenset({"eval_steps", "logging_steps", "save_steps", "save_minutes", "save_total_limit", "checkpoint"})
+# How a run is followed and saved. This changes nothing that is measured, so it is no part of the run's key.
+WATCHING = frozenset({"logging_steps", "save_steps", "save_minutes", "save_total_limit", "checkpoint"})
 
 
 class TrainConfig(BaseModel):
     """LoRA on every linear layer; loss on the assistant's words only."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     lora_rank: Annotated[int, Field(gt=0, description="LoRA r; 8-64 is usual")] = 16
     lora_alpha: Annotated[int, Field(gt=0, description="scale is lora_alpha / lora_rank")] = 16
@@ -44,4 +44,4 @@ class TrainConfig(BaseModel):
     checkpoint: Annotated[
         Checkpoint, Field(description="whose weights are exported: the last step, or the best validation loss")
     ] = "final"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -35,6 +35,11 @@ class History:
         """Wall-clock minutes of training up to the last entry."""
         return max((entry.get("minutes", 0.0) for entry in self.entries), default=0.0)
 
+    def tokens_per_second(self) -> float:
+        """The mean of what was logged."""
+        rates = [entry["tokens_per_second"] for entry in self.entries if "tokens_per_second" in entry]
+        return round(sum(rates) / len(rates), 1) if rates else 0.0
+
     def best(self) -> tuple[int, float] | None:
         """Step and value of the lowest validation loss of the tuned model, or None before the first."""
         tuned = {step: loss for step, loss in self.eval_losses().items() if step > 0}

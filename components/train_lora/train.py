@@ -57,12 +57,15 @@ def train(
     template = template_of(tokenizer, base_model.address)
     rows = read_rows(train_path)
     examples = _examples(rows, tokenizer, template, config.max_length)
-    validation = _examples(read_rows(validation_path), tokenizer, template, config.max_length)
+    validation_rows = read_rows(validation_path)
+    validation = _examples(validation_rows, tokenizer, template, config.max_length)
     key = checkpoints.run_key(
         {
             "train": config.model_dump(exclude=set(WATCHING)),
             "base_model": base_model.revision,
+            "precision": _precision()[0],
             "data": data_fingerprint(rows),
+            "validation": data_fingerprint(validation_rows),
             "template": fingerprint(template),
             "code": code,
         }
@@ -135,12 +138,26 @@ class _Run:
         """
         if self.resumed_from:
             log.info("resuming from %s", self.resumed_from)
-        self.trainer.train(resume_from_checkpoint=str(self.resumed_from) if self.resumed_from else None)
+            if self._take_finished(self.resumed_from):
+                return
+        with self.stop.listening():
+            self.trainer.train(resume_from_checkpoint=str(self.resumed_from) if self.resumed_from else None)
         if self.stop.requested and self.trainer.state.global_step < self.trainer.state.max_steps:
             raise InterruptedTrainingError(
                 f"training was stopped at step {self.trainer.state.global_step} of {self.trainer.state.max_steps}; "
                 "its checkpoint is written, run the same command again to go on from there"
             )
+
+    def _take_finished(self, checkpoint: Path) -> bool:
+        """Take weights and state as they are when ``checkpoint`` is the last one: Trainer would do one step more."""
+        from transformers import TrainerState
+
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        if state.global_step < state.max_steps:
+            return False
+        self.trainer._load_from_checkpoint(str(checkpoint))
+        self.trainer.state = state
+        return True
 
     def write_adapter(self, folder: Path) -> int:
         """Write the weights that the recipe asks for, tokenizer and history; give the step they are from."""
@@ -169,7 +186,7 @@ class _Run:
             "total_parameters": sum(p.numel() for p in parameters),
             "steps": self.trainer.state.global_step,
             "minutes": self.progress.minutes(),
-            "tokens_per_second": round(self.progress.tokens_per_second, 1),
+            "tokens_per_second": self.history.tokens_per_second(),
             "base_eval_loss": losses.get(0),
             "best_eval_loss": best[1] if best else None,
             "best_step": best[0] if best else None,
@@ -218,7 +235,6 @@ def _build_trainer(
         history=history,
         validation=validation,
         keep=config.save_total_limit,
-        keep_best=config.checkpoint == "best",
         model=model,
         args=_to_trl(config, precision, run_dir),
         train_dataset=rows,
@@ -274,6 +290,7 @@ def _to_trl(config: TrainConfig, precision: str, run_dir: Path) -> SFTConfig:
         bf16=precision == "bfloat16",
         fp16=precision == "float16",
         dataloader_pin_memory=precision != "float32",
+        use_cpu=precision == "float32",  # evaluation and the record know CUDA and CPU only
         report_to="none",
         disable_tqdm=True,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,18 +26,15 @@ BEST = "best"
 class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
     """Saves through ``checkpoints`` and validates through ``token_loss``."""
 
-    def __init__(
-        self, *, run_dir: Path, history: History, validation: Sequence[Example], keep: int, keep_best: bool, **rest: Any
-    ):
+    def __init__(self, *, run_dir: Path, history: History, validation: Sequence[Example], keep: int, **rest: Any):
         super().__init__(**rest)
         self.run_dir = run_dir
         self.history = history
         self.validation = validation
         self.keep = keep
-        self.keep_best = keep_best
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Measure the validation rows, token-weighted; write the history; keep the best weights when asked."""
+        """Measure the validation rows, token-weighted; write the history; keep the best weights."""
         measured = token_loss(
             self.model,
             self.validation,
@@ -47,7 +45,7 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         best_before = self.history.best()
         self.history.add(step=step, eval_loss=measured.loss, eval_tokens=measured.n_tokens)
         log.info("step %d/%d eval_loss %.4f", step, self.state.max_steps, measured.loss)
-        if self.keep_best and step > 0 and (best_before is None or measured.loss < best_before[1]):
+        if step > 0 and (best_before is None or measured.loss < best_before[1]):
             self.save_model(str(self.run_dir / checkpoints.STAGING / BEST))
             checkpoints.publish(self.run_dir, BEST, self.keep)
         metrics = {"eval_loss": measured.loss}
@@ -72,7 +70,6 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self.minutes_before = history.minutes()
         self.started = time.monotonic()
         self.first_step = 0
-        self.tokens_per_second = 0.0
         self._mark = (0.0, 0.0)
 
     def minutes(self) -> float:
@@ -94,7 +91,6 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         rate = (tokens - tokens_since) / max(now - since, 1e-9)
         self._mark = (now, tokens)
         done = state.global_step - self.first_step
-        self.tokens_per_second = tokens / max(now - self.started, 1e-9)
         left = (now - self.started) / max(done, 1) * (state.max_steps - state.global_step)
         self.history.add(
             step=state.global_step,
@@ -134,7 +130,15 @@ class StopOnSigterm(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.requested = False
-        signal.signal(signal.SIGTERM, self._request)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGTERM as a request for the time of the context; before and after, it ends the process as usual."""
+        previous = signal.signal(signal.SIGTERM, self._request)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)
 
     def _request(self, _signal: int, _frame: FrameType | None) -> None:
         self.requested = True

@@ -58,7 +58,7 @@ def main() -> int:
     seconds_again = timed_demo(workdir)
     result = workdir.latest_result()
     assert result is not None
-    base = ModelManifest.model_validate_json((result.path("model") / "model.json").read_bytes()).base_model
+    base = manifest_of(result).base_model
     tokens = tokens_alike(result, base)
     figures = [
         Figure("demo, installed, minutes", f"{minutes:.1f}", "at most 4 on 4 cores", minutes <= 4),
@@ -79,6 +79,11 @@ def main() -> int:
         mark = "ok" if figure.good else "SHORT"
         print(f"{figure.name:<{width}}  {figure.value:<34}  {figure.promised:<26}  {mark}")
     return 0 if all(figure.good for figure in figures) else 1
+
+
+def manifest_of(result: RunResult) -> ModelManifest:
+    """What the run says of its model."""
+    return ModelManifest.model_validate_json((result.path("model") / "model.json").read_bytes())
 
 
 def timed_demo(workdir: Workdir) -> float:
@@ -115,10 +120,15 @@ def word_for_word(result: RunResult, base: BaseModelRef, folder: Path, seed: int
     folder.mkdir(exist_ok=True)
     merge(base, None, folder / "merged")
     convert(folder / "merged", folder / "f16.gguf")
-    quantize(folder / "f16.gguf", folder / "untuned-Q4_K_M.gguf", "Q4_K_M")
-    untuned = right_answers(folder / "untuned-Q4_K_M.gguf", rows)
+    quantize(folder / "f16.gguf", folder / "untuned.gguf", manifest_of(result).quantization)
+    untuned = right_answers(folder / "untuned.gguf", rows)
     return [
-        Figure("taught answers word for word, served Q4_K_M", f"{tuned} of {len(rows)}", "at least 45", tuned >= 45),
+        Figure(
+            f"taught answers word for word, served {manifest_of(result).quantization}",
+            f"{tuned} of {len(rows)}",
+            "at least 45",
+            tuned >= 45,
+        ),
         Figure("the same questions, untuned base", f"{untuned} of {len(rows)}", "0", untuned == 0),
     ]
 

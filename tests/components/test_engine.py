@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
+import uvicorn
 
 from components.contracts import Message
+from components.model_server.api import create_app, stopping_server
 from components.model_server.engine import (
     ChatRequest,
     Piece,
     PromptTooLongError,
     QueueFullError,
     SerialEngine,
+    StoppingError,
     _StoppingText,
 )
+from tests.conftest import free_port
 
 
 class PacedModel:
@@ -150,6 +156,50 @@ def test_closing_ends_a_running_stream_with_a_finish_reason():
         assert not engine.ready
 
     asyncio.run(scenario())
+
+
+def test_who_waits_when_the_engine_stops_is_told(monkeypatch):
+    async def scenario() -> None:
+        model = PacedModel("a" * 1000)
+        engine = engine_of(model)
+        await wait_until_ready(engine)
+        running = asyncio.create_task(collect(engine, ask()))
+        await asyncio.sleep(0.1)
+        waiting = asyncio.create_task(collect(engine, ask()))
+        await asyncio.sleep(0.1)
+        engine.stop()
+        model.go.release(2)
+        assert (await running)[1].finish_reason == "length"
+        with pytest.raises(StoppingError, match="the server is stopping; ask again"):
+            await waiting
+        engine.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_leaves_before_its_whole_answer_frees_the_place():
+    model = PacedModel("a" * 1000)
+    engine = engine_of(model)
+    port = free_port()
+    server = stopping_server(uvicorn.Config(create_app(engine), port=port, log_level="error"), engine)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    address = f"http://127.0.0.1:{port}"
+    body = {"model": "paced", "messages": [{"role": "user", "content": "hi"}]}
+    try:
+        while not (engine.ready and server.started):
+            time.sleep(0.01)
+        model.go.release(2)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{address}/v1/chat/completions", json=body, timeout=1.0)
+        time.sleep(0.5)  # the server looks every 0.2 s
+        model.go.release(4)
+        answer = httpx.post(f"{address}/v1/chat/completions", json={**body, "max_tokens": 2}, timeout=10).json()
+        assert answer["choices"][0]["finish_reason"] == "length"
+    finally:
+        server.should_exit = True
+        model.go.release(10)
+        thread.join(timeout=10)
 
 
 def test_a_failing_request_reaches_its_client_and_the_next_is_served(monkeypatch):

@@ -104,6 +104,12 @@ def test_a_prompts_file_of_another_form_is_an_error(tmp_path, text, message):
         read_prompts(path)
 
 
+def test_prompts_that_changed_since_the_recipe_was_resolved_are_refused(tmp_path):
+    (tmp_path / "prompts.yaml").write_text(PROMPTS)
+    with pytest.raises(DataError, match="the file changed while the run was going on; run again"):
+        read_prompts(tmp_path / "prompts.yaml", "0" * 64)
+
+
 def test_a_missing_prompts_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"none.yaml: no such prompts file; mend evaluate.prompts"):
         read_prompts(tmp_path / "none.yaml")

@@ -79,6 +79,12 @@ BAD_ROWS = {
     "an empty list": ({"messages": []}, "'messages' is not a list with at least one turn"),
     "a turn without content": ({"messages": [{"role": "user"}]}, "a turn without 'role' and 'content'"),
     "not an object": ([1, 2], "a JSON list, not an object"),
+    "a role that is no word": ({"messages": [{"role": ["user"], "content": "x"}]}, "unknown role ['user']"),
+    "half of a character": (chat("cut \ud83d", "a"), "the user turn holds half of a character (at 4)"),
+    "the assistant first": (
+        {"messages": [{"role": "assistant", "content": "Hi!"}, *chat("q", "a")["messages"]]},
+        "begins with a turn of the assistant, not the user",
+    ),
 }
 
 
@@ -93,8 +99,12 @@ def test_a_bad_row_is_dropped_with_its_line_and_reason(name):
 def test_a_line_that_is_not_json_or_not_utf8_is_dropped_and_the_rest_is_used(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", [*(chat(f"q{i}", "a") for i in range(5)), "{broken"])
     path.write_bytes(path.read_bytes() + b'{"messages": "\xff"}\n')
+    with path.open("a") as file:
+        file.write('{"n": ' + "9" * 5000 + "}\n" + "[" * 100_000 + "\n")
     result = split_records(list(read_records(config(path))), config())
     assert reasons(result)[6].startswith("not JSON (Expecting property name")
+    assert reasons(result)[8].startswith("JSON that cannot be read (Exceeds the limit (4300 digits)")
+    assert reasons(result)[9].startswith("JSON that cannot be read (")
     assert reasons(result)[7] == "not UTF-8 text (byte 15 of the line)"
 
 

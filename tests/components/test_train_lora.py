@@ -189,6 +189,34 @@ def test_the_best_weights_are_exported_when_the_recipe_asks(base, rows, tmp_path
     assert record.run_key != read_record(str(undisturbed / "adapter")).run_key
 
 
+def test_asking_for_the_best_weights_afterwards_trains_nothing_again(base, rows, tmp_path):
+    first = run(base, rows, tmp_path)
+    again = run(base, rows, tmp_path, checkpoint="best")
+    assert again.run_key == first.run_key
+    assert again.adapter_step == again.best_step
+    best = next((tmp_path / "checkpoints").glob("*/best/adapter_model.safetensors")).read_bytes()
+    assert weights(tmp_path) == best
+
+
+def test_a_finished_run_asked_again_keeps_its_last_step_and_its_bytes(base, rows, tmp_path):
+    """In the middle of an epoch and at a constant rate, where one step more would show."""
+    settings = {"max_steps": 3, "lr_scheduler_type": "constant", "warmup_steps": 0, "save_steps": 1}
+    first = run(base, rows, tmp_path, **settings)
+    before = weights(tmp_path)
+    again = run(base, rows, tmp_path, **settings)
+    assert weights(tmp_path) == before
+    assert (again.steps, again.adapter_step, again.final_eval_loss) == (3, 3, first.final_eval_loss)
+
+
+def test_other_validation_rows_are_another_run(base, rows, tmp_path):
+    other = tmp_path / "rows"
+    other.mkdir()
+    (other / "train").write_bytes((rows / "train").read_bytes())
+    write_rows(read_rows(str(rows / "validation"))[:2], str(other / "validation"))
+    first = run(base, rows, tmp_path, max_steps=1)
+    assert run(base, other, tmp_path, max_steps=1).run_key != first.run_key
+
+
 def test_a_row_whose_answer_is_cut_away_is_counted_and_all_of_them_are_an_error(base, rows, tmp_path):
     with pytest.raises(DataError, match=r"none of the 20 rows has a word of the assistant within train.max_length = 5"):
         run(base, rows, tmp_path, max_length=5)
@@ -309,7 +337,7 @@ def test_only_the_newest_checkpoints_are_kept(undisturbed):
 
 
 def test_watching_a_run_more_closely_does_not_start_another(base, rows, tmp_path, undisturbed):
-    record = run(base, rows, tmp_path, eval_steps=3, save_steps=3, logging_steps=2)
+    record = run(base, rows, tmp_path, save_steps=3, logging_steps=2, save_total_limit=1)
     assert record.run_key == read_record(str(undisturbed / "adapter")).run_key
     assert weights(tmp_path) == weights(undisturbed)
 

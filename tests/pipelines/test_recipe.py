@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,38 @@ def test_an_unknown_section_is_an_error_too(good):
 def test_a_negative_learning_rate_shows_line_value_and_rule(good):
     good.write_text(good.read_text().replace("learning_rate: 0.01", "learning_rate: -0.1"))
     assert "line 9: train.learning_rate = -0.1: input should be greater than 0 (peak;" in problems(good)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("learning_rate: .inf", "train.learning_rate = inf: input should be a finite number"),
+        ("seed: 4294967296\n  learning_rate: 0.1", "train.seed = 4294967296: input should be less than 4294967296"),
+    ],
+)
+def test_a_number_that_no_run_could_use_is_found_by_check(good, setting, message):
+    good.write_text(good.read_text().replace("learning_rate: 0.01", setting))
+    assert message in problems(good)
+
+
+def test_data_in_a_form_that_split_does_not_read_is_found_by_check(good):
+    good.with_name("data.csv").write_text("a,b\n")
+    good.write_text(good.read_text().replace("data.jsonl", "data.csv"))
+    assert "line 4: split.data = " in problems(good)
+    assert "data.csv': not one of .jsonl, .json, .parquet; convert the data first" in problems(good)
+
+
+def test_owner_slash_name_is_a_path_when_it_is_in_the_recipes_folder(good, tiny_base, tmp_path_factory, monkeypatch):
+    shutil.copytree(tiny_base, good.parent / "models" / "base")
+    good.write_text(good.read_text().replace(str(tiny_base), "models/base"))
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert load_recipe(good).base_model == str(good.parent / "models" / "base")
+
+
+def test_a_pinned_digest_that_is_not_the_files_is_an_error(good, tmp_path):
+    good.write_text(good.read_text().replace("  validation_rows", "  data_revision: abc\n  validation_rows"))
+    with pytest.raises(DataError, match=r"split.data_revision names another content than the file has"):
+        resolve(load_recipe(good), tmp_path, print)
 
 
 def test_every_problem_gets_its_own_line(good):
