@@ -57,8 +57,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_file(path: Path) -> ModelManifest | None:
-    """Check a GGUF file without mapping it into llama.cpp; give its manifest when one lies beside it.
+@dataclass(frozen=True)
+class CheckedFile:
+    """What is known of a GGUF file before llama.cpp sees it; ``context_length`` is the trained one, in tokens."""
+
+    manifest: ModelManifest | None
+    context_length: int
+
+
+def check_file(path: Path) -> CheckedFile:
+    """Check a GGUF file without mapping it into llama.cpp; its manifest counts when one lies beside it.
 
     Raises:
         ModelError: it is missing, not GGUF, truncated, or not the file that its manifest names.
@@ -85,20 +93,24 @@ def check_file(path: Path) -> ModelManifest | None:
                 f"{path}: its sha256 is {digest[:12]}…, but its {MANIFEST_NAME} says {manifest.sha256[:12]}…: "
                 "the file was changed or damaged; copy or export it again"
             )
-    _check_tensors(path, size)
-    return manifest
+    return CheckedFile(manifest, _check_tensors(path, size))
 
 
-def _check_tensors(path: Path, size: int) -> None:
+def _check_tensors(path: Path, size: int) -> int:
+    """Check that the file holds what its head promises; give the trained context length."""
     from gguf import GGUFReader
 
     try:
-        tensors = GGUFReader(path).tensors
+        reader = GGUFReader(path)
+        tensors = reader.tensors
+        architecture = reader.fields["general.architecture"].contents()
+        context_length = int(reader.fields[f"{architecture}.context_length"].contents())
     except (ValueError, KeyError, IndexError, OverflowError, TypeError, MemoryError) as error:
         raise ModelError(f"{path}: truncated or damaged ({error}); copy or export it again") from error
     end = max((int(tensor.data_offset) + int(tensor.n_bytes) for tensor in tensors), default=0)
     if not tensors or end > size:
         raise ModelError(f"{path}: truncated: its tensors need {end} bytes, it has {size}; copy or export it again")
+    return context_length
 
 
 def usable_cores() -> int:
@@ -110,7 +122,7 @@ class GgufModel:
     """A loaded model: conversations to token ids, token ids to text. One thread at a time may use it."""
 
     def __init__(self, path: Path, *, n_ctx: int = 0, n_threads: int = 0) -> None:
-        """Load ``path`` with a context of ``n_ctx`` tokens (0: as trained) on ``n_threads`` (0: every usable core).
+        """Load ``path`` with a context of at most ``n_ctx`` tokens (0: as trained) on ``n_threads`` (0: every usable core).
 
         The context's memory is taken at once: 32 kB a token for a Llama of 1.2 billion parameters.
 
@@ -120,11 +132,13 @@ class GgufModel:
         from llama_cpp import Llama
 
         self.path = path
-        self.manifest = check_file(path)
+        checked = check_file(path)
+        self.manifest = checked.manifest
+        self.context_length = checked.context_length
         try:
             self._llama = Llama(
                 str(path),
-                n_ctx=n_ctx,
+                n_ctx=min(n_ctx or checked.context_length, checked.context_length),
                 n_threads=n_threads or usable_cores(),
                 n_threads_batch=n_threads or usable_cores(),
                 # Only the tokens: templates render in Lorry's own sandbox.
@@ -134,9 +148,6 @@ class GgufModel:
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: llama.cpp cannot load it ({error}); export it again") from error
         self.n_ctx: int = self._llama.n_ctx()
-        self.context_length = int(
-            self._llama.metadata[f"{self._llama.metadata['general.architecture']}.context_length"]
-        )
         self.template = self._llama.metadata.get("tokenizer.chat_template", "")
         if not self.template:
             raise ModelError(f"{path}: has no chat template; export it from a base model that has one")
