@@ -7,7 +7,6 @@ llama.cpp maps it, and its chat template renders in a sandbox.
 from __future__ import annotations
 
 import codecs
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 
 from components.chat_template import fingerprint, render
 from components.contracts import MANIFEST_NAME, Message, ModelManifest
+from components.digest import sha256_of
 from components.errors import ModelError
 
 MAGIC = b"GGUF"
@@ -49,12 +49,6 @@ def read_manifest(path: Path) -> ModelManifest | None:
             f"{manifest_path}: cannot be read ({error.errors()[0]['msg']}); export the model again"
         ) from error
     return manifest if manifest.file == path.name else None
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file's bytes, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ class GgufModel:
     """A loaded model: conversations to token ids, token ids to text. One thread at a time may use it."""
 
     def __init__(self, path: Path, *, n_ctx: int = 0, n_threads: int = 0) -> None:
-        """Load ``path`` with a context of at most ``n_ctx`` tokens (0: as trained) on ``n_threads`` (0: every usable core).
+        """Load ``path`` with a context of at most ``n_ctx`` tokens (0: as trained) on ``n_threads`` (0: every core).
 
         The context's memory is taken at once: 32 kB a token for a Llama of 1.2 billion parameters.
 

@@ -14,12 +14,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from components.contracts import BaseModelRef
+from components.digest import sha256_of
 from components.errors import DataError, LorryError, ModelError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.prompts import read_prompts
 from components.export_gguf.config import ExportConfig
 from components.split_data.config import SplitConfig
-from components.split_data.sources import sha256_of
 from components.train_lora.config import TrainConfig
 from pipelines.addresses import DEMO_BASE, is_hub_id
 from pipelines.recipe import Recipe

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,47 +17,16 @@ from components.contracts import BaseModelRef, Message, RunRecord
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.prompts import Prompt, read_prompts
 from components.evaluate.report import write_report
+from components.evaluate.results import Answer, SplitLoss
 from components.rows import read_rows
 from components.run_record import read_record
-from components.token_loss import Example, TokenLoss, token_loss
+from components.token_loss import Example, token_loss
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One model's answer to one turn; ``n_tokens`` does not count the end-of-turn token."""
-
-    prompt: str
-    turn: str
-    model: str
-    text: str
-    seconds: float
-    n_tokens: int
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens of the answer over its whole time, prompt included."""
-        return self.n_tokens / max(self.seconds, 1e-9)
-
-
-@dataclass(frozen=True)
-class SplitLoss:
-    """Base and tuned on the same rows of one split."""
-
-    split: str
-    n_rows: int
-    base: TokenLoss
-    tuned: TokenLoss
-
-    @property
-    def improvement(self) -> float:
-        """By what share of the base's loss the tuned loss is lower."""
-        return 1 - self.tuned.loss / self.base.loss if self.base.loss else 0.0
 
 
 def evaluate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from components.digest import sha256_of
 from components.errors import DataError
 
 
@@ -31,7 +31,7 @@ def read_prompts(path: Path, revision: str | None = None) -> list[Prompt]:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such prompts file; mend evaluate.prompts, or leave it out")
-    if revision is not None and hashlib.sha256(path.read_bytes()).hexdigest() != revision:
+    if revision is not None and sha256_of(path) != revision:
         raise DataError(f"{path}: the file changed while the run was going on; run again to use the new content")
     try:
         prompts = TypeAdapter(list[Prompt]).validate_python(YAML(typ="safe").load(path.read_text(encoding="utf-8")))

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment
 
 from components.contracts import RunRecord
-
-if TYPE_CHECKING:
-    from components.evaluate.evaluate import Answer, SplitLoss
+from components.evaluate.results import Answer, SplitLoss
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Evaluation of run {{ record.run_key }}</title>

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from components.chat_template import fingerprint
 from components.contracts import MANIFEST_NAME, BaseModelRef, Message, ModelManifest
+from components.digest import sha256_of
 from components.errors import ModelError
 from components.export_gguf.config import ExportConfig
 from components.export_gguf.convert import convert, merge, quantize
 from components.export_gguf.room import require_room
-from components.gguf_model import GgufModel, Sampling, TextStream, sha256_of
+from components.gguf_model import GgufModel, Sampling, TextStream
 from components.run_record import read_record
 
 log = logging.getLogger(__name__)
@@ -46,42 +48,59 @@ def export(
     shutil.rmtree(work, ignore_errors=True)
     (work / "merged").mkdir(parents=True)
     try:
-        n_parameters = merge(base_model, adapter_path, work / "merged")
-        log.info("merged: %d parameters", n_parameters)
-        f16_path = work / "model-F16.gguf"
-        convert(work / "merged", f16_path)
-        log.info("converted: %s, %.1f MB", f16_path.name, f16_path.stat().st_size / 1e6)
-        path = work / f"model-{config.quantization}.gguf"
-        if path != f16_path:
-            quantize(f16_path, path, config.quantization)
-        size, f16_size = path.stat().st_size, f16_path.stat().st_size
-        log.info("quantized: %s, %.1f MB, %.1f %% smaller", path.name, size / 1e6, 100 * (1 - size / f16_size))
-        template, n_ctx, answer = prove(path, config.proof_prompt)
-        log.info("it answers %r with %r", config.proof_prompt, answer)
+        made = _make(config, base_model, adapter_path, work)
         manifest = ModelManifest(
-            file=path.name,
-            sha256=sha256_of(path),
-            size_bytes=size,
-            f16_size_bytes=f16_size,
-            reduction=1 - size / f16_size,
+            file=made.path.name,
+            sha256=sha256_of(made.path),
+            size_bytes=made.path.stat().st_size,
+            f16_size_bytes=made.f16_size_bytes,
+            reduction=1 - made.path.stat().st_size / made.f16_size_bytes,
             quantization=config.quantization,
-            n_parameters=n_parameters,
-            context_length=n_ctx,
+            n_parameters=made.n_parameters,
+            context_length=made.context_length,
             base_model=base_model,
             base_license=base_model.license,
             run_key=record.run_key,
             data_fingerprint=record.data_fingerprint,
             adapter_step=record.adapter_step,
-            template_fingerprint=fingerprint(template),
+            template_fingerprint=fingerprint(made.template),
             evaluation=dict(evaluation),
             converter=f"llama-cpp-python {version('llama-cpp-python')}",
         )
         target.mkdir(parents=True, exist_ok=True)
-        path.rename(target / path.name)
+        made.path.rename(target / made.path.name)
         (target / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return manifest
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A finished file that has answered, and what was learned on the way."""
+
+    path: Path
+    f16_size_bytes: int
+    n_parameters: int
+    context_length: int
+    template: str
+
+
+def _make(config: ExportConfig, base_model: BaseModelRef, adapter_path: str, work: Path) -> _Made:
+    n_parameters = merge(base_model, adapter_path, work / "merged")
+    log.info("merged: %d parameters", n_parameters)
+    f16_path = work / "model-F16.gguf"
+    convert(work / "merged", f16_path)
+    f16_size = f16_path.stat().st_size
+    log.info("converted: %s, %.1f MB", f16_path.name, f16_size / 1e6)
+    path = work / f"model-{config.quantization}.gguf"
+    if path != f16_path:
+        quantize(f16_path, path, config.quantization)
+        size = path.stat().st_size
+        log.info("quantized: %s, %.1f MB, %.1f %% smaller", path.name, size / 1e6, 100 * (1 - size / f16_size))
+    template, context_length, answer = prove(path, config.proof_prompt)
+    log.info("it answers %r with %r", config.proof_prompt, answer)
+    return _Made(path, f16_size, n_parameters, context_length, template)
 
 
 def prove(path: Path, prompt: str) -> tuple[str, int, str]:

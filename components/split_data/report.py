@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment
 
+from components.split_data.accounts import Account
 from components.split_data.config import SplitConfig
-
-if TYPE_CHECKING:
-    from components.split_data.split import Account
 
 MAX_DROPPED_SHOWN = 200
 

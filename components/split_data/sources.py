@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from components.digest import sha256_of
 from components.errors import DataError
 from components.split_data.config import SplitConfig
 
@@ -34,12 +34,6 @@ def read_records(config: SplitConfig) -> Iterator[RawRecord]:
     path = Path(config.data)
     records = _read_file(path, config.data_revision) if path.suffix in FILE_SUFFIXES else _read_hub(config)
     return islice(records, config.limit)
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of a file's bytes, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_file(path: Path, revision: str | None) -> Iterator[RawRecord]:

@@ -9,30 +9,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from components.contracts import Row
 from components.errors import DataError
 from components.rows import row_id, write_rows
+from components.split_data.accounts import SPLITS, Account, Outcome
 from components.split_data.config import SplitConfig
 from components.split_data.forms import RowProblem, messages_of
 from components.split_data.report import write_report
 from components.split_data.sources import RawRecord, read_records
 
 log = logging.getLogger(__name__)
-
-Outcome = Literal["train", "validation", "test", "unused", "dropped"]
-SPLITS: tuple[Outcome, ...] = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Account:
-    """What became of one record; ``line`` counts from 1."""
-
-    line: int
-    outcome: Outcome
-    reason: str = ""
-    id: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from components.base_model import load_tokenizer, load_weights
 from components.chat_template import template_of, tokenize_conversation
 from components.contracts import BaseModelRef, Message, ModelManifest
+from components.digest import sha256_of
 from components.errors import LorryError, ModelError, RoomError
 from components.export_gguf import export as export_module
 from components.export_gguf.config import ExportConfig
@@ -20,7 +21,7 @@ from components.export_gguf.convert import convert, converter_folder, merge, qua
 from components.export_gguf.export import export, prove
 from components.export_gguf.room import require_room, required_bytes
 from components.export_gguf.upstream import LLAMA3_SPLIT, QWEN2_SPLIT, pre_tokenizer_of
-from components.gguf_model import GgufModel, check_file, sha256_of
+from components.gguf_model import GgufModel, check_file
 from components.split_data.forms import messages_of
 from tests.conftest import demo_rows
 

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from components.digest import sha256_of
 from components.errors import DataError
 from components.rows import read_rows
 from components.split_data.config import SplitConfig
-from components.split_data.sources import RawRecord, read_records, sha256_of
+from components.split_data.sources import RawRecord, read_records
 from components.split_data.split import Split, split, split_records
 from tests.conftest import DEMO_DATA, chat, demo_rows, write_jsonl
 
