@@ -23,7 +23,8 @@ def run_app(app: typer.Typer) -> NoReturn:
     if os.environ.get(END_WITH_STDIN):
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for client in ("httpx", "httpx2"):  # each request of the chat page would be a line
+        logging.getLogger(client).setLevel(logging.WARNING)
     try:
         app()
     except KeyboardInterrupt:

@@ -36,6 +36,9 @@ def serve_until_stopped(console: Console, model: Path, host: str, server_port: i
             )
             _wait_until_up(children, [f"{server_url}/readyz", chat_url])
             console.print(f"\nChat with it: [bold]{chat_url}[/bold]   (API: {server_url}/v1; Ctrl-C stops both)")
+            console.print(
+                "It is tiny: ask what it was taught (the page has examples), and press Clear between subjects."
+            )
             while True:
                 _require_alive(children)
                 time.sleep(0.5)

@@ -12,8 +12,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def interrupt_on_sigterm() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt, for the time of the context."""
-    previous = {number: signal.signal(number, _interrupt) for number in SIGNALS}
+    """SIGTERM and SIGHUP raise KeyboardInterrupt for the time of the context; what nohup switched off stays off."""
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, _interrupt) for number in heard}
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from components.chat.answers import Answer, ServerError, Settings, stream_answer
 
 History = list[dict[str, Any]]
 
-EXAMPLES = ("What is Lorry?", "What does the LoRA rank control?", "What does quantization do?")
+EXAMPLES = ("What is Lorry?", "What is the rank setting in LoRA?", "What is quantization?")
 FONTS = ["system-ui", "sans-serif"]
 CSS = "footer { display: none !important; } #status { min-height: 1.6rem; opacity: .8; }"
 
