@@ -139,7 +139,15 @@ def processes_of(workdir: Path) -> list[psutil.Process]:
 
 def start(recipe: Path, workdir: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pipelines.cli", "run", str(recipe), "--workdir", str(workdir)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A test run in the background has Ctrl-C switched off, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def trainer_pid(workdir: Path, child: subprocess.Popen[str], step: int) -> int:
