@@ -35,7 +35,9 @@ def serve_until_stopped(console: Console, model: Path, host: str, server_port: i
                 "chat", "--server", f"{server_url}/v1", "--host", host, "--port", str(chat_port)
             )
             _wait_until_up(children, [f"{server_url}/readyz", chat_url])
-            console.print(f"\nChat with it: [bold]{chat_url}[/bold]   (API: {server_url}/v1; Ctrl-C stops both)")
+            console.print(
+                f"\nChat with it: [bold]{chat_url}[/bold]   (API: {server_url}/v1; Ctrl-C stops both)", soft_wrap=True
+            )
             console.print(
                 "It is tiny: ask what it was taught (the page has examples), and press Clear between subjects."
             )
