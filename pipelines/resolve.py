@@ -86,14 +86,16 @@ def _data_revision(split: SplitConfig) -> str:
         return digest
     from huggingface_hub import dataset_info
 
-    return _commit("data set", split.data, lambda: dataset_info(split.data, revision=split.data_revision), DataError)
+    info = _ask_hub("data set", split.data, lambda: dataset_info(split.data, revision=split.data_revision), DataError)
+    return str(info.sha)
 
 
-def _commit(kind: str, address: str, look_up: Callable[[], Any], error_type: type[LorryError]) -> str:
+def _ask_hub(kind: str, address: str, look_up: Callable[[], Any], error_type: type[LorryError]) -> Any:
+    """What the hub says of a repository; its refusal in words that say what to do."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
-        return str(look_up().sha)
+        return look_up()
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise error_type(
@@ -112,15 +114,14 @@ def _resolve_base(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) ->
     def look_up() -> Any:
         return model_info(recipe.base_model, revision=recipe.base_revision, files_metadata=True)
 
-    revision = _commit("model", recipe.base_model, look_up, ModelError)
-    info = look_up()
+    info = _ask_hub("model", recipe.base_model, look_up, ModelError)
     card = info.card_data
     files = info.siblings or []
     weight_bytes = sum(file.size or 0 for file in files if file.rfilename.endswith(".safetensors"))
     if not weight_bytes:
         raise ModelError(f"{recipe.base_model}: has no safetensors weights; choose a base model that has them")
     named = card.get("license") if card else None
-    return BaseModelRef(address=recipe.base_model, revision=revision, weight_bytes=weight_bytes, license=named)
+    return BaseModelRef(address=recipe.base_model, revision=str(info.sha), weight_bytes=weight_bytes, license=named)
 
 
 def _local_base(folder: Path) -> BaseModelRef:
