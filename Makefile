@@ -11,7 +11,7 @@ NO_AMX_IF_KNOWN := $(shell $(or $(CC),cc) $(NO_AMX) -E -x c /dev/null >/dev/null
 export CMAKE_ARGS := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/images/llama-library-only.cmake \
   -DCMAKE_C_FLAGS='$(NO_AMX_IF_KNOWN)' -DCMAKE_CXX_FLAGS='$(NO_AMX_IF_KNOWN)'
 
-.PHONY: demo test lint types soak bench lock install
+.PHONY: demo test lint types soak bench lock install images image-check
 demo: install
 	$(BIN)/lorry demo
 
@@ -45,5 +45,13 @@ install: .venv/made
 	$(PIP) install --quiet --no-cache-dir --no-deps --force-reinstall ./$(LLAMA_SOURCE)
 	ln -sfn ../src/$(notdir $(LLAMA_SOURCE))/vendor/llama.cpp .venv/share/llama.cpp && touch $@
 
+# ENGINE: docker, podman or buildah; IMAGES: some of them; BUILD_FLAGS: for the engine's build; RELEASE=1: pinned bases only
+images: install
+	$(BIN)/python -m images.build $(if $(ENGINE),--engine $(ENGINE)) $(if $(RELEASE),--release) --flags="$(BUILD_FLAGS)" $(IMAGES)
+
+image-check: install
+	$(BIN)/python -m images.check $(if $(ENGINE),--engine $(ENGINE))
+
 lock: install  # llama-cpp-python is built apart; CUDA's packages come with the torch wheels that want them
 	$(PIP) install --quiet uv && $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-package llama-cpp-python pyproject.toml | grep -vE '^(nvidia|triton|cuda)' > requirements.lock
+	images/lock $(BIN)/uv $(BIN)/pip

@@ -5,14 +5,34 @@ Weights are safetensors only and no code from the model's folder runs.
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.contracts import BaseModelRef
+from components.digest import sha256_of
 from components.errors import ModelError
+from components.inputs import local_folder
+from components.store import in_bucket
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model folder that matter, sorted by name."""
+    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+
+
+def folder_revision(folder: Path) -> str:
+    """A sha256 over the names and contents of a model folder's files."""
+    digest = hashlib.sha256()
+    for path in model_files(folder):
+        digest.update(f"{path.name}:{sha256_of(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def load_tokenizer(base_model: BaseModelRef) -> PreTrainedTokenizerBase:
@@ -25,7 +45,7 @@ def load_tokenizer(base_model: BaseModelRef) -> PreTrainedTokenizerBase:
 
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            base_model.address, trust_remote_code=False, **_revision(base_model)
+            **_where(base_model), trust_remote_code=False
         )
     except (OSError, ValueError) as error:
         raise _cannot_load(base_model, "tokenizer", error) from error
@@ -44,16 +64,20 @@ def load_weights(base_model: BaseModelRef, dtype: torch.dtype | str) -> PreTrain
 
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            base_model.address, dtype=dtype, trust_remote_code=False, use_safetensors=True, **_revision(base_model)
+            **_where(base_model), dtype=dtype, trust_remote_code=False, use_safetensors=True
         )
     except (OSError, ValueError) as error:
         raise _cannot_load(base_model, "weights", error) from error
     return model
 
 
-def _revision(base_model: BaseModelRef) -> dict[str, Any]:
-    # A local folder's revision is a digest of Lorry's own; the hub would look for a branch of that name.
-    return {} if base_model.is_local else {"revision": base_model.revision}
+def _where(base_model: BaseModelRef) -> dict[str, Any]:
+    """What to load it by: a folder, or a hub id and its commit."""
+    address = base_model.address
+    if base_model.is_local or in_bucket(address):
+        # The revision is a digest of Lorry's own; the hub would look for a branch of that name.
+        return {"pretrained_model_name_or_path": str(local_folder(address, base_model.revision, folder_revision))}
+    return {"pretrained_model_name_or_path": address, "revision": base_model.revision}
 
 
 def _cannot_load(base_model: BaseModelRef, what: str, error: Exception) -> ModelError:

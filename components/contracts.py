@@ -78,7 +78,8 @@ class ModelManifest(Contract):
     """What a served file is: written beside it as ``model.json``. The sha256 is the model's name downstream."""
 
     schema_version: Literal[1] = 1
-    file: str
+    # A name, not a path: it may come from a store that somebody else can write to.
+    file: Annotated[str, Field(pattern=r"^[\w-][\w.-]*\.gguf$")]
     sha256: str
     size_bytes: int
     f16_size_bytes: int

@@ -31,3 +31,11 @@ class InterruptedTrainingError(LorryError):
 
 class StepFailedError(LorryError):
     """A step of a pipeline ended without its outputs."""
+
+
+class StoreError(LorryError):
+    """The store of models and inputs refuses, does not answer, or holds something else than it should."""
+
+
+class ClusterError(LorryError):
+    """A Kubeflow endpoint or a cluster refuses, or does not answer."""

@@ -18,6 +18,7 @@ from components.chat_template import fingerprint, render
 from components.contracts import MANIFEST_NAME, Message, ModelManifest
 from components.digest import sha256_of
 from components.errors import ModelError
+from components.llama_kernels import load_proven_kernels
 
 MAGIC = b"GGUF"
 
@@ -33,22 +34,36 @@ class Sampling:
     presence_penalty: float = 0.0
 
 
+def model_in(folder: Path) -> Path:
+    """The GGUF file that a folder's ``model.json`` names.
+
+    Raises:
+        ModelError: there is no manifest, or it cannot be read.
+    """
+    manifest = _manifest_of(folder)
+    if manifest is None:
+        raise ModelError(f"{folder}: holds no {MANIFEST_NAME}; give a .gguf file, or a folder that an export made")
+    return folder / manifest.file
+
+
 def read_manifest(path: Path) -> ModelManifest | None:
     """The ``model.json`` beside a GGUF file when it speaks of this file, else None.
 
     Raises:
         ModelError: there is one that cannot be read.
     """
-    manifest_path = path.parent / MANIFEST_NAME
-    if not manifest_path.is_file():
+    manifest = _manifest_of(path.parent)
+    return manifest if manifest and manifest.file == path.name else None
+
+
+def _manifest_of(folder: Path) -> ModelManifest | None:
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
         return None
     try:
-        manifest = ModelManifest.model_validate_json(manifest_path.read_bytes())
+        return ModelManifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ModelError(
-            f"{manifest_path}: cannot be read ({error.errors()[0]['msg']}); export the model again"
-        ) from error
-    return manifest if manifest.file == path.name else None
+        raise ModelError(f"{path}: cannot be read ({error.errors()[0]['msg']}); export the model again") from error
 
 
 @dataclass(frozen=True)
@@ -121,12 +136,13 @@ class GgufModel:
         The context's memory is taken at once: 32 kB a token for a Llama of 1.2 billion parameters.
 
         Raises:
-            ModelError: llama.cpp cannot load it, or it has no chat template, or not the one of its manifest.
+            ModelError: llama.cpp cannot load it, no kernels run here, it has no chat template, or not its manifest's.
         """
         from llama_cpp import Llama
 
         self.path = path
         checked = check_file(path)
+        load_proven_kernels(path)
         self.manifest = checked.manifest
         self.context_length = checked.context_length
         try:

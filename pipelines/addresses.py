@@ -9,13 +9,17 @@ from components.split_data.sources import FILE_SUFFIXES
 
 DEMO_BASE = "lorry://demo-base"
 
+# Where a step on a cluster finds the volume of a claim.
+VOLUMES = "/volumes"
+CLAIM_SCHEME = "pvc://"
+
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _FILE_SUFFIXES = (*FILE_SUFFIXES, ".yaml", ".csv", ".txt")
 
 
 def absolute(address: str, folder: Path) -> str:
     """A path made absolute from ``folder``; a hub id (``owner/name`` with no such path there) stays as it is."""
-    if address == DEMO_BASE or (is_hub_id(address) and not (folder / address).exists()):
+    if "://" in address or (is_hub_id(address) and not (folder / address).exists()):
         return address
     return str((folder / address).absolute())
 
@@ -23,3 +27,20 @@ def absolute(address: str, folder: Path) -> str:
 def is_hub_id(address: str) -> bool:
     """True for what looks like ``owner/name`` and not like a file."""
     return bool(_HUB_ID.match(address)) and not address.endswith(_FILE_SUFFIXES)
+
+
+def is_local(address: str) -> bool:
+    """True for a path of this machine."""
+    return not is_hub_id(address) and "://" not in address
+
+
+def claim_of(address: str | None) -> str | None:
+    """The volume that ``pvc://claim/path`` names, or None for another address."""
+    if address is None or not address.startswith(CLAIM_SCHEME):
+        return None
+    return address.removeprefix(CLAIM_SCHEME).partition("/")[0]
+
+
+def in_pod(address: str) -> str:
+    """Where a step finds what ``pvc://claim/path`` names; another address stays as it is."""
+    return f"{VOLUMES}/{address.removeprefix(CLAIM_SCHEME)}" if claim_of(address) else address

@@ -46,17 +46,92 @@ def run(recipe: RecipePath, workdir: WorkdirPath = DEFAULT_WORKDIR) -> None:
     _run(recipe, workdir)
 
 
+PoolName = Annotated[
+    str | None,
+    typer.Option("--pool", help="where training and evaluation run: t4, a100, cpu, or one of the recipe's own"),
+]
+
+
 @app.command(name="compile")
 def compile_document(
+    recipe: RecipePath,
+    pool: PoolName = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="where to write the pipeline document")] = Path(
         "finetune.yaml"
     ),
 ) -> None:
-    """Write the compiled pipeline document: the one that `lorry run` runs here and a KFP endpoint takes."""
+    """Write the pipeline document that `lorry submit` sends: its steps placed on pools, its images named by content."""
     from pipelines.finetune import compile_finetune
+    from pipelines.submit import claims_in
 
-    compile_finetune(output)
-    console.print(f"written: {output}", markup=False, highlight=False)
+    loaded = load_recipe(recipe)
+    compile_finetune(output, loaded.placement.on(pool), claims_in(loaded))
+    console.print(f"written: {output}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def submit(
+    recipe: RecipePath,
+    endpoint: Annotated[
+        str, typer.Option(envvar="KFP_ENDPOINT", help="address of Kubeflow Pipelines, such as http://127.0.0.1:8081")
+    ],
+    namespace: Annotated[
+        str | None, typer.Option(envvar="KFP_NAMESPACE", help="your namespace, where Kubeflow serves several users")
+    ] = None,
+    experiment: Annotated[
+        str, typer.Option(envvar="KFP_EXPERIMENT", help="which experiment the run belongs to")
+    ] = "lorry",
+    pool: PoolName = None,
+    wait: Annotated[bool, typer.Option("--wait", help="follow the run, and end with its figures")] = False,
+    workdir: WorkdirPath = DEFAULT_WORKDIR,
+) -> None:
+    """Run a recipe's whole pipeline on a cluster (a token, where it needs one: KFP_TOKEN)."""
+    from pipelines import summary
+    from pipelines.kubeflow import Kubeflow
+    from pipelines.progress import Progress
+    from pipelines.resolve import resolve
+    from pipelines.submit import Following, figures_of, start
+
+    loaded = load_recipe(recipe)
+    placement = loaded.placement.on(pool)
+    kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
+    with Progress(console) as progress:
+        progress.started("resolve")
+        resolved = resolve(loaded, workdir.absolute(), lambda line: progress.line("resolve", line))
+        run_id, there = start(resolved, placement, kubeflow, experiment, lambda line: progress.line("resolve", line))
+        progress.finished("resolve")
+        page = kubeflow.page_of(run_id)
+        progress.note(f"submitted: {page}")
+        if not wait:
+            return
+        try:
+            Following(kubeflow, run_id, progress).until_the_end()
+        except KeyboardInterrupt:
+            progress.note(f"no longer followed; the run goes on: {page}")
+            raise
+    figures = figures_of(there, run_id)
+    if figures is None:
+        progress.note(f"its figures lie on the cluster's volume ({there.publish.store}), and on the page: {page}")
+        return
+    model = figures["model"]
+    places = {"model": f"{model['store']}/models/{model['sha256']}", "page": page}
+    summary.show(console, run_id, figures, progress.minutes, places)
+
+
+@app.command()
+def pin(
+    overlay: Annotated[Path, typer.Argument(help="folder of a kustomize overlay, such as manifests/overlays/local")],
+    model: Annotated[str | None, typer.Option(help="sha256 of a published model; default: the store's newest")] = None,
+    store: Annotated[
+        str | None, typer.Option(envvar="LORRY_STORE", help="where to look: s3://bucket/folder, gs://… or a folder")
+    ] = None,
+    server: Annotated[str, typer.Option(help="which Deployment, where an overlay has several")] = "model-server",
+) -> None:
+    """Write into an overlay which images and which model it serves; `kubectl apply -k` then does it."""
+    from pipelines.pin import pin_overlay
+
+    for line in pin_overlay(overlay, model, store, server):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -98,17 +173,18 @@ def _run(recipe_path: Path, workdir_path: Path) -> Path:
     from pipelines import summary
     from pipelines.local_run import Workdir, run_pipeline
     from pipelines.progress import Progress
-    from pipelines.resolve import resolve
+    from pipelines.resolve import on_this_machine, resolve
 
     recipe = load_recipe(recipe_path)
     workdir = Workdir(workdir_path.absolute())
     with Progress(console) as progress:
         progress.started("resolve")
-        resolved = resolve(recipe, workdir.root, lambda line: progress.line("resolve", line))
+        pinned = resolve(recipe, workdir.root, lambda line: progress.line("resolve", line))
+        resolved = on_this_machine(pinned, workdir.store)
         require_room(workdir.root, resolved.base_model.weight_bytes)
         progress.finished("resolve")
         result = run_pipeline(resolved, workdir, progress)
-    summary.show(console, result, progress.minutes)
+    summary.show(console, result.folder.name, result.figures, progress.minutes, result.places)
     return result.model
 
 

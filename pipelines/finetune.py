@@ -1,5 +1,6 @@
 """The graph: chat data in, a served file out."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,12 +9,15 @@ from ruamel.yaml import YAML
 
 from components.evaluate.component import evaluate as evaluate_step
 from components.export_gguf.component import export_gguf
+from components.publish_model.component import publish_model
 from components.split_data.component import split_data
 from components.train_lora.component import train_lora
 from pipelines.fingerprint import code_fingerprint
-from pipelines.placement import place
+from pipelines.images import load_settings
+from pipelines.placement import Places, name_images
+from pipelines.pools import Placement
 
-STEPS = ("split_data", "train_lora", "evaluate", "export_gguf")
+STEPS = ("split_data", "train_lora", "evaluate", "export_gguf", "publish_model")
 
 
 class Outputs(NamedTuple):
@@ -29,55 +33,104 @@ class Outputs(NamedTuple):
     evaluation_metrics: dsl.Metrics
     model: dsl.Model
     export_metrics: dsl.Metrics
+    published: dsl.Artifact
 
 
-@dsl.pipeline(name="finetune", description="Split, train a LoRA adapter, evaluate, export a quantized GGUF.")
-def finetune(base_model: dict, split: dict, train: dict, evaluate: dict, export: dict, checkpoint_root: str) -> Outputs:
-    """Each parameter is a section of the resolved recipe; training keeps its checkpoints in ``checkpoint_root``."""
-    rows = split_data(config=split, code=code_fingerprint("split_data"))
-    trained = train_lora(
-        config=train,
-        base_model=base_model,
-        code=code_fingerprint("train_lora"),
-        checkpoint_root=checkpoint_root,
-        train=rows.outputs["train"],
-        validation=rows.outputs["validation"],
+def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
+    """The graph, each of its tasks where ``places`` puts it."""
+
+    @dsl.pipeline(
+        name="finetune", description="Split, train a LoRA adapter, evaluate, export a quantized GGUF, publish it."
     )
-    evaluated = evaluate_step(
-        config=evaluate,
-        base_model=base_model,
-        code=code_fingerprint("evaluate"),
-        adapter=trained.outputs["adapter"],
-        validation=rows.outputs["validation"],
-        test=rows.outputs["test"],
-    )
-    exported = export_gguf(
-        config=export,
-        base_model=base_model,
-        code=code_fingerprint("export_gguf"),
-        adapter=trained.outputs["adapter"],
-        evaluation=evaluated.outputs["metrics"],
-    )
-    return Outputs(
-        split_report=rows.outputs["report"],
-        split_accounts=rows.outputs["accounts"],
-        split_metrics=rows.outputs["metrics"],
-        adapter=trained.outputs["adapter"],
-        train_metrics=trained.outputs["metrics"],
-        evaluation_report=evaluated.outputs["report"],
-        samples=evaluated.outputs["samples"],
-        evaluation_metrics=evaluated.outputs["metrics"],
-        model=exported.outputs["model"],
-        export_metrics=exported.outputs["metrics"],
-    )
+    def finetune(
+        base_model: dict,
+        split: dict,
+        train: dict,
+        evaluate: dict,
+        export: dict,
+        publish: dict,
+        recipe: str,
+        checkpoint_root: str,
+    ) -> Outputs:
+        """Each section of the resolved recipe is a parameter; training keeps its checkpoints in ``checkpoint_root``."""
+        rows = places.on_cpu(split_data(config=split, code=code_fingerprint("split_data")))
+        trained = places.on_pool(
+            train_lora(
+                config=train,
+                base_model=base_model,
+                code=code_fingerprint("train_lora"),
+                checkpoint_root=checkpoint_root,
+                train=rows.outputs["train"],
+                validation=rows.outputs["validation"],
+            )
+        )
+        places.keep_checkpoints(trained)
+        evaluated = places.on_pool(
+            evaluate_step(
+                config=evaluate,
+                base_model=base_model,
+                code=code_fingerprint("evaluate"),
+                adapter=trained.outputs["adapter"],
+                validation=rows.outputs["validation"],
+                test=rows.outputs["test"],
+            )
+        )
+        exported = places.on_cpu(
+            export_gguf(
+                config=export,
+                base_model=base_model,
+                code=code_fingerprint("export_gguf"),
+                adapter=trained.outputs["adapter"],
+                evaluation=evaluated.outputs["metrics"],
+            )
+        )
+        published = places.on_cpu(
+            publish_model(
+                config=publish,
+                code=code_fingerprint("publish_model"),
+                recipe=recipe,
+                run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                model=exported.outputs["model"],
+                split_metrics=rows.outputs["metrics"],
+                train_metrics=trained.outputs["metrics"],
+                evaluation_metrics=evaluated.outputs["metrics"],
+                export_metrics=exported.outputs["metrics"],
+            )
+        )
+        # It moves the store's pointer each time, also to a model that was there before.
+        published.set_caching_options(False)
+        return Outputs(
+            split_report=rows.outputs["report"],
+            split_accounts=rows.outputs["accounts"],
+            split_metrics=rows.outputs["metrics"],
+            adapter=trained.outputs["adapter"],
+            train_metrics=trained.outputs["metrics"],
+            evaluation_report=evaluated.outputs["report"],
+            samples=evaluated.outputs["samples"],
+            evaluation_metrics=evaluated.outputs["metrics"],
+            model=exported.outputs["model"],
+            export_metrics=exported.outputs["metrics"],
+            published=published.outputs["published"],
+        )
+
+    return finetune
 
 
-def compile_finetune(path: Path) -> None:
-    """Write the pipeline document, as kfp.local and a KFP endpoint take it, to ``path`` (YAML)."""
-    compiler.Compiler().compile(finetune, str(path))
+def compile_finetune(path: Path, placement: Placement | None = None, claims: Iterable[str] = ()) -> None:
+    """Write the pipeline document to ``path`` (YAML).
+
+    Without a placement it is for this machine: no image is used there, and none is named whole.
+
+    Raises:
+        RecipeError: the image settings cannot be used.
+    """
+    settings = None if placement is None else load_settings()
+    compiler.Compiler().compile(finetune_on(Places(placement, claims)), str(path))
+    if settings is None:
+        return
     yaml = YAML(typ="rt")
     with path.open(encoding="utf-8") as file:
         documents = list(yaml.load_all(file))
-    place(documents[0])
+    name_images(documents[0], settings)
     with path.open("w", encoding="utf-8") as file:
         yaml.dump_all(documents, file)

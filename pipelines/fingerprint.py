@@ -11,6 +11,14 @@ ROOT = Path(__file__).parent.parent
 
 def code_fingerprint(part: str) -> str:
     """16 hexadecimal digits over ``components/<part>`` and every module of ``components`` that it leads to."""
+    digest = hashlib.sha256()
+    for path in files_of(part):
+        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def files_of(part: str) -> list[Path]:
+    """The files of ``components/<part>`` and every module of ``components`` that they lead to."""
     waiting = sorted((ROOT / "components" / part).glob("*.py"))
     seen: set[Path] = set()
     while waiting:
@@ -19,10 +27,7 @@ def code_fingerprint(part: str) -> str:
             continue
         seen.add(path)
         waiting.extend(_imported(path))
-    digest = hashlib.sha256()
-    for path in sorted(seen):
-        digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+    return sorted(seen)
 
 
 def _imported(path: Path) -> list[Path]:

@@ -49,6 +49,11 @@ class Workdir:
         return self.root / "cache"
 
     @property
+    def store(self) -> Path:
+        """Where models are published when the recipe names no store."""
+        return self.root / "store"
+
+    @property
     def runs(self) -> Path:
         return self.root / "runs"
 
@@ -69,9 +74,24 @@ class RunResult:
         """The file or folder of one output."""
         return Path(self.outputs[name]["path"])
 
-    def figures(self, name: str) -> dict[str, float]:
-        """The metrics of one output."""
-        return {key: value for key, value in self.outputs[name]["metadata"].items() if isinstance(value, int | float)}
+    @property
+    def figures(self) -> dict[str, dict[str, float]]:
+        """The metrics, by the name of the output."""
+        return {
+            name: {key: value for key, value in output["metadata"].items() if isinstance(value, int | float)}
+            for name, output in self.outputs.items()
+        }
+
+    @property
+    def places(self) -> dict[str, Path | str]:
+        """Where what a person wants to open lies."""
+        return {
+            "model": self.model,
+            "published": f"{self.outputs['published']['metadata']['store']}/models",
+            "adapter": self.path("adapter"),
+            **{page.removesuffix(".html") + " report": self.folder / page for page in REPORTS.values()},
+            "log": self.folder / "log.txt",
+        }
 
     @property
     def model(self) -> Path:

@@ -1,15 +1,90 @@
-"""Where a step runs: which image. Registry and tag come from here and nowhere else."""
+"""Where a step runs on a cluster: on which pool of nodes, with which image, volumes and secrets.
+
+``kfp.local`` ignores all of it, so the same document runs on one machine.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-VERSION = "0.1.0"
+from kfp import dsl, kubernetes
+
+from pipelines.addresses import VOLUMES
+from pipelines.images import PREFIX, ImageSettings, reference
+from pipelines.pools import SPOT_LABEL, STORE_VARIABLES, Placement, Pool, Toleration
+
+CHECKPOINTS = "/checkpoints"
+HUB_CACHE = "/hub-cache"
 
 
-def place(document: dict[str, Any]) -> dict[str, Any]:
-    """The compiled pipeline ``document`` with registry and tag on every image that a component names."""
+class Places:
+    """Puts the tasks of one graph where they belong. Without a placement they keep only their images' names."""
+
+    def __init__(self, placement: Placement | None, claims: Iterable[str] = ()) -> None:
+        """``claims`` are the volumes, beside checkpoints and cache, that the run's addresses name."""
+        self.placement = placement
+        self.claims = sorted(set(claims))
+
+    def on_cpu(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """A step that needs no GPU."""
+        return self._on("cpu", task)
+
+    def on_pool(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """A step that runs on the pool of the recipe."""
+        return task if self.placement is None else self._on(self.placement.pool, task)
+
+    def keep_checkpoints(self, task: dsl.PipelineTask) -> None:
+        """Give a step the volume with the checkpoints."""
+        if self.placement is not None:
+            kubernetes.mount_pvc(task, self.placement.checkpoints_claim, CHECKPOINTS)
+
+    def _on(self, name: str, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        if self.placement is None:
+            return task
+        pool = self.placement.pools[name]
+        _take(pool, task)
+        _retry(pool, task)
+        self._give_storage(task)
+        if self.placement.image_pull_secret:
+            kubernetes.set_image_pull_secrets(task, [self.placement.image_pull_secret])
+        return task
+
+    def _give_storage(self, task: dsl.PipelineTask) -> None:
+        placement = self.placement
+        assert placement is not None
+        kubernetes.mount_pvc(task, placement.hub_cache_claim, HUB_CACHE)
+        task.set_env_variable("HF_HOME", f"{HUB_CACHE}/huggingface").set_env_variable("LORRY_CACHE", HUB_CACHE)
+        for claim in self.claims:
+            kubernetes.mount_pvc(task, claim, f"{VOLUMES}/{claim}")
+        kubernetes.use_secret_as_env(task, placement.hub_secret, {"HF_TOKEN": "HF_TOKEN"}, optional=True)
+        same = {name: name for name in STORE_VARIABLES}
+        kubernetes.use_secret_as_env(task, placement.store_secret, same, optional=True)
+
+
+def _take(pool: Pool, task: dsl.PipelineTask) -> None:
+    task.set_cpu_request(pool.cpu).set_memory_request(pool.memory).set_memory_limit(pool.memory)
+    if pool.gpus:
+        task.set_accelerator_type(pool.gpu_resource).set_accelerator_limit(pool.gpus)
+    spot = {SPOT_LABEL: "true"} if pool.spot else {}
+    for key, value in {**pool.node_selector, **spot}.items():
+        kubernetes.add_node_selector(task, key, value)
+    bears = [Toleration(key=SPOT_LABEL, operator="Equal", value="true")] if pool.spot else []
+    for toleration in [*pool.tolerations, *bears]:
+        kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
+    if pool.shared_memory:
+        kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=pool.shared_memory)
+
+
+def _retry(pool: Pool, task: dsl.PipelineTask) -> None:
+    seconds = 60 * pool.timeout_minutes
+    kubernetes.set_timeout(task, seconds)
+    # KFP counts this from the first attempt's start and says an hour when it is not told (kubeflow/pipelines#14245).
+    task.set_retry(pool.max_retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=f"{seconds}s")
+
+
+def name_images(document: dict[str, Any], settings: ImageSettings) -> None:
+    """Put registry and tag on every image that the compiled ``document`` names."""
     for executor in document["deploymentSpec"]["executors"].values():
         container = executor["container"]
-        container["image"] = f"{container['image']}:{VERSION}"
-    return document
+        container["image"] = reference(container["image"].removeprefix(PREFIX), settings)

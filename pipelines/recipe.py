@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -16,10 +16,12 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from components.errors import RecipeError
 from components.evaluate.config import EvaluateConfig
 from components.export_gguf.config import ExportConfig
+from components.publish_model.config import PublishConfig
 from components.split_data.config import SplitConfig
 from components.split_data.sources import FILE_SUFFIXES
 from components.train_lora.config import TrainConfig
 from pipelines.addresses import DEMO_BASE, absolute
+from pipelines.pools import Placement
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -39,6 +41,8 @@ class Recipe(BaseModel):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     export: ExportConfig = ExportConfig()
+    publish: PublishConfig = PublishConfig()
+    placement: Placement = Placement()
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -101,7 +105,7 @@ def _worth_telling(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _in_words(detail: ErrorDetails, document: CommentedMap) -> str:
-    place = ".".join(str(part) for part in detail["loc"][:2])
+    place = _place(document, detail["loc"])
     line = _line_of(document, detail["loc"])
     if detail["type"] == "extra_forbidden":
         return f"line {line}: {place}: unknown key{_nearest(detail['loc'])}"
@@ -110,6 +114,18 @@ def _in_words(detail: ErrorDetails, document: CommentedMap) -> str:
     described = _description(detail["loc"])
     hint = f" ({described})" if described else ""
     return f"line {line}: {place} = {detail['input']!r}: {_lower_first(detail['msg'])}{hint}"
+
+
+def _place(document: CommentedMap, location: Sequence[int | str]) -> str:
+    """The key that is meant, dotted: the branches of a union, which the document does not hold, left out."""
+    named = [str(location[0])] if location else ["the recipe"]
+    node: Any = document.get(location[0]) if location else document
+    for part in location[1:]:
+        if not isinstance(node, CommentedMap):
+            break
+        named.append(str(part))
+        node = node.get(part)
+    return ".".join(named)
 
 
 def _line_of(document: CommentedMap, location: Sequence[int | str]) -> int:
@@ -127,9 +143,14 @@ def _line_of(document: CommentedMap, location: Sequence[int | str]) -> int:
 def _fields_at(location: Sequence[int | str]) -> dict[str, Any]:
     fields: dict[str, Any] = dict(Recipe.model_fields)
     for part in location[:-1]:
-        section = fields[str(part)].annotation if str(part) in fields else None
-        fields = dict(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else {}
+        fields = _fields_of(fields[str(part)].annotation) if str(part) in fields else fields
     return fields
+
+
+def _fields_of(annotation: Any) -> dict[str, Any]:
+    """The fields of a section, or of each of a mapping's sections."""
+    section = get_args(annotation)[-1] if get_args(annotation) else annotation
+    return dict(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else {}
 
 
 def _nearest(location: Sequence[int | str]) -> str:
@@ -151,6 +172,9 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
     return recipe.model_copy(
         update={
             "base_model": absolute(recipe.base_model, folder),
+            "publish": recipe.publish.model_copy(
+                update={"store": recipe.publish.store and absolute(recipe.publish.store, folder)}
+            ),
             "split": recipe.split.model_copy(update={"data": absolute(recipe.split.data, folder)}),
             "evaluate": recipe.evaluate.model_copy(
                 update={"prompts": recipe.evaluate.prompts and absolute(recipe.evaluate.prompts, folder)}

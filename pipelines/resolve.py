@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from components.base_model import folder_revision
 from components.contracts import BaseModelRef
 from components.digest import sha256_of
-from components.errors import DataError, LorryError, ModelError
+from components.errors import DataError, LorryError, ModelError, RecipeError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.prompts import read_prompts
 from components.export_gguf.config import ExportConfig
+from components.inputs import local_file
+from components.publish_model.config import PublishConfig
 from components.split_data.config import SplitConfig
+from components.store import Store, in_bucket
 from components.train_lora.config import TrainConfig
-from pipelines.addresses import DEMO_BASE, is_hub_id
+from pipelines.addresses import DEMO_BASE, claim_of, in_pod, is_hub_id
 from pipelines.recipe import Recipe
 from pipelines.stopping import interrupt_on_sigterm
 
 log = logging.getLogger(__name__)
-
-MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 
 class ResolvedRecipe(BaseModel):
@@ -41,46 +42,109 @@ class ResolvedRecipe(BaseModel):
     train: TrainConfig
     evaluate: EvaluateConfig
     export: ExportConfig
+    publish: PublishConfig
 
-    def arguments(self, checkpoint_root: Path) -> dict[str, Any]:
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Every address that a step reads or writes, by its key in the recipe."""
+        named = {
+            "base_model": self.base_model.address,
+            "split.data": self.split.data,
+            "evaluate.prompts": self.evaluate.prompts,
+            "publish.store": self.publish.store,
+        }
+        return {key: address for key, address in named.items() if address is not None}
+
+    def with_addresses(self, new: Mapping[str, str]) -> ResolvedRecipe:
+        """The same inputs, found elsewhere; keys as in ``addresses``."""
+        at = {**dict.fromkeys(("evaluate.prompts", "publish.store")), **self.addresses, **new}
+        return self.model_copy(
+            update={
+                "base_model": self.base_model.model_copy(update={"address": at["base_model"]}),
+                "split": self.split.model_copy(update={"data": at["split.data"]}),
+                "evaluate": self.evaluate.model_copy(update={"prompts": at["evaluate.prompts"]}),
+                "publish": self.publish.model_copy(update={"store": at["publish.store"]}),
+            }
+        )
+
+    def arguments(self, checkpoint_root: Path | str) -> dict[str, Any]:
         """The pipeline's parameters, defaults written out; a missing key means None, which KFP cannot carry."""
-        sections = self.model_dump(mode="json", exclude={"name"}, exclude_none=True)
-        return {**sections, "checkpoint_root": str(checkpoint_root)}
+        there = self.with_addresses({key: in_pod(address) for key, address in self.addresses.items()})
+        sections = there.model_dump(mode="json", exclude={"name"}, exclude_none=True)
+        return {**sections, "recipe": self.name, "checkpoint_root": str(checkpoint_root)}
 
 
 def resolve(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> ResolvedRecipe:
     """Pin every input; the demo's base model is made under ``workdir`` when it is not there yet.
 
-    ``tell`` gets a line about each thing that takes time.
+    ``tell`` gets a line about each thing that takes time. Addresses stay as they are: see ``on_this_machine`` and
+    ``pipelines.upload``.
 
     Raises:
         DataError: data or prompts are not there.
         ModelError: the base model is not there, or is no model folder.
+        RecipeError: what lies on a cluster's volume has no digest in the recipe.
     """
-    prompts = recipe.evaluate.prompts
-    if prompts is not None:
-        read_prompts(Path(prompts))
     return ResolvedRecipe(
         name=recipe.name,
         base_model=_resolve_base(recipe, workdir, tell),
         split=recipe.split.model_copy(update={"data_revision": _data_revision(recipe.split)}),
         train=recipe.train,
-        evaluate=recipe.evaluate.model_copy(
-            update={"prompts_revision": None if prompts is None else sha256_of(Path(prompts))}
-        ),
+        evaluate=recipe.evaluate.model_copy(update={"prompts_revision": _prompts_revision(recipe.evaluate)}),
         export=recipe.export,
+        publish=recipe.publish,
     )
 
 
+def on_this_machine(recipe: ResolvedRecipe, store: Path) -> ResolvedRecipe:
+    """The recipe as it runs without a cluster; models go into the folder ``store`` when it names no store.
+
+    Raises:
+        RecipeError: an address names a cluster's volume.
+    """
+    for key, address in recipe.addresses.items():
+        if claim_of(address):
+            raise RecipeError(
+                f"{key} = {address!r}: a volume of a cluster, which this machine does not have; "
+                "run it there with lorry submit, or give a path or a bucket"
+            )
+    return recipe if recipe.publish.store else recipe.with_addresses({"publish.store": str(store)})
+
+
+def _volume_revision(key: str, address: str, revision_key: str, revision: str | None) -> str:
+    """The digest that the recipe gives for something on a cluster's volume.
+
+    Raises:
+        RecipeError: it gives none.
+    """
+    if revision is None:
+        raise RecipeError(f"{key} = {address!r}: only the cluster can read it; give its sha256 in {revision_key}")
+    return revision
+
+
+def _prompts_revision(evaluate: EvaluateConfig) -> str | None:
+    if evaluate.prompts is None:
+        return None
+    if claim_of(evaluate.prompts):
+        return _volume_revision(
+            "evaluate.prompts", evaluate.prompts, "evaluate.prompts_revision", evaluate.prompts_revision
+        )
+    path = local_file(evaluate.prompts, None)
+    read_prompts(path)
+    return sha256_of(path)
+
+
 def _data_revision(split: SplitConfig) -> str:
+    if claim_of(split.data):
+        return _volume_revision("split.data", split.data, "split.data_revision", split.data_revision)
     if not is_hub_id(split.data):
-        path = Path(split.data)
+        path = local_file(split.data, None)
         if not path.is_file():
-            raise DataError(f"{path}: no such file; mend split.data")
+            raise DataError(f"{split.data}: no such file; mend split.data")
         digest = sha256_of(path)
         if split.data_revision not in (None, digest):
             raise DataError(
-                f"{path}: split.data_revision names another content than the file has (sha256 {digest}); "
+                f"{split.data}: split.data_revision names another content than the file has (sha256 {digest}); "
                 "mend it, or leave it out"
             )
         return digest
@@ -107,6 +171,11 @@ def _ask_hub(kind: str, address: str, look_up: Callable[[], Any], error_type: ty
 def _resolve_base(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> BaseModelRef:
     if recipe.base_model == DEMO_BASE:
         return _local_base(_make_demo_base(workdir / "base-models", tell))
+    if claim_of(recipe.base_model):
+        revision = _volume_revision("base_model", recipe.base_model, "base_revision", recipe.base_revision)
+        return BaseModelRef(address=recipe.base_model, revision=revision, weight_bytes=0)
+    if in_bucket(recipe.base_model):
+        return _base_in_bucket(recipe)
     if not is_hub_id(recipe.base_model):
         return _local_base(Path(recipe.base_model))
     from huggingface_hub import model_info
@@ -124,18 +193,28 @@ def _resolve_base(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) ->
     return BaseModelRef(address=recipe.base_model, revision=str(info.sha), weight_bytes=weight_bytes, license=named)
 
 
+def _base_in_bucket(recipe: Recipe) -> BaseModelRef:
+    if recipe.base_revision is None:
+        raise RecipeError(
+            f"base_model = {recipe.base_model!r}: give its digest in base_revision, as lorry submit printed it"
+        )
+    store = Store(recipe.base_model)
+    weights = [key for key in store.keys("") if key.endswith(".safetensors")]
+    if not weights:
+        raise ModelError(f"{recipe.base_model}: has no safetensors weights there; mend base_model")
+    weight_bytes = sum(store.size_of(key) or 0 for key in weights)
+    return BaseModelRef(address=recipe.base_model, revision=recipe.base_revision, weight_bytes=weight_bytes)
+
+
 def _local_base(folder: Path) -> BaseModelRef:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: no base model there (no config.json); mend base_model")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise ModelError(f"{folder}: has no safetensors weights; save the model with safetensors")
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
-        digest.update(f"{path.name}:{sha256_of(path)}\n".encode())
     return BaseModelRef(
         address=str(folder.absolute()),
-        revision=digest.hexdigest(),
+        revision=folder_revision(folder),
         weight_bytes=sum(path.stat().st_size for path in weights),
         license=_license(folder / "README.md"),
     )

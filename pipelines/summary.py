@@ -8,25 +8,27 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.local_run import REPORTS, RunResult
+Figures = Mapping[str, Mapping[str, float]]
 
 
-def show(console: Console, result: RunResult, minutes: Mapping[str, float]) -> None:
-    """Print the figures of a run and the paths of what it made."""
-    table = Table(title=f"Run {result.folder.name}", show_header=True)
+def show(
+    console: Console, run: str, figures: Figures, minutes: Mapping[str, float], places: Mapping[str, Path | str]
+) -> None:
+    """Print what a run measured, by the names of the pipeline's outputs, and where what it made lies."""
+    table = Table(title=f"Run {run}", show_header=True)
     for heading in ("step", "time", "figures"):
         table.add_column(heading, overflow="fold")
-    for step, figures in _figures(result).items():
+    for step, said in _in_words(figures).items():
         spent = minutes.get(step, 0.0) * 60
-        table.add_row(step, f"{spent:.0f} s" if spent else "reused", figures)
+        table.add_row(step, f"{spent:.0f} s" if spent else "reused", said)
     console.print(table)
-    for label, path in _paths(result).items():
-        console.print(f"{label:<18}{path}", markup=False, highlight=False, soft_wrap=True)
+    for label, place in places.items():
+        console.print(f"{label:<18}{place}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _figures(result: RunResult) -> dict[str, str]:
-    split, train = result.figures("split_metrics"), result.figures("train_metrics")
-    evaluation, export = result.figures("evaluation_metrics"), result.figures("export_metrics")
+def _in_words(figures: Figures) -> dict[str, str]:
+    split, train = figures["split_metrics"], figures["train_metrics"]
+    evaluation, export = figures["evaluation_metrics"], figures["export_metrics"]
     return {
         "split_data": (
             f"{split['read']:.0f} rows read: {split['train']:.0f} train, {split['validation']:.0f} validation, "
@@ -59,12 +61,3 @@ def _losses(evaluation: Mapping[str, float]) -> list[str]:
             f"{seconds:.2f} s an answer, {evaluation['tuned_tokens_per_second']:.0f} tokens/s before quantization"
         )
     return lines
-
-
-def _paths(result: RunResult) -> dict[str, Path]:
-    return {
-        "model": result.model,
-        "adapter": result.path("adapter"),
-        **{page.removesuffix(".html") + " report": result.folder / page for page in REPORTS.values()},
-        "log": result.folder / "log.txt",
-    }

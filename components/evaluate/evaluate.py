@@ -18,6 +18,7 @@ from components.evaluate.config import EvaluateConfig
 from components.evaluate.prompts import Prompt, read_prompts
 from components.evaluate.report import write_report
 from components.evaluate.results import Answer, SplitLoss
+from components.inputs import local_file
 from components.rows import read_rows
 from components.run_record import read_record
 from components.token_loss import Example, token_loss
@@ -45,7 +46,8 @@ def evaluate(
         ModelError: base model or adapter cannot be loaded.
         DataError: the prompts file cannot be used.
     """
-    prompts = read_prompts(Path(config.prompts), config.prompts_revision) if config.prompts else []
+    revision = config.prompts_revision
+    prompts = read_prompts(local_file(config.prompts, revision), revision) if config.prompts else []
     record = read_record(adapter_path)
     both = _Pair(base_model, adapter_path, record)
     paths = {"validation": validation_path, **({"test": test_path} if config.test else {})}

@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from starlette.exceptions import HTTPException
 
 from components.errors import LorryError
@@ -52,6 +53,13 @@ def create_app(engine: Engine) -> FastAPI:
         """The model is loaded and has computed a token."""
         return JSONResponse({"status": "ok" if engine.ready else "not ready"}, 200 if engine.ready else 503)
 
+    metrics_registry = _metrics(engine)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(generate_latest(metrics_registry), media_type=CONTENT_TYPE_LATEST)
+
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """The one model that is served."""
@@ -79,6 +87,14 @@ def create_app(engine: Engine) -> FastAPI:
         return JSONResponse(await _unless_gone(request, answer.whole(first, pieces)))
 
     return app
+
+
+def _metrics(engine: Engine) -> CollectorRegistry:
+    """What an autoscaler goes by."""
+    registry = CollectorRegistry()
+    waiting = Gauge("lorry_requests_waiting", "Requests that wait for their turn", registry=registry)
+    waiting.set_function(lambda: engine.waiting)
+    return registry
 
 
 def stopping_server(config: uvicorn.Config, engine: Engine) -> uvicorn.Server:

@@ -18,7 +18,10 @@ log = logging.getLogger(__name__)
 def serve(
     model: Annotated[
         Path | None,
-        typer.Argument(envvar="LORRY_MODEL", help="GGUF file; without it, the model of the last run in --workdir"),
+        typer.Argument(
+            envvar="LORRY_MODEL",
+            help="GGUF file, or a folder with model.json; without it, that of the last run in --workdir",
+        ),
     ] = None,
     workdir: Annotated[
         Path, typer.Option("--workdir", envvar="LORRY_WORKDIR", help="folder where runs left what they made")
@@ -39,11 +42,13 @@ def serve(
     """Serve a GGUF model over OpenAI's chat API (/v1/models, /v1/chat/completions, /livez, /readyz)."""
     import uvicorn
 
-    from components.gguf_model import GgufModel
+    from components.gguf_model import GgufModel, model_in
     from components.model_server.api import create_app, stopping_server
     from components.model_server.engine import SerialEngine
 
     path = model or _last_model(workdir)
+    if path.is_dir():
+        path = model_in(path)
     with listen(host, port, "--port") as bound:
         loaded = GgufModel(path, n_ctx=n_ctx, n_threads=n_threads)
         engine = SerialEngine(loaded, model_id or path.stem, max_waiting)

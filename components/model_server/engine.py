@@ -68,6 +68,10 @@ class Engine(Protocol):
     def ready(self) -> bool:
         """True while requests are taken."""
 
+    @property
+    def waiting(self) -> int:
+        """Requests that nobody works on yet."""
+
     def stream(self, request: ChatRequest) -> AsyncGenerator[Piece]:
         """The answer, piece by piece; closing the generator cancels the request.
 
@@ -104,6 +108,11 @@ class SerialEngine:
     def ready(self) -> bool:
         """True once a token was computed, until ``close`` or until the engine's thread died."""
         return self._warm.is_set() and not self._closing.is_set() and self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Requests behind the one that is answered."""
+        return self._waiting.qsize()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Piece]:
         """See ``Engine``."""

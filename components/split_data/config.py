@@ -14,7 +14,9 @@ class SplitConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Annotated[str, Field(min_length=1, description="path of a .jsonl, .json or .parquet file, or a hub id")]
+    data: Annotated[
+        str, Field(min_length=1, description="path or bucket address of a .jsonl, .json or .parquet file, or a hub id")
+    ]
     data_split: Annotated[str, Field(description="which split of a hub data set is read; files ignore it")] = "train"
     data_revision: Annotated[
         str | None,

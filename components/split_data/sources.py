@@ -11,6 +11,7 @@ from typing import Any
 
 from components.digest import sha256_of
 from components.errors import DataError
+from components.inputs import local_file
 from components.split_data.config import SplitConfig
 
 FILE_SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -31,7 +32,7 @@ def read_records(config: SplitConfig) -> Iterator[RawRecord]:
     Raises:
         DataError: the data is not there, is empty, is of an unknown form, or changed since the recipe was resolved.
     """
-    path = Path(config.data)
+    path = local_file(config.data, config.data_revision)
     records = _read_file(path, config.data_revision) if path.suffix in FILE_SUFFIXES else _read_hub(config)
     return islice(records, config.limit)
 

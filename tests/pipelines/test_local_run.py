@@ -14,12 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components.digest import sha256_of
 from pipelines.fingerprint import ROOT as PROJECT
 from pipelines.fingerprint import code_fingerprint
 from pipelines.local_engine import event_of
 from tests.conftest import ROOT, TinyRun, chat, recipe_text, run_lorry, write_jsonl
 
-STEPS = ("split_data", "train_lora", "evaluate", "export_gguf")
+STEPS = ("split_data", "train_lora", "evaluate", "export_gguf", "publish_model")
 
 
 def fates(output: str) -> dict[str, str]:
@@ -60,7 +61,7 @@ def test_a_run_ends_with_figures_and_the_paths_of_what_it_made(tiny_run):
 
 
 def test_what_a_run_makes_lies_in_its_work_folder(tiny_run):
-    assert {path.name for path in tiny_run.workdir.iterdir()} == {"cache", "checkpoints", "runs", "steps"}
+    assert {path.name for path in tiny_run.workdir.iterdir()} == {"cache", "checkpoints", "runs", "steps", "store"}
     folder = next((tiny_run.workdir / "runs").iterdir())
     assert {path.name for path in folder.iterdir()} == {
         "evaluation.html", "job.json", "log.txt", "pipeline.yaml", "recipe.resolved.json", "result.json", "split.html",
@@ -68,8 +69,14 @@ def test_what_a_run_makes_lies_in_its_work_folder(tiny_run):
     assert "Evaluation" in (folder / "evaluation.html").read_text()
 
 
-def test_a_repeated_run_reuses_everything(tiny_run):
-    assert fates(run(tiny_run).stdout) == dict.fromkeys(STEPS, "reused")
+REPEATED = {**dict.fromkeys(STEPS, "reused"), "publish_model": "ran"}
+
+
+def test_a_repeated_run_reuses_everything_and_points_at_its_model_again(tiny_run):
+    pointer = tiny_run.workdir / "store" / "models" / "current.json"
+    pointer.unlink()
+    assert fates(run(tiny_run).stdout) == REPEATED
+    assert json.loads(pointer.read_text())["sha256"] == sha256_of(tiny_run.model)
 
 
 def test_a_changed_train_section_does_not_split_again(copy):
@@ -79,7 +86,7 @@ def test_a_changed_train_section_does_not_split_again(copy):
 
 def test_a_changed_export_section_trains_nothing(copy):
     copy.recipe.write_text(copy.recipe.read_text().replace("Q8_0", "Q6_K"))
-    assert fates(run(copy).stdout) == {**dict.fromkeys(STEPS, "reused"), "export_gguf": "ran"}
+    assert fates(run(copy).stdout) == {**REPEATED, "export_gguf": "ran"}
 
 
 def test_an_appended_row_splits_again(copy):

@@ -1,0 +1,21 @@
+"""Fetching a model: ``python -m components.fetch_model``, the init container of the model server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.fetch_model.fetch import fetch
+
+
+def fetch_model(
+    store: Annotated[
+        str, typer.Option(envvar="LORRY_STORE", help="s3://bucket/folder, gs://bucket/folder, or a folder")
+    ],
+    sha256: Annotated[str, typer.Option(envvar="LORRY_MODEL_SHA256", help="the model's digest")],
+    folder: Annotated[Path, typer.Option(envvar="LORRY_MODEL", help="where to put it")],
+) -> None:
+    """Bring a model from the store into a folder, checked; a broken download goes on where it broke."""
+    fetch(store, sha256, folder)

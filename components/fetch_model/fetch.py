@@ -1,0 +1,38 @@
+"""Fetch a model by its digest."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from components.contracts import MANIFEST_NAME, ModelManifest
+from components.digest import sha256_of
+from components.models import key_of, require_manifest
+from components.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def fetch(store_address: str, sha256: str, folder: Path) -> ModelManifest:
+    """Bring the model ``sha256`` into ``folder``: its GGUF file, then ``model.json``; where that stands, all is there.
+
+    What an earlier try brought is kept and gone on with.
+
+    Raises:
+        ModelError: the store has no such model.
+        StoreError: the store refuses, breaks off, or holds another content under this digest.
+        RoomError: the disk is full.
+    """
+    store = Store(store_address)
+    manifest = require_manifest(store, sha256)
+    target = folder / manifest.file
+    if target.is_file() and sha256_of(target) == sha256:
+        log.info("%s is there already", target)
+    else:
+        log.info("fetching %s, %.1f MB", store.address_of(key_of(sha256, manifest.file)), manifest.size_bytes / 1e6)
+        store.fetch(key_of(sha256, manifest.file), target, sha256)
+    beside = folder / f".{MANIFEST_NAME}"
+    beside.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    beside.rename(folder / MANIFEST_NAME)
+    log.info("%s: sha256 %s, as it should be", target, sha256)
+    return manifest

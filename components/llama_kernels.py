@@ -1,0 +1,101 @@
+"""Which of llama.cpp's CPU kernels run on this very node: proven in a child process before they are used.
+
+The images carry one ``libggml-cpu-<variant>`` for each class of processor. llama.cpp alone would take the one that the
+processor claims to support; some virtual machines claim what they do not let run, and the first token then kills the
+process. A build for one machine (``make``) has its kernels inside and needs none of this.
+
+Run as ``python -m components.llama_kernels VARIANT MODEL``, it is the child: it dies, or ends well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from components.errors import ModelError
+
+log = logging.getLogger(__name__)
+
+FOLDER_VARIABLE = "LLAMA_CPP_LIB_PATH"
+PATTERN = "libggml-cpu-*.so"
+# A prompt and a single token take different paths through the kernels.
+PROOF_PROMPT_TOKENS = 64
+PROOF_CONTEXT = 128
+
+_loaded: list[Path] = []
+
+
+def load_proven_kernels(model: Path) -> None:
+    """Load the fastest kernels that compute a token of ``model`` here; later calls change nothing.
+
+    Raises:
+        ModelError: none of them does.
+    """
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder is None or _loaded:
+        return
+    candidates = by_score(Path(folder))
+    if not candidates:
+        return
+    for variant in candidates:
+        if proven(variant, model):
+            _load(variant)
+            _loaded.append(variant)
+            log.info("kernels: %s", variant.stem.removeprefix("lib"))
+            return
+    raise ModelError(f"{folder}: none of its kernels for CPUs runs on this node; build the image anew for it")
+
+
+def by_score(folder: Path) -> list[Path]:
+    """The variants that claim to run on this processor, the fastest first."""
+    scores = {path: _score(path) for path in sorted(folder.glob(PATTERN))}
+    return sorted((path for path, score in scores.items() if score > 0), key=lambda path: -scores[path])
+
+
+def proven(variant: Path, model: Path) -> bool:
+    """True unless a child process that computes with this variant is killed by it."""
+    command = [sys.executable, "-m", "components.llama_kernels", str(variant), str(model)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        log.warning("%s: a token computed with it dies of %s on this node; the next is tried", variant.name, name)
+        return False
+    # Any other failure is the model's, and whoever loads it next says so.
+    return True
+
+
+def _score(variant: Path) -> int:
+    """What llama.cpp makes of a variant on this processor; 0: it does not run."""
+    try:
+        library = ctypes.CDLL(str(variant))
+    except OSError as error:
+        log.warning("%s: cannot be loaded (%s)", variant.name, error)
+        return 0
+    return int(library.ggml_backend_score())
+
+
+def _load(variant: Path) -> None:
+    import llama_cpp  # noqa: F401  (libllama brings the libggml whose registry counts: a second copy has its own)
+
+    library = ctypes.CDLL(str(variant.parent / "libggml.so"))
+    library.ggml_backend_load.restype = ctypes.c_void_p
+    library.ggml_backend_load.argtypes = [ctypes.c_char_p]
+    library.ggml_backend_load(str(variant).encode())
+
+
+def _prove(variant: Path, model: Path) -> None:
+    from llama_cpp import Llama
+
+    _load(variant)
+    llama = Llama(str(model), n_ctx=PROOF_CONTEXT, n_threads=1, n_threads_batch=1, chat_format="chatml", verbose=False)
+    llama.eval([1] * PROOF_PROMPT_TOKENS)
+    llama.eval([1])
+
+
+if __name__ == "__main__":
+    _prove(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,1 @@
+"""A model put into the store, whole or not at all."""

@@ -1,0 +1,215 @@
+"""The store: files under keys, in a folder (a mounted volume) or a bucket (``s3://``, ``gs://``).
+
+A bucket's credentials come from the environment under the names that its own tools use (``AWS_ACCESS_KEY_ID``,
+``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``GOOGLE_SERVICE_ACCOUNT``, …).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import GCSStore, LocalStore, S3Store
+
+from components.digest import sha256_of
+from components.errors import RoomError, StoreError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+log = logging.getLogger(__name__)
+
+SCHEMES = ("s3://", "gs://")
+# obstore raises Python's own errors for some of these.
+REFUSALS = (UnauthenticatedError, PermissionDeniedError, PermissionError)
+ATTEMPTS = 5
+PART_SUFFIX = ".part"
+BYTES_BETWEEN_LINES = 256 * 2**20
+_CLIENT: ClientConfig = {"timeout": "300s", "connect_timeout": "10s"}
+_RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
+
+
+def in_bucket(address: str) -> bool:
+    """True for the address of something in a bucket."""
+    return address.startswith(SCHEMES)
+
+
+class Store:
+    """Files under keys such as ``models/<sha256>/model.json``. A file is there whole or not at all."""
+
+    def __init__(self, address: str) -> None:
+        """Nothing is asked yet; a folder is made when it is not there.
+
+        Raises:
+            StoreError: the address is neither a bucket nor an absolute path, or the folder cannot be made.
+        """
+        self.address = address.rstrip("/")
+        if not in_bucket(address) and not address.startswith("/"):
+            raise StoreError(f"store {address!r}: neither an absolute path nor one of {', '.join(SCHEMES)}; mend it")
+        with self._in_words(""):
+            self._store = _open(self.address)
+
+    def address_of(self, key: str) -> str:
+        """The full address of a key."""
+        return f"{self.address}/{key}"
+
+    def put(self, key: str, path: Path) -> None:
+        """Copy a file into the store; a large one in parts that become visible together.
+
+        Raises:
+            StoreError: the store refuses or does not answer.
+        """
+        with self._in_words(key):
+            obstore.put(self._store, key, path)
+
+    def put_bytes(self, key: str, content: bytes) -> None:
+        """Write a small file.
+
+        Raises:
+            StoreError: the store refuses or does not answer.
+        """
+        with self._in_words(key):
+            obstore.put(self._store, key, content)
+
+    def size_of(self, key: str) -> int | None:
+        """Size of a file in bytes, or None when there is none.
+
+        Raises:
+            StoreError: the store refuses or does not answer.
+        """
+        try:
+            with self._in_words(key):
+                return int(obstore.head(self._store, key)["size"])
+        except FileNotFoundError:
+            return None
+
+    def read(self, key: str) -> bytes:
+        """The bytes of a small file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StoreError: the store refuses or does not answer.
+        """
+        with self._in_words(key):
+            return bytes(obstore.get(self._store, key).bytes())
+
+    def keys(self, folder: str) -> list[str]:
+        """The keys below a folder, sorted.
+
+        Raises:
+            StoreError: the store refuses or does not answer.
+        """
+        with self._in_words(folder):
+            return sorted(entry["path"] for batch in obstore.list(self._store, folder) for entry in batch)
+
+    def fetch(self, key: str, target: Path, sha256: str | None) -> None:
+        """Copy a file out of the store. A broken copy is resumed where it broke, also by a later process.
+
+        ``target`` appears only whole, and only when its digest is ``sha256`` (None: whatever it is).
+
+        Raises:
+            FileNotFoundError: the store has no such file.
+            StoreError: the store refuses, breaks off again and again, or gives another content.
+            RoomError: the disk is full; what has come stays for the next try.
+        """
+        part = target.with_name(target.name + PART_SUFFIX)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                self._append(key, part)
+                break
+            except StoreError as error:
+                if attempt == ATTEMPTS or isinstance(error.__cause__, REFUSALS):
+                    raise
+                log.warning("%s; trying again from byte %d", error, _size(part))
+        if sha256 is not None and (found := sha256_of(part)) != sha256:
+            part.unlink()
+            raise StoreError(
+                f"{self.address_of(key)}: its sha256 is {found}, not {sha256}: the file in the store was changed or "
+                "damaged; publish it again"
+            )
+        part.rename(target)
+
+    def _append(self, key: str, part: Path) -> None:
+        with self._in_words(key):
+            total = int(obstore.head(self._store, key)["size"])
+            begun = _size(part)
+            if begun > total:
+                part.unlink()
+                begun = 0
+            if begun == total:
+                part.touch()
+                return
+            if begun:
+                log.info("%s: goes on from byte %d of %d", key, begun, total)
+            stream = obstore.get(self._store, key, options={"range": {"offset": begun}}).stream()
+            with part.open("ab") as file:
+                for chunk in stream:
+                    file.write(chunk)
+                    if (file.tell() // BYTES_BETWEEN_LINES) != ((file.tell() - len(chunk)) // BYTES_BETWEEN_LINES):
+                        log.info("%s: %.0f of %.0f MB", key, file.tell() / 1e6, total / 1e6)
+                file.flush()
+                os.fsync(file.fileno())
+            if _size(part) != total:
+                raise ConnectionError(f"the connection closed at byte {_size(part)} of {total}")
+
+    @contextmanager
+    def _in_words(self, key: str) -> Iterator[None]:
+        """Turn the library's errors into ones that say what to do."""
+        where = self.address_of(key) if key else self.address
+        try:
+            yield
+        except (FileNotFoundError, NotFoundError) as error:
+            if "NoSuchBucket" in str(error):
+                raise StoreError(f"{self.address}: no such bucket; make it, or mend the store's address") from error
+            raise FileNotFoundError(where) from error
+        except REFUSALS as error:
+            raise StoreError(
+                f"{where}: the store refuses ({_first_line(error)}); check its credentials in the environment "
+                "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …) and the rights on the bucket or folder"
+            ) from error
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise RoomError(f"{where}: the disk is full; free room and run again, what has come is kept") from error
+            raise StoreError(f"{where}: {_first_line(error)}; check the store's address, then run again") from error
+        except BaseError as error:
+            if "No space left" in str(error):
+                raise RoomError(f"{where}: the disk is full; free some room and run again") from error
+            raise StoreError(
+                f"{where}: the store does not answer as it should ({_first_line(error)}); check its address, the "
+                "network and, for a bucket that is not Amazon's or Google's, AWS_ENDPOINT_URL"
+            ) from error
+
+
+def open_parent(address: str) -> tuple[Store, str]:
+    """The store that holds the file at ``address``, and the file's key in it."""
+    folder, _, key = address.rstrip("/").rpartition("/")
+    return Store(folder), key
+
+
+def _open(address: str) -> LocalStore | S3Store | GCSStore:
+    if address.startswith("s3://"):
+        # An endpoint inside a cluster has no certificate as a rule.
+        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        client: ClientConfig = {**_CLIENT, "allow_http": plain}
+        return S3Store.from_url(address, client_options=client, retry_config=_RETRIES)
+    if address.startswith("gs://"):
+        return GCSStore.from_url(address, client_options=_CLIENT, retry_config=_RETRIES)
+    return LocalStore(address, mkdir=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,1 @@
+"""The container images: a folder each, and the programs that build and check them."""

@@ -1,0 +1,215 @@
+"""``make image-check``: one tiny real job in each image, as its own user, with a read-only root and no network.
+
+Split the demo's data, train two steps, convert and quantize, serve one answer, serve the page. Only /tmp and the mounted
+folder can be written. Each job begins from what the one before it made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from components.errors import LorryError
+from images.build import find_engine
+from pipelines.images import load_settings, reference
+from pipelines.recipe import RECIPES
+
+USER_ID = 10001
+LOCKED = (
+    "--read-only",
+    "--network=none",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+    "--tmpfs=/tmp:rw,size=1g",
+)
+
+SPLIT = """
+from components.split_data.config import SplitConfig
+from components.split_data.split import split
+counts = split(
+    SplitConfig(data="/work/demo.jsonl", limit=40, validation_rows=4, test_rows=2),
+    *(f"/work/{name}" for name in ("train", "validation", "test", "report", "accounts")),
+)
+print("rows for training:", counts["train"])
+"""
+
+TRAIN = """
+from components.contracts import BaseModelRef
+from components.train_lora.config import TrainConfig
+from components.train_lora.train import train
+record = train(
+    TrainConfig(max_steps=2, max_length=128, eval_steps=2, logging_steps=1, learning_rate=0.01),
+    BaseModelRef(address="/work/base", revision="check", weight_bytes=0),
+    code="check", checkpoint_root="/work/checkpoints", train_path="/work/train",
+    validation_path="/work/validation", adapter_path="/work/adapter",
+)
+print("steps:", record.steps)
+"""
+
+EXPORT = """
+from components.contracts import BaseModelRef
+from components.export_gguf.config import ExportConfig
+from components.export_gguf.export import export
+manifest = export(
+    ExportConfig(quantization="Q4_K_M"), BaseModelRef(address="/work/base", revision="check", weight_bytes=0),
+    adapter_path="/work/adapter", evaluation={}, model_path="/work/model",
+)
+print("bytes:", manifest.size_bytes)
+"""
+
+ASK = """
+import json, time, urllib.request
+body = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}).encode()
+request = urllib.request.Request("http://127.0.0.1:8080/v1/chat/completions", body, {"Content-Type": "application/json"})
+for attempt in range(120):
+    try:
+        answer = json.load(urllib.request.urlopen(request))
+        break
+    except OSError:
+        time.sleep(0.5)
+print("tokens:", answer["usage"]["completion_tokens"])
+"""
+
+LOOK = """
+import time, urllib.request
+for attempt in range(120):
+    try:
+        page = urllib.request.urlopen("http://127.0.0.1:7860/").read().decode()
+        break
+    except OSError:
+        time.sleep(0.5)
+assert "Lorry chat" in page, page[:500]
+print("page: bytes", len(page))
+"""
+
+
+class Checker:
+    """Runs jobs in the images over one folder that is mounted as /work."""
+
+    def __init__(self, engine: str, folder: Path) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.settings = load_settings()
+
+    def run(self, image: str, program: str) -> str:
+        """Run a Python program to its end.
+
+        Raises:
+            LorryError: it fails.
+        """
+        return self._done(self._command("run", "--rm", image, "python3", "-c", program), image)
+
+    def serve(self, image: str, program: str, *flags: str) -> str:
+        """Start the image as it starts by itself, and run a program inside that asks it; give what both said.
+
+        Raises:
+            LorryError: the program fails.
+        """
+        name = f"lorry-check-{image}-{os.getpid()}"
+        self._done(self._command("run", "--detach", f"--name={name}", *flags, image), image)
+        try:
+            said = self._done([self.engine, "exec", name, "python3", "-c", program], image, name)
+            return self._logs(name) + said
+        finally:
+            subprocess.run([self.engine, "rm", "--force", name], capture_output=True, check=False)
+
+    def size(self, image: str) -> int:
+        """The image's size in bytes."""
+        inspect = [self.engine, "image", "inspect", "--format", "{{.Size}}", reference(image, self.settings)]
+        return int(self._done(inspect, image))
+
+    def _command(self, verb: str, *arguments: str) -> list[str]:
+        position = next(place for place, argument in enumerate(arguments) if not argument.startswith("--"))
+        flags, image, rest = arguments[:position], arguments[position], arguments[position + 1 :]
+        mount = f"--volume={self.folder}:/work"
+        return [self.engine, verb, *LOCKED, mount, *flags, reference(image, self.settings), *rest]
+
+    def _done(self, command: list[str], image: str, container: str | None = None) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            log = self._logs(container) if container else ""
+            raise LorryError(
+                f"{image}: {' '.join(command[:2])} ends with {done.returncode}\n{log}{done.stdout}{done.stderr}"
+            )
+        return done.stdout + done.stderr
+
+    def _logs(self, container: str) -> str:
+        logs = subprocess.run([self.engine, "logs", container], capture_output=True, text=True, check=False)
+        return logs.stdout + logs.stderr
+
+
+def check_model_server(checker: Checker) -> str:
+    """Serve one answer; then again beside kernels that claim to be the best and die, as on a node that lies."""
+    serving = ("--env=LORRY_MODEL=/work/model",)
+    said = checker.serve("model-server", ASK, *serving)
+    checker.run("model-server", "import shutil; shutil.copytree('/opt/llama/lib', '/work/lib', symlinks=True)")
+    broken_kernels(checker.folder / "lib" / "libggml-cpu-broken.so")
+    again = checker.serve("model-server", ASK, *serving, "--env=LLAMA_CPP_LIB_PATH=/work/lib")
+    if "libggml-cpu-broken.so: a token computed with it dies of SIGILL" not in again:
+        raise LorryError(f"model-server: the broken kernels were not tried and dropped\n{again}")
+    return said + again
+
+
+def broken_kernels(path: Path) -> None:
+    """Compile kernels that score higher than any and die at once."""
+    source = "int ggml_backend_score(void) { return 1 << 30; } void *ggml_backend_init(void) { __builtin_trap(); }"
+    command = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(path)]
+    subprocess.run(command, input=source, text=True, check=True)
+    path.chmod(0o755)
+
+
+CHECKS: dict[str, Callable[[Checker], str]] = {
+    "data": lambda checker: checker.run("data", SPLIT),
+    "train": lambda checker: checker.run("train", TRAIN),
+    "export": lambda checker: checker.run("export", EXPORT),
+    "model-server": check_model_server,
+    "chat": lambda checker: checker.serve("chat", LOOK),
+}
+
+
+def make_inputs(folder: Path) -> None:
+    """The demo's data and a tiny base model, writable for the images' user."""
+    from pipelines.demo_base import DemoBaseConfig, demo_base
+
+    config = DemoBaseConfig(vocab_size=512, num_hidden_layers=1, max_steps=3, window=32)
+    demo_base(folder / "made", config).rename(folder / "base")
+    (folder / "demo.jsonl").write_bytes((RECIPES / "data" / "demo.jsonl").read_bytes())
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, USER_ID, USER_ID)
+
+
+def main() -> None:
+    """Check them all, and print what each said last, its seconds and its size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--engine", help="docker or podman; default: the first that answers")
+    given = parser.parse_args()
+    failed = []
+    try:
+        checker_engine = find_engine(given.engine, ("docker", "podman"))
+        with tempfile.TemporaryDirectory() as name:
+            checker = Checker(checker_engine, Path(name))
+            make_inputs(checker.folder)
+            for image, check in CHECKS.items():
+                started = time.monotonic()
+                try:
+                    last = check(checker).strip().splitlines()[-1]
+                except LorryError as error:
+                    failed.append(image)
+                    print(f"{image:<14}FAILED\n{error}", flush=True)
+                    continue
+                size = checker.size(image) / 1e6
+                print(f"{image:<14}{time.monotonic() - started:6.1f} s {size:8.0f} MB  {last}", flush=True)
+    except LorryError as error:
+        sys.exit(f"error: {error}")
+    if failed:
+        sys.exit(f"error: {', '.join(failed)} failed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Which images and which model an overlay serves: the overlay's folder ``pinned/`` says it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from components.errors import RecipeError
+from components.models import current, require_manifest
+from components.store import Store
+from pipelines.images import PREFIX, load_settings, reference
+
+PINNED = "pinned"
+# The images that the manifests use.
+SERVED = ("data", "model-server", "chat")
+ANNOTATION = "/spec/template/metadata/annotations/lorry~1model-sha256"
+NO_MODEL = "0" * 64
+_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+
+
+def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: str = "model-server") -> list[str]:
+    """Write images and model into ``overlay/pinned``; give what now stands there, a line each.
+
+    With a store the model must be in it, and is its newest when ``sha256`` is None. With neither, it stays as it was.
+
+    Raises:
+        RecipeError: the folder is no overlay that can be pinned, the digest is none, or there is no model to pin.
+        ModelError: the store has no such model.
+        StoreError: the store refuses or does not answer.
+    """
+    folder = overlay / PINNED
+    if not (folder / "kustomization.yaml").is_file():
+        raise RecipeError(f"{folder}: no such folder; copy it from manifests/overlays/local into your overlay")
+    model = _wanted(sha256, store) or _pinned_model(folder, server)
+    if model == NO_MODEL:
+        raise RecipeError(f"{folder}: no model is pinned yet; name one with --model, or a store with --store")
+    settings = load_settings()
+    references = {name: reference(name, settings) for name in SERVED}
+    document = _read(folder / "kustomization.yaml")
+    document["images"] = [_image(name, full) for name, full in references.items()]
+    patch = {"target": {"kind": "Deployment", "name": server}, "path": f"{server}.yaml"}
+    if all(known["path"] != patch["path"] for known in document["patches"]):
+        document["patches"].append(patch)
+    _write(folder / f"{server}.yaml", [{"op": "replace", "path": ANNOTATION, "value": model}])
+    _write(folder / "kustomization.yaml", document)
+    return [*references.values(), f"{server} serves the model {model}"]
+
+
+def _wanted(sha256: str | None, store_address: str | None) -> str | None:
+    if sha256 is not None and not _SHA256.match(sha256):
+        raise RecipeError(f"--model {sha256}: not a sha256 (64 hexadecimal digits); a run prints it at its end")
+    if store_address is None:
+        return sha256
+    store = Store(store_address)
+    return require_manifest(store, sha256 or current(store).sha256).sha256
+
+
+def _pinned_model(folder: Path, server: str) -> str:
+    path = folder / f"{server}.yaml"
+    return str(_read(path)[0]["value"]) if path.is_file() else NO_MODEL
+
+
+def _image(name: str, full: str) -> dict[str, str]:
+    registry_and_name, _, tag = full.rpartition(":")
+    return {"name": f"{PREFIX}{name}", "newName": registry_and_name, "newTag": tag}
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="rt")
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 200
+    return yaml
+
+
+def _read(path: Path) -> Any:
+    return _yaml().load(path.read_text(encoding="utf-8"))
+
+
+def _write(path: Path, document: Any) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        _yaml().dump(document, file)

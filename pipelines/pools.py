@@ -1,0 +1,119 @@
+"""What a user may say about the cluster: the recipe's ``placement`` section, and the pools of nodes that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from components.errors import RecipeError
+
+# The keys of the Secret with the store's credentials: the names that obstore and the clouds' own tools read.
+STORE_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
+SPOT_LABEL = "cloud.google.com/gke-spot"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
+
+
+class Toleration(BaseModel):
+    """A taint that the pool's nodes have and its pods bear."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+
+
+class Pool(BaseModel):
+    """A kind of node, and what a step takes of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    node_selector: Annotated[dict[str, str], Field(description="labels that the nodes have")] = {}
+    tolerations: list[Toleration] = []
+    gpus: Annotated[int, Field(ge=0, description="GPUs a step")] = 0
+    gpu_resource: Annotated[str, Field(description="what the device plugin calls them")] = "nvidia.com/gpu"
+    cpu: Annotated[Quantity, Field(description="cores requested")] = "4"
+    memory: Annotated[Quantity, Field(description="requested, and the limit")] = "16Gi"
+    shared_memory: Annotated[Quantity | None, Field(description="size of /dev/shm; None = the runtime's 64 MB")] = None
+    spot: Annotated[bool, Field(description="adds GKE's label and taint of spot nodes")] = False
+    timeout_minutes: Annotated[int, Field(gt=0, description="of one step, all its retries together")] = 1440
+    max_retries: Annotated[int, Field(ge=0, description="a preempted step begins again, from its checkpoint")] = 20
+
+
+GPU_TAINT = Toleration(key="nvidia.com/gpu")
+POOLS: dict[str, Pool] = {
+    "cpu": Pool(max_retries=3),
+    "t4": Pool(
+        node_selector={"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"},
+        tolerations=[GPU_TAINT],
+        gpus=1,
+        cpu="3",
+        memory="12Gi",
+        shared_memory="2Gi",
+    ),
+    "a100": Pool(
+        node_selector={"cloud.google.com/gke-accelerator": "nvidia-tesla-a100"},
+        tolerations=[GPU_TAINT],
+        gpus=1,
+        cpu="10",
+        memory="64Gi",
+        shared_memory="8Gi",
+    ),
+}
+
+
+class Placement(BaseModel):
+    """The recipe's ``placement`` section. A pool that is named here takes what it does not say from Lorry's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pool: Annotated[str, Field(description="where training and evaluation run; all else runs on cpu")] = "t4"
+    pools: Annotated[dict[str, Pool], Field(description="cpu, t4, a100, or names of your own")] = POOLS
+    checkpoints_claim: Annotated[
+        Name, Field(description="PVC for checkpoints: ReadWriteOnce for a run at a time, ReadWriteMany for a sweep")
+    ] = "lorry-checkpoints"
+    hub_cache_claim: Annotated[
+        Name, Field(description="PVC for what comes from a hub: ReadWriteOnce for a run at a time, else ReadWriteMany")
+    ] = "lorry-hub-cache"
+    hub_secret: Annotated[Name, Field(description="Secret with the key HF_TOKEN; may be missing")] = "lorry-hub"
+    store_secret: Annotated[Name, Field(description=f"Secret with {', '.join(STORE_VARIABLES)}; may be missing")] = (
+        "lorry-store"
+    )
+    image_pull_secret: Annotated[Name | None, Field(description="Secret for a private registry")] = None
+
+    @field_validator("pools", mode="before")
+    @classmethod
+    def _over_the_defaults(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        defaults = {name: pool.model_dump() for name, pool in POOLS.items()}
+        named = {
+            name: {**defaults.get(name, {}), **pool} if isinstance(pool, Mapping) else pool
+            for name, pool in given.items()
+        }
+        return {**defaults, **named}
+
+    @model_validator(mode="after")
+    def _a_known_pool(self) -> Placement:
+        if self.pool not in self.pools:
+            raise ValueError(f"pool {self.pool!r} is none of {', '.join(self.pools)}")
+        return self
+
+    def on(self, pool: str | None) -> Placement:
+        """The same placement with training on another pool; None leaves it.
+
+        Raises:
+            RecipeError: there is no such pool.
+        """
+        if pool is None:
+            return self
+        if pool not in self.pools:
+            raise RecipeError(
+                f"--pool {pool}: none of {', '.join(self.pools)}; add it under placement.pools in the recipe"
+            )
+        return self.model_copy(update={"pool": pool})
