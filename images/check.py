@@ -1,7 +1,7 @@
 """``make image-check``: one tiny real job in each image, as its own user, with a read-only root and no network.
 
-Split the demo's data, train two steps, convert and quantize, serve one answer, serve the page. Only /tmp and the mounted
-folder can be written. Each job begins from what the one before it made.
+Split the demo's data, train two steps, convert and quantize, serve one answer, serve the page. Only /tmp and the
+mounted folder can be written. Each job begins from what the one before it made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOCKED = (
     "--network=none",
     "--cap-drop=all",
     "--security-opt=no-new-privileges",
-    "--tmpfs=/tmp:rw,size=1g",
+    "--tmpfs=/tmp",
 )
 
 SPLIT = """
@@ -66,7 +66,8 @@ print("bytes:", manifest.size_bytes)
 ASK = """
 import json, time, urllib.request
 body = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}).encode()
-request = urllib.request.Request("http://127.0.0.1:8080/v1/chat/completions", body, {"Content-Type": "application/json"})
+address = "http://127.0.0.1:8080/v1/chat/completions"
+request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
 for attempt in range(120):
     try:
         answer = json.load(urllib.request.urlopen(request))

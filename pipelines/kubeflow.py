@@ -83,8 +83,8 @@ class Kubeflow:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise ClusterError(
-                f"{self.endpoint}: does not answer ({_plain(str(reason))}); check --endpoint and the network, or open a way "
-                "to it: kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80"
+                f"{self.endpoint}: does not answer ({_plain(str(reason))}); check --endpoint and the network, or open "
+                "a way to it: kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80"
             ) from error
 
     def _refusal(self, error: kfp_server_api.ApiException) -> str:
