@@ -32,6 +32,8 @@ SCHEMES = ("s3://", "gs://")
 REFUSALS = (UnauthenticatedError, PermissionDeniedError, PermissionError)
 ATTEMPTS = 5
 PART_SUFFIX = ".part"
+# What a broken connection costs at most.
+CHUNK_BYTES = 2**20
 BYTES_BETWEEN_LINES = 256 * 2**20
 _CLIENT: ClientConfig = {"timeout": "300s", "connect_timeout": "10s"}
 _RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
@@ -150,7 +152,7 @@ class Store:
                 return
             if begun:
                 log.info("%s: goes on from byte %d of %d", key, begun, total)
-            stream = obstore.get(self._store, key, options={"range": {"offset": begun}}).stream()
+            stream = obstore.get(self._store, key, options={"range": {"offset": begun}}).stream(CHUNK_BYTES)
             with part.open("ab") as file:
                 for chunk in stream:
                     file.write(chunk)

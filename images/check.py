@@ -65,15 +65,17 @@ print("bytes:", manifest.size_bytes)
 
 ASK = """
 import json, time, urllib.request
-body = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}).encode()
-address = "http://127.0.0.1:8080/v1/chat/completions"
-request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-for attempt in range(120):
+for attempt in range(240):
     try:
-        answer = json.load(urllib.request.urlopen(request))
+        urllib.request.urlopen("http://127.0.0.1:8080/readyz")
         break
     except OSError:
-        time.sleep(0.5)
+        time.sleep(0.25)
+model = json.load(urllib.request.urlopen("http://127.0.0.1:8080/v1/models"))["data"][0]["id"]
+body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+address = "http://127.0.0.1:8080/v1/chat/completions"
+request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+answer = json.load(urllib.request.urlopen(request))
 print("tokens:", answer["usage"]["completion_tokens"])
 """
 
@@ -138,7 +140,7 @@ class Checker:
             raise LorryError(
                 f"{image}: {' '.join(command[:2])} ends with {done.returncode}\n{log}{done.stdout}{done.stderr}"
             )
-        return done.stdout + done.stderr
+        return done.stdout
 
     def _logs(self, container: str) -> str:
         logs = subprocess.run([self.engine, "logs", container], capture_output=True, text=True, check=False)

@@ -83,6 +83,7 @@ def submit(
     ] = "lorry",
     pool: PoolName = None,
     wait: Annotated[bool, typer.Option("--wait", help="follow the run, and end with its figures")] = False,
+    look_seconds: Annotated[float, typer.Option(min=0.01, help="seconds between looks at the run, with --wait")] = 5.0,
     workdir: WorkdirPath = DEFAULT_WORKDIR,
 ) -> None:
     """Run a recipe's whole pipeline on a cluster (a token, where it needs one: KFP_TOKEN)."""
@@ -105,7 +106,7 @@ def submit(
         if not wait:
             return
         try:
-            Following(kubeflow, run_id, progress).until_the_end()
+            Following(kubeflow, run_id, progress, look_seconds).until_the_end()
         except KeyboardInterrupt:
             progress.note(f"no longer followed; the run goes on: {page}")
             raise

@@ -26,7 +26,7 @@ class Kubeflow:
         self.namespace = namespace
         configuration = kfp_server_api.Configuration(host=self.endpoint)
         # A lost connection is this module's to report, with what to do.
-        configuration.retries = urllib3.Retry(connect=1, read=0, redirect=2)
+        configuration.retries = urllib3.Retry(connect=0, read=0, redirect=2)
         if token:
             configuration.api_key["authorization"] = token
             configuration.api_key_prefix["authorization"] = "Bearer"

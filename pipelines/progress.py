@@ -56,9 +56,9 @@ class Progress:
             text = f"{match[1]}/{match[2]} {match[3]}"
         self._live.update(self._tasks[step], said=text[: max(self.console.width - 60, 20)])
 
-    def finished(self, step: str) -> None:
-        """A step ended well."""
-        self.minutes[step] = (time.monotonic() - self._since[step]) / 60
+    def finished(self, step: str, seconds: float | None = None) -> None:
+        """A step ended well, after ``seconds`` where somebody else has measured them."""
+        self.minutes[step] = (time.monotonic() - self._since[step] if seconds is None else seconds) / 60
         self._live.update(self._tasks[step], total=1, completed=1, said="")
         self._plain(f"{step}: finished in {self.minutes[step] * 60:.1f} s")
 

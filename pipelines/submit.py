@@ -21,7 +21,6 @@ from pipelines.recipe import Recipe
 from pipelines.resolve import ResolvedRecipe
 from pipelines.upload import upload_inputs
 
-SECONDS_BETWEEN_LOOKS = 5.0
 # An endpoint that is restarted, or a port-forward that is opened again, comes back within this.
 SECONDS_WITHOUT_ANSWER = 300.0
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
@@ -62,7 +61,7 @@ class Following:
     kubeflow: Kubeflow
     run_id: str
     progress: Progress
-    seconds_between_looks: float = SECONDS_BETWEEN_LOOKS
+    seconds_between_looks: float
     seconds_without_answer: float = SECONDS_WITHOUT_ANSWER
 
     def __post_init__(self) -> None:
@@ -116,9 +115,8 @@ class Following:
         if state == "FAILED":
             self.progress.failed(step)
         elif state == "SUCCEEDED":
-            self.progress.finished(step)
-            if task.start_time and task.end_time:
-                self.progress.minutes[step] = (task.end_time - task.start_time).total_seconds() / 60
+            known = task.start_time and task.end_time
+            self.progress.finished(step, (task.end_time - task.start_time).total_seconds() if known else None)
 
     def _end(self, run: Any, details: list[Any]) -> None:
         if run.state == "SUCCEEDED":

@@ -25,7 +25,7 @@ def prepare(folders: list[Path]) -> None:
         except OSError as error:
             raise ClusterError(
                 f"{folder}: user {os.getuid()} with group {os.getgid()} cannot write to this volume "
-                f"({error.strerror}); its storage class ignores fsGroup: choose another class, or have an administrator "
+                f"({error.strerror}); its storage class ignores fsGroup: choose another, or have an administrator "
                 f"run once, as root on the volume: chgrp {os.getgid()} . && chmod 2775 ."
             ) from error
         log.info("%s: can be written by user %d", folder, os.getuid())

@@ -1,0 +1,179 @@
+"""The store: a folder and a bucket behave alike, and nothing is ever there by half."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.digest import sha256_of
+from components.errors import RoomError, StoreError
+from components.inputs import local_file, local_folder
+from components.store import PART_SUFFIX, Store
+from tests.buckets import BreakingProxy, s3_server
+from tests.conftest import free_port
+
+BUCKET = "s3://lorry/folder"
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store(request, tmp_path) -> Store:
+    if request.param == "folder":
+        return Store(str(tmp_path / "store"))
+    request.getfixturevalue("endpoint")
+    return Store(BUCKET)
+
+
+@pytest.fixture
+def big(tmp_path) -> Path:
+    path = tmp_path / "big"
+    path.write_bytes(os.urandom(3_000_000))
+    return path
+
+
+def test_what_is_put_is_found_listed_and_fetched(store, big, tmp_path):
+    store.put("models/a/big", big)
+    store.put_bytes("models/a/small", b"words")
+    assert store.keys("models/a") == ["models/a/big", "models/a/small"]
+    assert store.size_of("models/a/big") == 3_000_000
+    assert store.read("models/a/small") == b"words"
+    store.fetch("models/a/big", tmp_path / "fetched", sha256_of(big))
+    assert (tmp_path / "fetched").read_bytes() == big.read_bytes()
+
+
+def test_what_is_not_there_is_not_found(store, tmp_path):
+    assert store.size_of("models/none") is None
+    with pytest.raises(FileNotFoundError, match="models/none"):
+        store.read("models/none")
+    with pytest.raises(FileNotFoundError, match="models/none"):
+        store.fetch("models/none", tmp_path / "fetched", None)
+
+
+def test_another_content_than_the_digest_is_refused_and_leaves_nothing(store, big, tmp_path):
+    store.put("damaged", big)
+    with pytest.raises(StoreError, match=f"damaged: its sha256 is {sha256_of(big)}, not {'0' * 64}: the file in the"):
+        store.fetch("damaged", tmp_path / "out" / "fetched", "0" * 64)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_part_of_an_earlier_try_is_gone_on_with(store, big, tmp_path):
+    store.put("big", big)
+    part = tmp_path / f"fetched{PART_SUFFIX}"
+    part.write_bytes(big.read_bytes()[:1_000_000])
+    store.fetch("big", tmp_path / "fetched", sha256_of(big))
+    assert not part.exists()
+
+
+def test_a_full_disk_keeps_what_has_come(store, big, tmp_path, monkeypatch):
+    store.put("big", big)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("components.store.os.fsync", full)
+        with pytest.raises(RoomError, match="big: the disk is full; free room and run again, what has come is kept"):
+            store.fetch("big", tmp_path / "fetched", sha256_of(big))
+    assert (tmp_path / f"fetched{PART_SUFFIX}").is_file()
+    assert not (tmp_path / "fetched").exists()
+    store.fetch("big", tmp_path / "fetched", sha256_of(big))
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(endpoint, big, tmp_path, monkeypatch):
+    Store(BUCKET).put("big", big)
+    proxy = BreakingProxy(endpoint, breaks=2, after_bytes=1_100_000)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+    Store(BUCKET).fetch("big", tmp_path / "fetched", sha256_of(big))
+    proxy.close()
+    assert proxy.breaks == 0
+    begins = [int(wanted.removeprefix("bytes=").partition("-")[0]) for wanted in proxy.ranges]
+    assert begins[0] == 0
+    assert len(begins) == 3
+    assert begins == sorted(set(begins)), "each try begins after what had come"
+
+
+def test_a_connection_that_always_breaks_ends_in_words_and_a_later_process_goes_on(
+    endpoint, big, tmp_path, monkeypatch
+):
+    big.write_bytes(os.urandom(60_000_000))  # more than all tries together bring
+    Store(BUCKET).put("big", big)
+    proxy = BreakingProxy(endpoint, breaks=1000, after_bytes=1_100_000)
+    with monkeypatch.context() as patched:
+        patched.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with pytest.raises(StoreError, match="big: the store does not answer as it should"):
+            Store(BUCKET).fetch("big", tmp_path / "fetched", sha256_of(big))
+    proxy.close()
+    assert not (tmp_path / "fetched").exists()
+    assert 0 < (tmp_path / f"fetched{PART_SUFFIX}").stat().st_size < 60_000_000
+    Store(BUCKET).fetch("big", tmp_path / "fetched", sha256_of(big))
+
+
+def test_a_bucket_that_does_not_exist_is_named(endpoint):
+    with pytest.raises(StoreError, match="s3://nobodys/x: no such bucket; make it, or mend the store's address"):
+        Store("s3://nobodys/x").put_bytes("key", b"")
+
+
+def test_a_store_that_does_not_answer_says_what_to_check(endpoint, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(StoreError, match="check its address, the network and, for a bucket that is not Amazon's"):
+        Store(BUCKET).read("key")
+
+
+def test_a_bucket_that_refuses_names_the_credentials(monkeypatch):
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    with pytest.raises(StoreError, match=r"key: the store refuses .* check its credentials in the environment"):
+        Store(BUCKET).read("key")
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_address_of_no_known_kind_is_refused():
+    with pytest.raises(StoreError, match="store 'ftp://x': neither an absolute path nor one of s3://, gs://"):
+        Store("ftp://x")
+
+
+def test_an_input_from_a_bucket_is_fetched_once_and_checked(endpoint, big, tmp_path, monkeypatch):
+    monkeypatch.setenv("LORRY_CACHE", str(tmp_path / "cache"))
+    Store(BUCKET).put("inputs/data.jsonl", big)
+    address = f"{BUCKET}/inputs/data.jsonl"
+    path = local_file(address, sha256_of(big))
+    assert path.read_bytes() == big.read_bytes()
+    before = path.stat().st_mtime_ns
+    assert local_file(address, sha256_of(big)).stat().st_mtime_ns == before
+    with pytest.raises(StoreError, match="its sha256 is"):
+        local_file(address, "1" * 64)
+
+
+def test_a_folder_from_a_bucket_is_checked_as_a_whole(endpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("LORRY_CACHE", str(tmp_path / "cache"))
+    for name in ("a", "b"):
+        Store(BUCKET).put_bytes(f"base/{name}", name.encode())
+
+    def names(folder: Path) -> str:
+        return "".join(sorted(path.name for path in folder.iterdir()))
+
+    assert (local_folder(f"{BUCKET}/base", "ab", names) / "a").read_bytes() == b"a"
+    with pytest.raises(StoreError, match="its files have the digest ab, not ac: put the folder there again"):
+        local_folder(f"{BUCKET}/base", "ac", names)

@@ -1,0 +1,143 @@
+"""An HTTP server that speaks as much of Kubeflow's v2beta1 API as `lorry submit` asks for.
+
+What it takes and gives goes through the definitions of KFP's own generated client, so a field that the API does not
+have, or of another type, is an error here as well.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlparse
+
+import kfp_server_api
+
+PREFIX = "/apis/v2beta1"
+RUN_ID = "3f2f8c1e-0000-4000-8000-000000000001"
+DROP = "drop"
+
+
+class StandIn:
+    """What the server knows, and how it is to misbehave.
+
+    ``looks`` are the answers to the looks at the run, in order: details of tasks and a state, a status, or ``DROP`` for
+    a connection that closes in the middle of an answer. The last one stays.
+    """
+
+    def __init__(self, looks: Sequence[Any] = (), token: str | None = None, namespaces: Sequence[str] = ()) -> None:
+        self.looks = list(looks)
+        self.token = token
+        self.namespaces = namespaces
+        self.experiments: list[dict[str, Any]] = []
+        self.runs: list[dict[str, Any]] = []
+        self.url = ""
+
+    def look(self) -> Any:
+        """The next answer."""
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+@contextmanager
+def kubeflow(stand_in: StandIn) -> Iterator[StandIn]:
+    """Serve ``stand_in`` on a port of loopback until the context ends."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stand_in": stand_in}))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    stand_in.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield stand_in
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def task(name: str, state: str, **more: Any) -> kfp_server_api.V2beta1PipelineTaskDetail:
+    """One task of a run."""
+    return kfp_server_api.V2beta1PipelineTaskDetail(task_id=f"id-{name}", display_name=name, state=state, **more)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    stand_in: StandIn
+    client = kfp_server_api.ApiClient()
+
+    def do_GET(self) -> None:
+        if not self._allowed():
+            return
+        url = urlparse(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        if url.path == f"{PREFIX}/experiments":
+            self._list_experiments(query)
+        elif url.path == f"{PREFIX}/runs/{RUN_ID}":
+            self._show_run()
+        else:
+            self._refuse(404, f"no such thing: {self.path}")
+
+    def do_POST(self) -> None:
+        if not self._allowed():
+            return
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == f"{PREFIX}/experiments":
+            given = self._typed(body, "V2beta1Experiment")
+            self.stand_in.experiments.append({**body, "experiment_id": f"experiment-{given.display_name}"})
+            self._answer(self.stand_in.experiments[-1])
+        elif self.path == f"{PREFIX}/runs":
+            self._typed(body, "V2beta1Run")
+            self.stand_in.runs.append(body)
+            self._answer({**body, "run_id": RUN_ID, "state": "PENDING"})
+        else:
+            self._refuse(404, f"no such thing: {self.path}")
+
+    def _allowed(self) -> bool:
+        token = self.stand_in.token
+        if token is not None and self.headers.get("Authorization") != f"Bearer {token}":
+            self._refuse(401, "Request header error: there is no user identity header")
+            return False
+        return True
+
+    def _list_experiments(self, query: dict[str, str]) -> None:
+        namespace = query.get("namespace")
+        if self.stand_in.namespaces and namespace not in self.stand_in.namespaces:
+            self._refuse(404, f"Namespace {namespace} not found")
+            return
+        (predicate,) = json.loads(query["filter"])["predicates"]
+        found = [known for known in self.stand_in.experiments if known["display_name"] == predicate["stringValue"]]
+        self._answer({"experiments": found})
+
+    def _show_run(self) -> None:
+        look = self.stand_in.look()
+        if look == DROP:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"run_id": ')
+        elif isinstance(look, int):
+            self._refuse(look, "the database is away")
+        else:
+            state, tasks = look
+            details = kfp_server_api.V2beta1RunDetails(task_details=list(tasks))
+            run = kfp_server_api.V2beta1Run(run_id=RUN_ID, state=state, run_details=details)
+            self._answer(self.client.sanitize_for_serialization(run))
+
+    def _typed(self, body: dict[str, Any], kind: str) -> Any:
+        unknown = set(body) - set(getattr(kfp_server_api, kind).attribute_map.values())
+        assert not unknown, f"{kind} has no {unknown}"
+        return self.client._ApiClient__deserialize(body, kind)
+
+    def _answer(self, body: Any, status: int = 200) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _refuse(self, status: int, words: str) -> None:
+        self._answer({"error": words, "code": 5, "message": words, "details": []}, status)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing: the tests' own output is enough."""

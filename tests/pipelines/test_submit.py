@@ -1,0 +1,213 @@
+"""`lorry submit` against a server that speaks Kubeflow's API, and a bucket."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import kfp_server_api
+import pytest
+
+from components.digest import sha256_of
+from components.publish_model.config import PublishConfig
+from components.publish_model.publish import publish_figures
+from components.store import Store
+from pipelines.finetune import STEPS
+from tests.buckets import s3_server
+from tests.conftest import TinyRun, free_port, run_lorry
+from tests.pipelines.kubeflow_stand_in import DROP, RUN_ID, StandIn, kubeflow, task
+
+STORE = "s3://lorry/store"
+NAMES = [step.replace("_", "-") for step in STEPS]
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def recipe(tiny_run: TinyRun, tmp_path: Path) -> Path:
+    """The tiny run's recipe, with a store that pods reach."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(tiny_run.recipe.read_text() + f"publish:\n  store: {STORE}\n")
+    return path
+
+
+def submit(recipe: Path, server: StandIn, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    folder = recipe.parent / "work"
+    return run_lorry("submit", recipe, "--endpoint", server.url, "--workdir", folder, *flags, **environment)
+
+
+def test_the_run_has_the_document_the_arguments_and_its_inputs_in_the_store(recipe, bucket, tiny_run, tiny_base):
+    with kubeflow(StandIn()) as server:
+        done = submit(recipe, server, "--experiment", "mine", "--pool", "a100")
+    assert done.returncode == 0, done.stderr
+    assert f"submitted: {server.url}/#/runs/details/{RUN_ID}" in done.stdout
+    (run,) = server.runs
+    assert run["experiment_id"] == "experiment-mine"
+    platform = run["pipeline_spec"]["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    labels = platform["exec-train-lora"]["nodeSelector"]["labels"]
+    assert labels == {"cloud.google.com/gke-accelerator": "nvidia-tesla-a100"}
+    arguments = run["runtime_config"]["parameters"]
+    data = f"inputs/{sha256_of(tiny_run.data)}/data.jsonl"
+    assert arguments["split"]["data"] == f"{STORE}/{data}"
+    assert arguments["publish"] == {"store": STORE}
+    assert arguments["checkpoint_root"] == "/checkpoints"
+    assert Store(STORE).read(data) == tiny_run.data.read_bytes()
+    base = f"base-models/{arguments['base_model']['revision']}"
+    assert arguments["base_model"]["address"] == f"{STORE}/{base}"
+    weights = Store(STORE).read(f"{base}/model.safetensors")
+    assert weights == (tiny_base / "model.safetensors").read_bytes()
+
+
+def test_what_the_store_has_is_not_sent_again_and_an_experiment_is_not_made_twice(recipe, bucket):
+    with kubeflow(StandIn()) as server:
+        first = submit(recipe, server)
+        second = submit(recipe, server)
+    assert "data.jsonl: sending" in first.stdout
+    assert "sending" not in second.stdout
+    assert [known["display_name"] for known in server.experiments] == ["lorry"]
+    assert len(server.runs) == 2
+
+
+STARTED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def finished(name: str, seconds: int) -> kfp_server_api.V2beta1PipelineTaskDetail:
+    return task(name, "SUCCEEDED", start_time=STARTED, end_time=STARTED + timedelta(seconds=seconds))
+
+
+def looks() -> list[Any]:
+    """A run from its beginning to its end; its split was reused, and the endpoint stumbles on the way."""
+    reused = [finished("split-data", 3), task("executor", "SKIPPED", parent_task_id="id-split-data")]
+    done = [finished(name, 10 * place) for place, name in enumerate(NAMES[1:], start=1)]
+    return [
+        ("PENDING", []),
+        ("RUNNING", [*reused, task("train-lora", "RUNNING")]),
+        500,
+        DROP,
+        ("RUNNING", [*reused, done[0], task("evaluate", "RUNNING")]),
+        ("SUCCEEDED", [*reused, *done]),
+    ]
+
+
+@pytest.fixture
+def figures(tiny_run: TinyRun, bucket: str) -> dict[str, Any]:
+    """What the last step of the pipeline leaves in the store: here the figures of a run on this machine."""
+    from pipelines.local_run import Workdir
+
+    result = Workdir(tiny_run.workdir).latest_result()
+    assert result is not None
+    measured = {name: figures for name, figures in result.figures.items() if name.endswith("_metrics")}
+    model = {"sha256": sha256_of(tiny_run.model), "store": STORE}
+    publish_figures(PublishConfig(store=STORE), RUN_ID, {**measured, "model": model})
+    return measured
+
+
+def table_of(output: str) -> list[str]:
+    """What the table says of each step, without its times."""
+    rows = [line.split("│") for line in output.splitlines() if line.startswith("│")]
+    return [f"{row[1].strip()}: {row[3].strip()}" for row in rows]
+
+
+def test_wait_follows_the_steps_and_ends_with_the_table_of_a_local_run(recipe, figures, tiny_run):
+    with kubeflow(StandIn(looks())) as server:
+        done = submit(recipe, server, "--wait", "--look-seconds", "0.05")
+    assert done.returncode == 0, done.stderr + done.stdout
+    said = [line for line in done.stdout.splitlines() if line.startswith(STEPS)]
+    assert said[:5] == [
+        "split_data: unchanged, reused",
+        "train_lora: started",
+        "train_lora: finished in 10.0 s",
+        "evaluate: started",
+        "evaluate: finished in 20.0 s",
+    ]
+    assert "answers 500: the database is away" in done.stdout
+    assert done.stdout.count("asking again") == 2
+    assert table_of(done.stdout) == table_of(tiny_run.done.stdout)
+    assert f"{STORE}/models/{sha256_of(tiny_run.model)}" in done.stdout
+
+
+def test_a_step_that_fails_is_named_with_its_reason_and_the_page(recipe, bucket):
+    error = kfp_server_api.GoogleRpcStatus(message="the pod was killed: OOMKilled")
+    end = ("FAILED", [finished("split-data", 3), task("train-lora", "FAILED", error=error)])
+    with kubeflow(StandIn([end])) as server:
+        done = submit(recipe, server, "--wait", "--look-seconds", "0.05")
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "error: the run ended as FAILED: train-lora: the pod was killed: OOMKilled; "
+        f"see {server.url}/#/runs/details/{RUN_ID}"
+    )
+
+
+def test_a_refused_token_says_which_variable_to_set(recipe, bucket):
+    with kubeflow(StandIn(token="right")) as server:
+        refused = submit(recipe, server, KFP_TOKEN="wrong")
+        taken = submit(recipe, server, KFP_TOKEN="right")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"error: {server.url}: refuses the token (401: Request header error")
+    assert "set KFP_TOKEN to a token that may use the namespace (none given)" in refused.stderr
+    assert taken.returncode == 0, taken.stderr
+
+
+def test_a_namespace_that_does_not_exist_is_named(recipe, bucket):
+    with kubeflow(StandIn(namespaces=["mine"])) as server:
+        refused = submit(recipe, server, "--namespace", "yours")
+        taken = submit(recipe, server, "--namespace", "mine")
+    assert refused.stderr.strip() == (
+        f"error: {server.url}: namespace 'yours': Namespace yours not found; name one that is there with --namespace"
+    )
+    assert taken.returncode == 0, taken.stderr
+    assert server.experiments[0]["namespace"] == "mine"
+
+
+def test_an_endpoint_that_does_not_answer_says_how_to_reach_one(recipe, bucket):
+    server = StandIn()
+    server.url = f"http://127.0.0.1:{free_port()}"
+    done = submit(recipe, server)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {server.url}: does not answer (")
+    assert "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80" in done.stderr
+
+
+def test_a_local_input_without_a_store_says_what_to_give(tiny_run):
+    server = StandIn()
+    server.url = "http://127.0.0.1:1"
+    done = submit(tiny_run.recipe, server)
+    assert done.stderr.strip() == (
+        "error: publish.store = None: a cluster needs a store that its pods reach; give s3://bucket/folder, "
+        "gs://bucket/folder or pvc://claim/folder"
+    )
+
+
+def test_a_local_input_beside_a_volume_says_the_command_that_puts_it_there(tiny_run, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(tiny_run.recipe.read_text() + "publish:\n  store: pvc://lorry-store/team\n")
+    server = StandIn()
+    server.url = "http://127.0.0.1:1"
+    done = submit(recipe, server)
+    digest = sha256_of(tiny_run.data)
+    place = f"lorry-store/team/inputs/{digest}/data.jsonl"
+    assert f"kubectl cp {tiny_run.data} store-shell:/volumes/{place} ; then set" in done.stderr
+    assert f"split.data: pvc://{place} and split.data_revision: {digest}" in done.stderr
+
+
+def test_a_bucket_that_refuses_says_what_to_check(recipe, bucket):
+    with kubeflow(StandIn()) as server:
+        recipe.write_text(recipe.read_text().replace("s3://lorry/", "s3://nobodys/"))
+        done = submit(recipe, server)
+    assert done.stderr.strip() == ("error: s3://nobodys/store: no such bucket; make it, or mend the store's address")
+
+
+def test_an_unknown_pool_names_the_known_ones(recipe):
+    server = StandIn()
+    server.url = "http://127.0.0.1:1"
+    done = submit(recipe, server, "--pool", "v100")
+    assert done.stderr.strip() == (
+        "error: --pool v100: none of cpu, t4, a100; add it under placement.pools in the recipe"
+    )
