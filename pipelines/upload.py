@@ -71,7 +71,9 @@ def _by_hand(recipe: ResolvedRecipe, claim: str, store: str) -> Iterator[str]:
         place = "/".join(filter(None, (folder, _place(recipe, key))))
         revision_key, revision = revisions[key]
         yield (
-            f"{key} = {address!r}: lies on this machine, and the store is a volume; copy it there through the pod of "
-            f"manifests/base/store-shell: kubectl cp {address} store-shell:/volumes/{claim}/{place} ; then set "
+            f"{key} = {address!r}: lies on this machine, and the store is a volume; copy it there through the pod "
+            f"store-shell (manifests/overlays/local/store-shell): kubectl exec store-shell -- mkdir -p "
+            f"/volumes/{claim}/{place.rpartition('/')[0]} && kubectl cp {address} "
+            f"store-shell:/volumes/{claim}/{place} ; then set "
             f"{key}: pvc://{claim}/{place} and {revision_key}: {revision}"
         )

@@ -34,9 +34,8 @@ def s3_server() -> Iterator[str]:
     }
     with mock.patch.dict(os.environ, environment):
         try:
-            httpx.post(
-                f"{endpoint}/moto-api/reset"
-            ).raise_for_status()  # all its servers of one process share their state
+            # All servers of one process share their state.
+            httpx.post(f"{endpoint}/moto-api/reset").raise_for_status()
             boto3.client("s3").create_bucket(Bucket=BUCKET)
             yield endpoint
         finally:

@@ -78,7 +78,7 @@ def test_a_model_that_is_not_what_its_manifest_says_is_not_published(address, mo
 
 
 def test_a_model_that_is_not_in_the_store_names_those_that_are(address, model, tmp_path):
-    with pytest.raises(ModelError, match="no model 1111.*; it holds no model yet; run a recipe that publishes there"):
+    with pytest.raises(ModelError, match=r"no model 1111.*; it holds no model yet; run a recipe that publishes there"):
         fetch(address, "1" * 64, tmp_path / "fetched")
     sha256 = put(model, address)
     with pytest.raises(ModelError, match=f"no model {'1' * 64}; it holds {sha256}"):

@@ -1,6 +1,6 @@
 """The "restricted" Pod Security Standard, rule by rule, over one pod template.
 
-Source: https://kubernetes.io/docs/concepts/security/pod-security-standards/ (both profiles: restricted includes baseline).
+Source: https://kubernetes.io/docs/concepts/security/pod-security-standards/ (restricted includes baseline).
 """
 
 from __future__ import annotations

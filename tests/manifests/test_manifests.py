@@ -21,9 +21,8 @@ MANIFESTS = ROOT / "manifests"
 VERSIONS = ("1.31", "1.36")
 # Kinds that come with other projects' operators; their schemas are not Kubernetes'.
 FOREIGN = {"HTTPRoute", "ServiceMonitor"}
-OVERLAYS = sorted(
-    path.parent for path in MANIFESTS.glob("overlays/**/kustomization.yaml") if path.parent.name != "pinned"
-)
+PINNED = {*MANIFESTS.glob("overlays/*/pinned")}
+OVERLAYS = sorted({path.parent for path in MANIFESTS.glob("overlays/**/kustomization.yaml")} - PINNED)
 COMPONENTS = sorted(path.parent for path in MANIFESTS.glob("components/*/kustomization.yaml"))
 
 Manifest = dict[str, Any]
