@@ -45,9 +45,10 @@ install: .venv/made
 	$(PIP) install --quiet --no-cache-dir --no-deps --force-reinstall ./$(LLAMA_SOURCE)
 	ln -sfn ../src/$(notdir $(LLAMA_SOURCE))/vendor/llama.cpp .venv/share/llama.cpp && touch $@
 
-# ENGINE: docker, podman or buildah; IMAGES: some of them; BUILD_FLAGS: for the engine's build; RELEASE=1: pinned bases only
+# ENGINE: docker, podman or buildah; IMAGES: some of them; BUILD_FLAGS: for the engine's build; RELEASE=1: pinned bases only;
+# PUSH=1: to the registry as well
 images: install
-	$(BIN)/python -m images.build $(if $(ENGINE),--engine $(ENGINE)) $(if $(RELEASE),--release) --flags="$(BUILD_FLAGS)" $(IMAGES)
+	$(BIN)/python -m images.build $(if $(ENGINE),--engine $(ENGINE)) $(if $(RELEASE),--release) $(if $(PUSH),--push) --flags="$(BUILD_FLAGS)" $(IMAGES)
 
 image-check: install
 	$(BIN)/python -m images.check $(if $(ENGINE),--engine $(ENGINE))

@@ -72,21 +72,39 @@ def build(engine: str, name: str, settings: ImageSettings, flags: list[str]) -> 
         raise LorryError(f"{image}: {engine} cannot build it; its own words stand above")
 
 
+def push(engine: str, image: str) -> None:
+    """Push one image.
+
+    Raises:
+        LorryError: the registry refuses; the engine has said why.
+    """
+    print(f"{image}: pushing", flush=True)
+    if subprocess.run([engine, "push", image], check=False).returncode != 0:
+        raise LorryError(f"{image}: {engine} cannot push it; log in to the registry, or mend LORRY_REGISTRY")
+
+
 def main() -> None:
     """Build them all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", help=f"one of {', '.join(ENGINES)}; default: the first that answers")
+    parser.add_argument("--push", action="store_true", help="push each image to its registry")
+    parser.add_argument("--list", action="store_true", help="print the images' names and build nothing")
     parser.add_argument("--release", action="store_true", help="refuse a base image without a digest")
     parser.add_argument("--flags", default="", help="more flags for the engine's build command")
     parser.add_argument("names", nargs="*", default=list(IMAGES), help="images to build; default: all")
     given = parser.parse_args()
     try:
         settings = load_settings()
+        if given.list:
+            print("\n".join(reference(name, settings) for name in given.names))
+            return
         if given.release:
             require_release(settings)
         engine = find_engine(given.engine)
         for name in given.names:
             build(engine, name, settings, shlex.split(given.flags))
+            if given.push:
+                push(engine, reference(name, settings))
     except LorryError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
     finally:

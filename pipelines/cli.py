@@ -82,19 +82,30 @@ def submit(
         str, typer.Option(envvar="KFP_EXPERIMENT", help="which experiment the run belongs to")
     ] = "lorry",
     pool: PoolName = None,
+    store: Annotated[
+        str | None,
+        typer.Option(envvar="LORRY_STORE", help="in place of the recipe's publish.store: s3://…, gs://… or pvc://…"),
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(help="a context of your kubeconfig: look first whether the cluster has the recipe's volumes"),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="follow the run, and end with its figures")] = False,
     look_seconds: Annotated[float, typer.Option(min=0.01, help="seconds between looks at the run, with --wait")] = 5.0,
     workdir: WorkdirPath = DEFAULT_WORKDIR,
 ) -> None:
     """Run a recipe's whole pipeline on a cluster (a token, where it needs one: KFP_TOKEN)."""
     from pipelines import summary
+    from pipelines.claims import check_claims
     from pipelines.kubeflow import Kubeflow
     from pipelines.progress import Progress
     from pipelines.resolve import resolve
-    from pipelines.submit import Following, figures_of, start
+    from pipelines.submit import Following, claims_in, figures_of, start
 
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe) if store is None else load_recipe(recipe).publishing_to(store)
     placement = loaded.placement.on(pool)
+    if context is not None:
+        check_claims(context, namespace or "kubeflow", placement, claims_in(loaded))
     kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
     with Progress(console) as progress:
         progress.started("resolve")

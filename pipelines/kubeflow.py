@@ -99,6 +99,12 @@ class Kubeflow:
         return f"{self.endpoint}: answers {error.status}: {said}; its own log (deployment ml-pipeline) says more"
 
 
+def refused(error: ClusterError) -> bool:
+    """True when asking again will not help: the endpoint has understood, and says no."""
+    cause = error.__cause__
+    return isinstance(cause, kfp_server_api.ApiException) and 400 <= (cause.status or 0) < 500
+
+
 def _said(error: kfp_server_api.ApiException) -> str:
     try:
         body = json.loads(error.body)

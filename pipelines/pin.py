@@ -27,7 +27,7 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
     With a store the model must be in it, and is its newest when ``sha256`` is None. With neither, it stays as it was.
 
     Raises:
-        RecipeError: the folder is no overlay that can be pinned, the digest is none, or there is no model to pin.
+        RecipeError: the folder is no overlay that can be pinned, or the digest is none.
         ModelError: the store has no such model.
         StoreError: the store refuses or does not answer.
     """
@@ -35,8 +35,6 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
     if not (folder / "kustomization.yaml").is_file():
         raise RecipeError(f"{folder}: no such folder; copy it from manifests/overlays/local into your overlay")
     model = _wanted(sha256, store) or _pinned_model(folder, server)
-    if model == NO_MODEL:
-        raise RecipeError(f"{folder}: no model is pinned yet; name one with --model, or a store with --store")
     settings = load_settings()
     references = {name: reference(name, settings) for name in SERVED}
     document = _read(folder / "kustomization.yaml")
@@ -46,7 +44,8 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
         document["patches"].append(patch)
     _write(folder / f"{server}.yaml", [{"op": "replace", "path": ANNOTATION, "value": model}])
     _write(folder / "kustomization.yaml", document)
-    return [*references.values(), f"{server} serves the model {model}"]
+    served = f"the model {model}" if model != NO_MODEL else "no model yet: pin one with --model or --store"
+    return [*references.values(), f"{server}: {served}"]
 
 
 def _wanted(sha256: str | None, store_address: str | None) -> str | None:

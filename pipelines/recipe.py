@@ -44,6 +44,17 @@ class Recipe(BaseModel):
     publish: PublishConfig = PublishConfig()
     placement: Placement = Placement()
 
+    def publishing_to(self, store: str) -> Recipe:
+        """The same recipe with another store.
+
+        Raises:
+            RecipeError: it is the address of none.
+        """
+        try:
+            return self.model_copy(update={"publish": PublishConfig(store=store)})
+        except ValidationError as error:
+            raise RecipeError(f"--store {store}: give s3://bucket/folder, gs://bucket/folder or pvc://claim") from error
+
 
 def load_recipe(path: Path) -> Recipe:
     """The recipe at ``path``, with its relative paths made absolute from the recipe's own folder.

@@ -14,7 +14,7 @@ from components.errors import ClusterError, ModelError, StepFailedError
 from components.publish_model.publish import figures_key
 from components.store import Store, in_bucket
 from pipelines.addresses import claim_of
-from pipelines.kubeflow import Kubeflow
+from pipelines.kubeflow import Kubeflow, refused
 from pipelines.pools import Placement
 from pipelines.progress import Progress
 from pipelines.recipe import Recipe
@@ -80,7 +80,7 @@ class Following:
                 run = self.kubeflow.run(self.run_id)
                 last_answer = time.monotonic()
             except ClusterError as error:
-                if time.monotonic() - last_answer > self.seconds_without_answer:
+                if refused(error) or time.monotonic() - last_answer > self.seconds_without_answer:
                     raise ClusterError(
                         f"{error}; the run itself goes on: {self.kubeflow.page_of(self.run_id)}"
                     ) from error

@@ -35,8 +35,15 @@ def served(overlay: Path, name: str = "model-server") -> tuple[str, str]:
 def test_the_overlay_serves_what_was_pinned(overlay):
     done = run_lorry("pin", overlay, "--model", SHA256)
     assert done.returncode == 0, done.stderr
-    assert f"model-server serves the model {SHA256}" in done.stdout
+    assert f"model-server: the model {SHA256}" in done.stdout
     assert served(overlay) == (reference("model-server", load_settings()), SHA256)
+
+
+def test_images_are_pinned_before_there_is_a_model(overlay):
+    done = run_lorry("pin", overlay)
+    assert done.returncode == 0, done.stderr
+    assert "model-server: no model yet: pin one with --model or --store" in done.stdout
+    assert served(overlay) == (reference("model-server", load_settings()), "0" * 64)
 
 
 def test_new_images_leave_the_model_as_it_was(overlay):
@@ -70,7 +77,6 @@ def test_a_second_server_has_a_model_of_its_own(overlay):
     ("flags", "message"),
     [
         (("--model", "abc"), "--model abc: not a sha256 (64 hexadecimal digits)"),
-        ((), "no model is pinned yet; name one with --model, or a store with --store"),
         (("--model", SHA256, "--store", "STORE"), f"no model {SHA256}; it holds no model yet"),
         (("--store", "STORE"), "no model was published there yet; run a recipe that does"),
     ],
