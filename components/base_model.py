@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.contracts import BaseModelRef
 from components.digest import sha256_of
-from components.errors import ModelError
+from components.errors import DataError, ModelError
 from components.inputs import local_folder
 from components.store import in_bucket
 
@@ -76,8 +76,15 @@ def _where(base_model: BaseModelRef) -> dict[str, Any]:
     address = base_model.address
     if base_model.is_local or in_bucket(address):
         # The revision is a digest of Lorry's own; the hub would look for a branch of that name.
-        return {"pretrained_model_name_or_path": str(local_folder(address, base_model.revision, folder_revision))}
+        return {"pretrained_model_name_or_path": str(_folder(base_model))}
     return {"pretrained_model_name_or_path": address, "revision": base_model.revision}
+
+
+def _folder(base_model: BaseModelRef) -> Path:
+    try:
+        return local_folder(base_model.address, base_model.revision, MODEL_FILES, folder_revision)
+    except DataError as error:
+        raise ModelError(f"base_model {error}") from error
 
 
 def _cannot_load(base_model: BaseModelRef, what: str, error: Exception) -> ModelError:

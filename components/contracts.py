@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Quantization = Literal["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Checkpoint = Literal["final", "best"]
 
 
@@ -80,7 +81,7 @@ class ModelManifest(Contract):
     schema_version: Literal[1] = 1
     # A name, not a path: it may come from a store that somebody else can write to.
     file: Annotated[str, Field(pattern=r"^[\w-][\w.-]*\.gguf$")]
-    sha256: str
+    sha256: Sha256
     size_bytes: int
     f16_size_bytes: int
     reduction: Annotated[float, Field(description="1 - size / f16 size")]

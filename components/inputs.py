@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from components.errors import DataError, StoreError
@@ -22,53 +24,72 @@ def local_file(address: str, sha256: str | None) -> Path:
     if not in_bucket(address):
         return Path(address)
     store, key = open_parent(address)
-    target = _cache() / "inputs" / (sha256 or "unchecked") / key
-    if not target.is_file() or sha256 is None:
-        with tempfile.TemporaryDirectory(dir=_made(target.parent)) as folder:
-            # Under a name of its own first: two steps may want it at once.
-            fetched = Path(folder) / key
-            try:
-                store.fetch(key, fetched, sha256)
-            except FileNotFoundError:
-                raise DataError(f"{address}: the bucket has no such file; mend the address") from None
-            fetched.replace(target)
+    if sha256 is None:
+        target = Path(tempfile.mkdtemp()) / key
+        _fetch(store, key, target, None)
+        return target
+    target = _cache() / "inputs" / sha256 / key
+    with _sole_fetcher(target):
+        if not target.is_file():
+            _fetch(store, key, target, sha256)
     return target
 
 
-def local_folder(address: str, revision: str, revision_of: Callable[[Path], str]) -> Path:
-    """Where the folder at ``address`` lies on this machine; ``revision_of`` it must be ``revision``.
+@cache
+def local_folder(address: str, revision: str, files: tuple[str, ...], revision_of: Callable[[Path], str]) -> Path:
+    """Where the folder at ``address`` lies on this machine; ``revision_of`` it is ``revision``.
+
+    ``files`` are the patterns of what is brought from a bucket, whose folder is flat. What was checked once in a
+    process is not checked again.
 
     Raises:
-        DataError: the bucket has no such folder.
-        StoreError: the bucket refuses, or holds another content.
+        DataError: there is no such folder.
+        StoreError: the bucket refuses.
+        DataError: the folder holds another content.
     """
-    if not in_bucket(address):
-        return Path(address)
-    target = _cache() / "folders" / revision
-    if target.is_dir():
-        return target
+    folder = Path(address) if not in_bucket(address) else _brought(address, revision, files)
+    if not folder.is_dir():
+        raise DataError(f"{address}: no such folder; mend the address")
+    if (found := revision_of(folder)) != revision:
+        raise DataError(
+            f"{address}: its files have the digest {found}, not {revision}: they were changed, or copied by half; put "
+            "them there again, or run the recipe anew to use what is there"
+        )
+    return folder
+
+
+def _brought(address: str, revision: str, files: tuple[str, ...]) -> Path:
+    folder = _cache() / "folders" / revision
     store = Store(address)
-    keys = store.keys("")
-    if not keys:
-        raise DataError(f"{address}: the bucket has no such folder; mend the address")
-    with tempfile.TemporaryDirectory(dir=_made(target.parent)) as name:
-        folder = Path(name) / "folder"
-        for key in keys:
-            store.fetch(key, folder / key, None)
-        if (found := revision_of(folder)) != revision:
-            raise StoreError(
-                f"{address}: its files have the digest {found}, not {revision}: put the folder there again"
-            )
-        if not target.is_dir():
-            shutil.move(folder, target)
-    return target
+    with _sole_fetcher(folder):
+        for key in store.keys(""):
+            if "/" not in key and any(Path(key).match(pattern) for pattern in files) and not (folder / key).is_file():
+                _fetch(store, key, folder / key, None)
+    return folder
+
+
+def _fetch(store: Store, key: str, target: Path, sha256: str | None) -> None:
+    try:
+        store.fetch(key, target, sha256)
+    except FileNotFoundError:
+        raise DataError(f"{store.address_of(key)}: the bucket has no such file; mend the address") from None
+
+
+@contextmanager
+def _sole_fetcher(target: Path) -> Iterator[None]:
+    """One process at a time brings ``target``: the next one goes on with, or finds, what the first has brought."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = target.with_name(f".{target.name}.lock").open("a")
+    except OSError as error:
+        raise StoreError(
+            f"{target.parent}: cannot be written ({error.strerror}); set LORRY_CACHE to a folder that can"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _cache() -> Path:
-    """``LORRY_CACHE``, or a folder for temporary files."""
-    return Path(os.environ.get("LORRY_CACHE", Path(tempfile.gettempdir()) / "lorry-cache"))
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """``LORRY_CACHE``, or a folder of this user's."""
+    return Path(os.environ.get("LORRY_CACHE", Path.home() / ".cache" / "lorry"))

@@ -26,6 +26,8 @@ PATTERN = "libggml-cpu-*.so"
 # A prompt and a single token take different paths through the kernels.
 PROOF_PROMPT_TOKENS = 64
 PROOF_CONTEXT = 128
+# What a processor does with an instruction that it does not have, or with memory that kernels mistake.
+DEADLY = {signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP, signal.SIGABRT}
 
 _loaded: list[Path] = []
 
@@ -58,13 +60,22 @@ def by_score(folder: Path) -> list[Path]:
 
 
 def proven(variant: Path, model: Path) -> bool:
-    """True unless a child process that computes with this variant is killed by it."""
+    """True unless a child process that computes with this variant is killed by it.
+
+    Raises:
+        ModelError: the child was killed from outside.
+    """
     command = [sys.executable, "-m", "components.llama_kernels", str(variant), str(model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode < 0:
+    if -done.returncode in DEADLY:
         name = signal.Signals(-done.returncode).name
         log.warning("%s: a token computed with it dies of %s on this node; the next is tried", variant.name, name)
         return False
+    if -done.returncode == signal.SIGKILL:
+        raise ModelError(
+            f"{model}: the node killed the process that tried to load it, most likely for want of memory; give the pod "
+            "a higher memory limit"
+        )
     # Any other failure is the model's, and whoever loads it next says so.
     return True
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from components.contracts import MANIFEST_NAME, Contract, ModelManifest
+from components.contracts import MANIFEST_NAME, Contract, ModelManifest, Sha256
 from components.errors import ModelError
 from components.store import Store
 
@@ -17,7 +17,7 @@ class Current(Contract):
     """Which model of a store is the newest, and the recipe that made it."""
 
     schema_version: Literal[1] = 1
-    sha256: str
+    sha256: Sha256
     recipe: str
 
 

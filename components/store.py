@@ -7,8 +7,10 @@ A bucket's credentials come from the environment under the names that its own to
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SCHEMES = ("s3://", "gs://")
+_ADDRESS = re.compile(r"^(/|(s3|gs)://[a-z0-9])")
+# Where a library looks for credentials that nobody has set.
+METADATA_SERVICE = "169.254.169.254"
 # obstore raises Python's own errors for some of these.
 REFUSALS = (UnauthenticatedError, PermissionDeniedError, PermissionError)
 ATTEMPTS = 5
@@ -47,15 +52,19 @@ def in_bucket(address: str) -> bool:
 class Store:
     """Files under keys such as ``models/<sha256>/model.json``. A file is there whole or not at all."""
 
-    def __init__(self, address: str) -> None:
-        """Nothing is asked yet; a folder is made when it is not there.
+    def __init__(self, address: str, *, make: bool = False) -> None:
+        """Nothing is asked of a bucket yet. ``make``: a folder that is not there is made.
 
         Raises:
-            StoreError: the address is neither a bucket nor an absolute path, or the folder cannot be made.
+            StoreError: the address is none, or its folder is not there or cannot be made.
         """
         self.address = address.rstrip("/")
-        if not in_bucket(address) and not address.startswith("/"):
-            raise StoreError(f"store {address!r}: neither an absolute path nor one of {', '.join(SCHEMES)}; mend it")
+        if not _ADDRESS.match(address):
+            raise StoreError(
+                f"store {address!r}: give an absolute path, or the bucket's name after one of {', '.join(SCHEMES)}"
+            )
+        if not in_bucket(address) and not make and not Path(address).is_dir():
+            raise StoreError(f"store {address}: no such folder; mend the path, or publish a model there first")
         with self._in_words(""):
             self._store = _open(self.address)
 
@@ -112,6 +121,19 @@ class Store:
         with self._in_words(folder):
             return sorted(entry["path"] for batch in obstore.list(self._store, folder) for entry in batch)
 
+    def sha256_of(self, key: str) -> str:
+        """sha256 of a file in the store, which is read whole.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StoreError: the store refuses or does not answer.
+        """
+        digest = hashlib.sha256()
+        with self._in_words(key):
+            for chunk in obstore.get(self._store, key).stream(CHUNK_BYTES):
+                digest.update(chunk)
+        return digest.hexdigest()
+
     def fetch(self, key: str, target: Path, sha256: str | None) -> None:
         """Copy a file out of the store. A broken copy is resumed where it broke, also by a later process.
 
@@ -123,13 +145,17 @@ class Store:
             RoomError: the disk is full; what has come stays for the next try.
         """
         part = target.with_name(target.name + PART_SUFFIX)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, ATTEMPTS + 1):
+        with self._into(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        attempts, before = 0, -1
+        while True:
             try:
                 self._append(key, part)
                 break
             except StoreError as error:
-                if attempt == ATTEMPTS or isinstance(error.__cause__, REFUSALS):
+                # A slow link that goes on is no reason to give up; one that brings nothing is.
+                attempts, before = (1, _size(part)) if _size(part) > before else (attempts + 1, before)
+                if attempts == ATTEMPTS or isinstance(error.__cause__, REFUSALS):
                     raise
                 log.warning("%s; trying again from byte %d", error, _size(part))
         if sha256 is not None and (found := sha256_of(part)) != sha256:
@@ -143,25 +169,50 @@ class Store:
     def _append(self, key: str, part: Path) -> None:
         with self._in_words(key):
             total = int(obstore.head(self._store, key)["size"])
-            begun = _size(part)
-            if begun > total:
-                part.unlink()
-                begun = 0
-            if begun == total:
-                part.touch()
-                return
-            if begun:
-                log.info("%s: goes on from byte %d of %d", key, begun, total)
+        begun = _size(part)
+        if begun > total:
+            part.unlink()
+            begun = 0
+        if begun:
+            log.info("%s: goes on from byte %d of %d", key, begun, total)
+        with self._into(part), part.open("ab") as file:
+            for chunk in self._chunks(key, begun, total):
+                file.write(chunk)
+                if (file.tell() // BYTES_BETWEEN_LINES) != ((file.tell() - len(chunk)) // BYTES_BETWEEN_LINES):
+                    log.info("%s: %.0f of %.0f MB", key, file.tell() / 1e6, total / 1e6)
+            file.flush()
+            os.fsync(file.fileno())
+        if _size(part) != total:
+            raise StoreError(
+                f"{self.address_of(key)}: the connection closed at byte {_size(part)} of {total}; run again"
+            )
+
+    def _chunks(self, key: str, begun: int, total: int) -> Iterator[bytes]:
+        """The bytes of a file from ``begun`` on."""
+        if begun == total:
+            return
+        with self._in_words(key):
             stream = obstore.get(self._store, key, options={"range": {"offset": begun}}).stream(CHUNK_BYTES)
-            with part.open("ab") as file:
-                for chunk in stream:
-                    file.write(chunk)
-                    if (file.tell() // BYTES_BETWEEN_LINES) != ((file.tell() - len(chunk)) // BYTES_BETWEEN_LINES):
-                        log.info("%s: %.0f of %.0f MB", key, file.tell() / 1e6, total / 1e6)
-                file.flush()
-                os.fsync(file.fileno())
-            if _size(part) != total:
-                raise ConnectionError(f"the connection closed at byte {_size(part)} of {total}")
+        while True:
+            with self._in_words(key):
+                chunk = next(stream, None)
+            if chunk is None:
+                return
+            yield bytes(chunk)
+
+    @contextmanager
+    def _into(self, target: Path) -> Iterator[None]:
+        """Turn what goes wrong on this machine's disk into words."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise RoomError(
+                    f"{target}: the disk is full; free room and run again, what has come is kept"
+                ) from error
+            raise StoreError(
+                f"{target}: cannot be written here ({error.strerror}); mend the folder's rights"
+            ) from error
 
     @contextmanager
     def _in_words(self, key: str) -> Iterator[None]:
@@ -179,12 +230,15 @@ class Store:
                 "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …) and the rights on the bucket or folder"
             ) from error
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise RoomError(f"{where}: the disk is full; free room and run again, what has come is kept") from error
             raise StoreError(f"{where}: {_first_line(error)}; check the store's address, then run again") from error
         except BaseError as error:
             if "No space left" in str(error):
                 raise RoomError(f"{where}: the disk is full; free some room and run again") from error
+            if METADATA_SERVICE in str(error):
+                raise StoreError(
+                    f"{where}: no credentials for this bucket in the environment; set AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY (for gs:// GOOGLE_SERVICE_ACCOUNT)"
+                ) from error
             raise StoreError(
                 f"{where}: the store does not answer as it should ({_first_line(error)}); check its address, the "
                 "network and, for a bucket that is not Amazon's or Google's, AWS_ENDPOINT_URL"
@@ -199,8 +253,11 @@ def open_parent(address: str) -> tuple[Store, str]:
 
 def _open(address: str) -> LocalStore | S3Store | GCSStore:
     if address.startswith("s3://"):
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+        if endpoint and not endpoint.startswith(("http://", "https://")):
+            raise StoreError(f"AWS_ENDPOINT_URL = {endpoint!r}: not an address; it begins with http:// or https://")
         # An endpoint inside a cluster has no certificate as a rule.
-        plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+        plain = endpoint.startswith("http://")
         client: ClientConfig = {**_CLIENT, "allow_http": plain}
         return S3Store.from_url(address, client_options=client, retry_config=_RETRIES)
     if address.startswith("gs://"):

@@ -14,6 +14,7 @@ from components.errors import LorryError
 from pipelines.images import FOLDER, IMAGES, ImageSettings, build_arguments, load_settings, reference, write_context
 
 ENGINES = ("docker", "podman", "buildah")
+INDEX_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
 CONTEXTS = FOLDER.parent / ".build" / "images"
 
 
@@ -59,16 +60,22 @@ def build(engine: str, name: str, settings: ImageSettings, flags: list[str]) -> 
     if exists(engine, image):
         print(f"{image}: is there", flush=True)
         return
-    write_context(name, context)
-    command = [engine, "build", "--tag", image, *flags]
+    write_context(name, context, settings)
+    command = [engine, "build", "--tag", image, "--platform", settings.platform, *flags]
     for argument, value in build_arguments(name, settings).items():
         command += ["--build-arg", f"{argument}={value}"]
-    if index := os.environ.get("PIP_INDEX_URL"):
-        command += ["--build-arg", f"PIP_INDEX_URL={index}"]
+    for variable in INDEX_VARIABLES:
+        if os.environ.get(variable):
+            command += [
+                "--build-arg",
+                variable,
+            ]  # the engine takes the value from its environment: it may hold a password
     if config := os.environ.get("PIP_CONFIG_FILE"):
         command += ["--secret", f"id=pip.conf,src={config}"]
     print(f"{image}: building with {engine}", flush=True)
-    if subprocess.run([*command, str(context)], check=False).returncode != 0:
+    # Docker's old builder does not know secrets.
+    environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+    if subprocess.run([*command, str(context)], env=environment, check=False).returncode != 0:
         raise LorryError(f"{image}: {engine} cannot build it; its own words stand above")
 
 

@@ -12,13 +12,19 @@ DEMO_BASE = "lorry://demo-base"
 # Where a step on a cluster finds the volume of a claim.
 VOLUMES = "/volumes"
 CLAIM_SCHEME = "pvc://"
+HUB_SCHEME = "hf://"
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 _FILE_SUFFIXES = (*FILE_SUFFIXES, ".yaml", ".csv", ".txt")
 
 
 def absolute(address: str, folder: Path) -> str:
-    """A path made absolute from ``folder``; a hub id (``owner/name`` with no such path there) stays as it is."""
+    """A path made absolute from ``folder``; a hub id (``owner/name`` with no such path there) stays as it is.
+
+    ``hf://owner/name`` and ``hf://datasets/owner/name`` are hub ids too, whatever lies in the folder.
+    """
+    if address.startswith(HUB_SCHEME):
+        return address.removeprefix(HUB_SCHEME).removeprefix("datasets/")
     if "://" in address or (is_hub_id(address) and not (folder / address).exists()):
         return address
     return str((folder / address).absolute())

@@ -97,6 +97,7 @@ def submit(
     """Run a recipe's whole pipeline on a cluster (a token, where it needs one: KFP_TOKEN)."""
     from pipelines import summary
     from pipelines.claims import check_claims
+    from pipelines.images import load_settings
     from pipelines.kubeflow import Kubeflow
     from pipelines.progress import Progress
     from pipelines.resolve import resolve
@@ -113,6 +114,8 @@ def submit(
         run_id, there = start(resolved, placement, kubeflow, experiment, lambda line: progress.line("resolve", line))
         progress.finished("resolve")
         page = kubeflow.page_of(run_id)
+        if load_settings().registry.startswith("localhost"):
+            progress.note("the images are named localhost/…: only a cluster on this machine has them (LORRY_REGISTRY)")
         progress.note(f"submitted: {page}")
         if not wait:
             return

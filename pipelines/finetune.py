@@ -53,7 +53,7 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
         checkpoint_root: str,
     ) -> Outputs:
         """Each section of the resolved recipe is a parameter; training keeps its checkpoints in ``checkpoint_root``."""
-        rows = places.on_cpu(split_data(config=split, code=code_fingerprint("split_data")))
+        rows = places.on_small(split_data(config=split, code=code_fingerprint("split_data")))
         trained = places.on_pool(
             train_lora(
                 config=train,
@@ -84,7 +84,7 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
                 evaluation=evaluated.outputs["metrics"],
             )
         )
-        published = places.on_cpu(
+        published = places.on_small(
             publish_model(
                 config=publish,
                 code=code_fingerprint("publish_model"),

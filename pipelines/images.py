@@ -37,6 +37,12 @@ class ImageSettings(BaseModel):
     base_image: Annotated[
         str, Field(pattern=r"^[a-z0-9][\w./:@-]*$", description="a Debian-like image with Python 3.11 and its venv")
     ]
+    platform: Annotated[
+        str,
+        Field(
+            pattern=r"^linux/(amd64|arm64)$", description="processor of the cluster's nodes, linux/amd64 or linux/arm64"
+        ),
+    ]
     torch: Annotated[Literal["cuda", "cpu"], Field(description="what the train image carries")]
     tag: Annotated[
         str | None,
@@ -69,7 +75,7 @@ IMAGES = {
 
 
 def load_settings() -> ImageSettings:
-    """``images/settings.yaml``, overruled by ``LORRY_REGISTRY``, ``LORRY_BASE_IMAGE``, ``LORRY_TORCH``, ``LORRY_TAG``.
+    """``images/settings.yaml``, overruled by ``LORRY_REGISTRY``, ``LORRY_BASE_IMAGE``, ``LORRY_TORCH``, …
 
     Raises:
         RecipeError: a value cannot be used; ``latest`` never can.
@@ -109,9 +115,9 @@ def tag(name: str, settings: ImageSettings) -> str:
     if settings.tag is not None:
         return settings.tag
     digest = hashlib.sha256()
-    for target, source in sorted(_context(IMAGES[name]).items()):
+    for target, source in sorted(_context(name, settings).items()):
         digest.update(target.encode() + b"\0" + source.read_bytes() + b"\0")
-    for argument, value in sorted(build_arguments(name, settings).items()):
+    for argument, value in sorted({**build_arguments(name, settings), "platform": settings.platform}.items()):
         digest.update(f"{argument}={value}\0".encode())
     return digest.hexdigest()[:16]
 
@@ -119,7 +125,9 @@ def tag(name: str, settings: ImageSettings) -> str:
 def build_arguments(name: str, settings: ImageSettings) -> dict[str, str]:
     """What the Dockerfile is given, by name."""
     image = IMAGES[name]
-    arguments = {"BASE_IMAGE": settings.base_image, "VERSION": VERSION}
+    arguments = {"BASE_IMAGE": settings.base_image}
+    if image.parts:
+        arguments["VERSION"] = VERSION
     if image.holds_torch:
         arguments["TORCH"] = settings.torch
     if image.holds_llama:
@@ -127,17 +135,22 @@ def build_arguments(name: str, settings: ImageSettings) -> dict[str, str]:
     return arguments
 
 
-def write_context(name: str, folder: Path) -> None:
+def write_context(name: str, folder: Path, settings: ImageSettings) -> None:
     """Lay out what the image is built from, and nothing else, in ``folder``."""
     shutil.rmtree(folder, ignore_errors=True)
-    for target, source in _context(IMAGES[name]).items():
+    for target, source in _context(name, settings).items():
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / target)
+    # The images' user reads them, whatever the builder's umask says.
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def _context(image: Image) -> dict[str, Path]:
+def _context(name: str, settings: ImageSettings) -> dict[str, Path]:
     """The image's files by their place in the build context."""
-    files = {path.name: path for path in (FOLDER / image.name).iterdir() if path.is_file()}
+    image = IMAGES[name]
+    locks = [path for path in (FOLDER / name).glob("*.lock") if not image.holds_torch or settings.torch in path.stem]
+    files = {path.name: path for path in (FOLDER / name / "Dockerfile", *locks)}
     for part in image.parts:
         files.update({f"app/{path.relative_to(ROOT)}": path for path in files_of(part)})
     if image.parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,18 +17,32 @@ from components.errors import ClusterError
 SECONDS_TO_ANSWER = 30
 T = TypeVar("T")
 
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+class RefusedError(ClusterError):
+    """The endpoint has understood, and says no: asking again does not help."""
+
 
 class Kubeflow:
     """One endpoint, as one user sees it."""
 
     def __init__(self, endpoint: str, token: str | None, namespace: str | None) -> None:
-        """``token`` is a bearer token; ``namespace`` is needed where Kubeflow serves several users."""
-        self.endpoint = endpoint.rstrip("/")
+        """``token`` is a bearer token; ``namespace`` is needed where Kubeflow serves several users.
+
+        Raises:
+            ClusterError: the endpoint is no address, or the token no header's value.
+        """
+        self.endpoint = endpoint.strip().rstrip("/")
+        if not self.endpoint.startswith(("http://", "https://")):
+            raise ClusterError(f"--endpoint {endpoint}: not an address; it begins with http:// or https://")
         self.namespace = namespace
         configuration = kfp_server_api.Configuration(host=self.endpoint)
-        # A lost connection is this module's to report, with what to do.
-        configuration.retries = urllib3.Retry(connect=0, read=0, redirect=2)
-        if token:
+        # A lost connection is this module's to report, and a redirect leads to a login page.
+        configuration.retries = urllib3.Retry(connect=0, read=0, redirect=0)
+        if token := (token or "").strip():
+            if not _TOKEN.fullmatch(token):
+                raise ClusterError("KFP_TOKEN: holds characters that no token has; set it again")
             configuration.api_key["authorization"] = token
             configuration.api_key_prefix["authorization"] = "Bearer"
         client = kfp_server_api.ApiClient(configuration)
@@ -51,9 +66,8 @@ class Kubeflow:
             pipeline_spec={"pipeline_spec": spec, "platform_spec": platform[0]} if platform else spec,
             runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=arguments),
         )
-        return str(
-            self._ask(lambda: self._runs.run_service_create_run(body, _request_timeout=SECONDS_TO_ANSWER)).run_id
-        )
+        create = self._runs.run_service_create_run
+        return self._required(self._ask(lambda: create(body, _request_timeout=SECONDS_TO_ANSWER)).run_id)
 
     def run(self, run_id: str) -> kfp_server_api.V2beta1Run:
         """A run as it stands.
@@ -61,7 +75,9 @@ class Kubeflow:
         Raises:
             ClusterError: the endpoint does not answer, or refuses.
         """
-        return self._ask(lambda: self._runs.run_service_get_run(run_id, _request_timeout=SECONDS_TO_ANSWER))
+        run = self._ask(lambda: self._runs.run_service_get_run(run_id, _request_timeout=SECONDS_TO_ANSWER))
+        self._required(run.run_id)
+        return run
 
     def _experiment_id(self, name: str) -> str:
         named = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
@@ -70,26 +86,42 @@ class Kubeflow:
             options["namespace"] = self.namespace
         found = self._ask(lambda: self._experiments.experiment_service_list_experiments(**options)).experiments
         if found:
-            return str(found[0].experiment_id)
+            return self._required(found[0].experiment_id)
         new = kfp_server_api.V2beta1Experiment(display_name=name, namespace=self.namespace)
         create = self._experiments.experiment_service_create_experiment
-        return str(self._ask(lambda: create(new, _request_timeout=SECONDS_TO_ANSWER)).experiment_id)
+        return self._required(self._ask(lambda: create(new, _request_timeout=SECONDS_TO_ANSWER)).experiment_id)
+
+    def _required(self, value: str | None) -> str:
+        """A field that every answer of Kubeflow has: the client makes an empty object of any other page."""
+        if not value:
+            raise RefusedError(
+                f"{self.endpoint}: answers, but not as Kubeflow does: it is another server, or a login page; "
+                "set KFP_TOKEN, or mend --endpoint"
+            )
+        return str(value)
 
     def _ask(self, request: Callable[[], T]) -> T:
         try:
             return request()
         except kfp_server_api.ApiException as error:
-            raise ClusterError(self._refusal(error)) from error
+            kind = RefusedError if 400 <= (error.status or 0) < 500 else ClusterError
+            raise kind(self._refusal(error)) from error
+        except urllib3.exceptions.MaxRetryError as error:
+            if isinstance(error.reason, urllib3.exceptions.ResponseError):  # too many redirects: more than none
+                raise RefusedError(f"{self.endpoint}: leads to a login page; set KFP_TOKEN to a valid token") from error
+            raise self._silent(error.reason or error) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise ClusterError(
-                f"{self.endpoint}: does not answer ({_plain(str(reason))}); check --endpoint and the network, or open "
-                "a way to it: kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80"
-            ) from error
+            raise self._silent(error) from error
+
+    def _silent(self, reason: Exception) -> ClusterError:
+        return ClusterError(
+            f"{self.endpoint}: does not answer ({_plain(str(reason))}); check --endpoint and the network, or open "
+            "a way to it: kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80"
+        )
 
     def _refusal(self, error: kfp_server_api.ApiException) -> str:
         said = _said(error)
-        if error.status in (401, 403) or "<html" in str(error.body)[:200].lower():
+        if error.status in (401, 403):
             return (
                 f"{self.endpoint}: refuses the token ({error.status}: {said}); set KFP_TOKEN to a token that may use "
                 f"the namespace {self.namespace or '(none given)'}"
@@ -97,12 +129,6 @@ class Kubeflow:
         if error.status in (400, 404) and "namespace" in said.lower():
             return f"{self.endpoint}: namespace {self.namespace!r}: {said}; name one that is there with --namespace"
         return f"{self.endpoint}: answers {error.status}: {said}; its own log (deployment ml-pipeline) says more"
-
-
-def refused(error: ClusterError) -> bool:
-    """True when asking again will not help: the endpoint has understood, and says no."""
-    cause = error.__cause__
-    return isinstance(cause, kfp_server_api.ApiException) and 400 <= (cause.status or 0) < 500
 
 
 def _said(error: kfp_server_api.ApiException) -> str:

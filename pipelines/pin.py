@@ -18,6 +18,7 @@ PINNED = "pinned"
 SERVED = ("data", "model-server", "chat")
 ANNOTATION = "/spec/template/metadata/annotations/lorry~1model-sha256"
 NO_MODEL = "0" * 64
+_NAME = re.compile(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -31,6 +32,8 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
         ModelError: the store has no such model.
         StoreError: the store refuses or does not answer.
     """
+    if not _NAME.match(server):
+        raise RecipeError(f"--server {server}: not the name of a Deployment")
     folder = overlay / PINNED
     if not (folder / "kustomization.yaml").is_file():
         raise RecipeError(f"{folder}: no such folder; copy it from manifests/overlays/local into your overlay")
@@ -40,7 +43,7 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
     document = _read(folder / "kustomization.yaml")
     document["images"] = [_image(name, full) for name, full in references.items()]
     patch = {"target": {"kind": "Deployment", "name": server}, "path": f"{server}.yaml"}
-    if all(known["path"] != patch["path"] for known in document["patches"]):
+    if all(known["path"] != patch["path"] for known in document.setdefault("patches", [])):
         document["patches"].append(patch)
     _write(folder / f"{server}.yaml", [{"op": "replace", "path": ANNOTATION, "value": model}])
     _write(folder / "kustomization.yaml", document)

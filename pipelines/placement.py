@@ -16,6 +16,8 @@ from pipelines.pools import SPOT_LABEL, STORE_VARIABLES, Placement, Pool, Tolera
 
 CHECKPOINTS = "/checkpoints"
 HUB_CACHE = "/hub-cache"
+# The images' user and group.
+USER = 10001
 
 
 class Places:
@@ -27,8 +29,12 @@ class Places:
         self.claims = sorted(set(claims))
 
     def on_cpu(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        """A step that needs no GPU."""
+        """A step that needs no GPU, but memory and cores."""
         return self._on("cpu", task)
+
+    def on_small(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """A step that reads and writes."""
+        return self._on("small", task)
 
     def on_pool(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """A step that runs on the pool of the recipe."""
@@ -53,6 +59,7 @@ class Places:
     def _give_storage(self, task: dsl.PipelineTask) -> None:
         placement = self.placement
         assert placement is not None
+        kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.mount_pvc(task, placement.hub_cache_claim, HUB_CACHE)
         task.set_env_variable("HF_HOME", f"{HUB_CACHE}/huggingface").set_env_variable("LORRY_CACHE", HUB_CACHE)
         for claim in self.claims:
@@ -66,6 +73,7 @@ def _take(pool: Pool, task: dsl.PipelineTask) -> None:
     task.set_cpu_request(pool.cpu).set_memory_request(pool.memory).set_memory_limit(pool.memory)
     if pool.gpus:
         task.set_accelerator_type(pool.gpu_resource).set_accelerator_limit(pool.gpus)
+        task.set_env_variable("LORRY_GPUS", str(pool.gpus))
     spot = {SPOT_LABEL: "true"} if pool.spot else {}
     for key, value in {**pool.node_selector, **spot}.items():
         kubernetes.add_node_selector(task, key, value)
@@ -79,8 +87,9 @@ def _take(pool: Pool, task: dsl.PipelineTask) -> None:
 def _retry(pool: Pool, task: dsl.PipelineTask) -> None:
     seconds = 60 * pool.timeout_minutes
     kubernetes.set_timeout(task, seconds)
-    # KFP counts this from the first attempt's start and says an hour when it is not told (kubeflow/pipelines#14245).
-    task.set_retry(pool.max_retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration=f"{seconds}s")
+    # KFP counts the longest time from the first attempt's start, and says an hour when it is not told
+    # (kubeflow/pipelines#14245). A growing pause would use that time up in a dozen attempts.
+    task.set_retry(pool.max_retries, backoff_duration="60s", backoff_factor=1.0, backoff_max_duration=f"{seconds}s")
 
 
 def name_images(document: dict[str, Any], settings: ImageSettings) -> None:

@@ -10,7 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from components.errors import RecipeError
 
 # The keys of the Secret with the store's credentials: the names that obstore and the clouds' own tools read.
-STORE_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION")
+STORE_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+)
 SPOT_LABEL = "cloud.google.com/gke-spot"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
@@ -41,12 +48,17 @@ class Pool(BaseModel):
     memory: Annotated[Quantity, Field(description="requested, and the limit")] = "16Gi"
     shared_memory: Annotated[Quantity | None, Field(description="size of /dev/shm; None = the runtime's 64 MB")] = None
     spot: Annotated[bool, Field(description="adds GKE's label and taint of spot nodes")] = False
-    timeout_minutes: Annotated[int, Field(gt=0, description="of one step, all its retries together")] = 1440
-    max_retries: Annotated[int, Field(ge=0, description="a preempted step begins again, from its checkpoint")] = 20
+    timeout_minutes: Annotated[
+        int, Field(gt=0, description="one attempt at most; no retry after this long from the first")
+    ] = 1440
+    max_retries: Annotated[
+        int, Field(ge=0, description="of a step that failed; training goes on from its checkpoint")
+    ] = 20
 
 
 GPU_TAINT = Toleration(key="nvidia.com/gpu")
 POOLS: dict[str, Pool] = {
+    "small": Pool(cpu="500m", memory="4Gi", max_retries=3),
     "cpu": Pool(max_retries=3),
     "t4": Pool(
         node_selector={"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"},
@@ -72,8 +84,10 @@ class Placement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pool: Annotated[str, Field(description="where training and evaluation run; all else runs on cpu")] = "t4"
-    pools: Annotated[dict[str, Pool], Field(description="cpu, t4, a100, or names of your own")] = POOLS
+    pool: Annotated[str, Field(description="where training and evaluation run; all else runs on cpu or small")] = "t4"
+    pools: Annotated[
+        dict[str, Pool], Field(description="small (split and publish), cpu, t4, a100, or names of your own")
+    ] = POOLS
     checkpoints_claim: Annotated[
         Name, Field(description="PVC for checkpoints: ReadWriteOnce for a run at a time, ReadWriteMany for a sweep")
     ] = "lorry-checkpoints"

@@ -77,7 +77,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Something to know that no step said."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _plain(self, text: str) -> None:
         if not self.console.is_terminal:

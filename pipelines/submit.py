@@ -14,7 +14,7 @@ from components.errors import ClusterError, ModelError, StepFailedError
 from components.publish_model.publish import figures_key
 from components.store import Store, in_bucket
 from pipelines.addresses import claim_of
-from pipelines.kubeflow import Kubeflow, refused
+from pipelines.kubeflow import Kubeflow, RefusedError
 from pipelines.pools import Placement
 from pipelines.progress import Progress
 from pipelines.recipe import Recipe
@@ -80,7 +80,8 @@ class Following:
                 run = self.kubeflow.run(self.run_id)
                 last_answer = time.monotonic()
             except ClusterError as error:
-                if refused(error) or time.monotonic() - last_answer > self.seconds_without_answer:
+                gone = time.monotonic() - last_answer > self.seconds_without_answer
+                if gone or isinstance(error, RefusedError):
                     raise ClusterError(
                         f"{error}; the run itself goes on: {self.kubeflow.page_of(self.run_id)}"
                     ) from error
@@ -93,14 +94,14 @@ class Following:
             time.sleep(self.seconds_between_looks)
 
     def _show(self, details: list[Any]) -> None:
-        from pipelines.finetune import STEPS
-
-        reused = {task.parent_task_id for task in details if task.state == "SKIPPED"}
+        skipped = {task.pod_name for task in details if task.state == "SKIPPED"}
         for task in details:
-            step = (task.display_name or "").replace("-", "_")
-            if step not in STEPS or self._told.get(step) == task.state:
+            step = _step_of(task)
+            if step is None or self._told.get(step) == task.state:
                 continue
-            state = "SKIPPED" if task.state == "SUCCEEDED" and task.task_id in reused else task.state
+            # A reused step is one whose own pod was not needed.
+            children = {child.pod_name for child in task.child_tasks or []}
+            state = "SKIPPED" if task.state == "SUCCEEDED" and children & skipped else task.state
             if state == "SKIPPED":
                 self.progress.reused(step)
             elif state in ("RUNNING", "SUCCEEDED", "FAILED"):
@@ -122,10 +123,19 @@ class Following:
         if run.state == "SUCCEEDED":
             return
         page = self.kubeflow.page_of(self.run_id)
-        failed = [task for task in details if task.state == "FAILED" and task.error]
-        cause = failed[-1] if failed else run
-        said = " ".join(str(cause.error.message if cause.error else "no reason given").split())
-        raise StepFailedError(f"the run ended as {run.state}: {getattr(cause, 'display_name', '')}: {said}; see {page}")
+        failed = [task for task in details if task.state == "FAILED" and _step_of(task)]
+        where = f" in {_step_of(failed[0])}" if failed else ""
+        errors = [one.error.message for one in (*failed, run) if one.error and one.error.message]
+        said = f": {' '.join(str(errors[0]).split())}" if errors else ""
+        raise StepFailedError(f"the run ended as {run.state}{where}{said}; the step's log is on its page: {page}")
+
+
+def _step_of(task: Any) -> str | None:
+    """The pipeline's step that a task is; Kubeflow has tasks of its own beside them."""
+    from pipelines.finetune import STEPS
+
+    name = (task.display_name or "").replace("-", "_")
+    return name if name in STEPS else None
 
 
 def figures_of(recipe: ResolvedRecipe, run_id: str) -> dict[str, Any] | None:

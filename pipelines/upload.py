@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def upload_inputs(recipe: ResolvedRecipe, tell: Callable[[str], None]) -> Resolv
         return recipe
     if claim := claim_of(address):
         raise RecipeError("\n".join(_by_hand(recipe, claim, address)))
-    store = Store(address)
+    store = Store(address, make=True)
     for key in local:
         for path, target in _files(recipe, key):
             if store.size_of(target) != path.stat().st_size:
@@ -72,8 +73,8 @@ def _by_hand(recipe: ResolvedRecipe, claim: str, store: str) -> Iterator[str]:
         revision_key, revision = revisions[key]
         yield (
             f"{key} = {address!r}: lies on this machine, and the store is a volume; copy it there through the pod "
-            f"store-shell (manifests/overlays/local/store-shell): kubectl exec store-shell -- mkdir -p "
-            f"/volumes/{claim}/{place.rpartition('/')[0]} && kubectl cp {address} "
+            f"store-shell (manifests/overlays/local/store-shell): kubectl -n kubeflow exec store-shell -- mkdir -p "
+            f"/volumes/{claim}/{place.rpartition('/')[0]} && kubectl -n kubeflow cp {shlex.quote(address)} "
             f"store-shell:/volumes/{claim}/{place} ; then set "
             f"{key}: pvc://{claim}/{place} and {revision_key}: {revision}"
         )

@@ -43,11 +43,14 @@ def s3_server() -> Iterator[str]:
 
 
 class BreakingProxy:
-    """Stands before an S3 server and closes the connection in the middle of its first ``breaks`` long answers."""
+    """Stands before an S3 server and closes its first ``breaks`` connections that carry a long answer in the middle.
 
-    def __init__(self, endpoint: str, breaks: int, after_bytes: int) -> None:
+    ``after_bytes`` says after how many bytes, one number a break; the last one stays.
+    """
+
+    def __init__(self, endpoint: str, breaks: int, *after_bytes: int) -> None:
         self.breaks = breaks
-        self.after_bytes = after_bytes
+        self._after_bytes = list(after_bytes)
         self.ranges: list[str] = []
         self._target = ("127.0.0.1", int(endpoint.rpartition(":")[2]))
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -72,9 +75,10 @@ class BreakingProxy:
             passed = 0
             while content := server.recv(65536):
                 passed += len(content)
-                if passed > self.after_bytes and self.breaks > 0:
+                if passed > self._after_bytes[0] and self.breaks > 0:
                     self.breaks -= 1
-                    client.sendall(content[: -(passed - self.after_bytes)])
+                    client.sendall(content[: -(passed - self._after_bytes[0])])
+                    self._after_bytes = self._after_bytes[1:] or self._after_bytes
                     break
                 client.sendall(content)
             for end in (client, server):  # closing alone does not end a connection that another thread reads

@@ -96,6 +96,7 @@ class TinyRun:
         self.recipe.write_text(recipe_text(tiny_base, self.data))
         self.done = run_lorry("run", self.recipe, "--workdir", self.workdir)
         assert self.done.returncode == 0, self.done.stdout + self.done.stderr
+        (self.run_folder,) = (self.workdir / "runs").iterdir()
 
     @property
     def model(self) -> Path:

@@ -28,11 +28,11 @@ def publish(config: PublishConfig, *, model_path: str, recipe: str) -> ModelMani
         StoreError: the store refuses or does not answer.
     """
     assert config.store is not None  # the recipe is resolved
-    store = Store(config.store)
+    store = Store(config.store, make=True)
     folder = Path(model_path)
     manifest = _checked(folder)
     file_key = key_of(manifest.sha256, manifest.file)
-    if published_manifest(store, manifest.sha256) and store.size_of(file_key) == manifest.size_bytes:
+    if _is_there(store, manifest, file_key):
         log.info("%s is in the store already", manifest.sha256)
     else:
         log.info("publishing %s, %.1f MB", store.address_of(file_key), manifest.size_bytes / 1e6)
@@ -50,12 +50,22 @@ def publish_figures(config: PublishConfig, run: str, figures: Mapping[str, Mappi
         StoreError: the store refuses or does not answer.
     """
     assert config.store is not None
-    Store(config.store).put_bytes(figures_key(run), json.dumps(figures).encode())
+    Store(config.store, make=True).put_bytes(figures_key(run), json.dumps(figures).encode())
 
 
 def figures_key(run: str) -> str:
     """The key of a run's figures."""
     return f"runs/{run}.json"
+
+
+def _is_there(store: Store, manifest: ModelManifest, file_key: str) -> bool:
+    """True when the store holds this very model; what was damaged there is no model."""
+    try:
+        if published_manifest(store, manifest.sha256) is None:
+            return False
+    except ModelError:
+        return False
+    return store.size_of(file_key) == manifest.size_bytes and store.sha256_of(file_key) == manifest.sha256
 
 
 def _checked(folder: Path) -> ModelManifest:

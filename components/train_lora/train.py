@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import shutil
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from components.base_model import load_tokenizer, load_weights
 from components.chat_template import fingerprint, template_of, tokenize_conversation
 from components.contracts import HISTORY_NAME, RUN_RECORD_NAME, BaseModelRef, Row, RunRecord
-from components.errors import DataError, InterruptedTrainingError
+from components.errors import DataError, InterruptedTrainingError, LorryError
 from components.rows import data_fingerprint, read_rows
 from components.token_loss import Example
 from components.train_lora import checkpoints
@@ -301,11 +302,22 @@ def _precision() -> tuple[str, torch.dtype]:
     import torch
 
     if not torch.cuda.is_available():
+        _require_no_gpu()
         return "float32", torch.float32
     # is_bf16_supported also counts emulation, which a T4 offers and nobody wants.
     if torch.cuda.get_device_capability()[0] >= 8:
         return "bfloat16", torch.bfloat16
     return "float16", torch.float16
+
+
+def _require_no_gpu() -> None:
+    """Refuse to train on the processor of a pod that was given a GPU: it would take a hundred times as long, unseen."""
+    given = os.environ.get("LORRY_GPUS", "0")
+    if given != "0" and "KUBERNETES_SERVICE_HOST" in os.environ:
+        raise LorryError(
+            f"this step was given {given} GPU(s), and torch {version('torch')} sees none: use a train image with CUDA "
+            "(LORRY_TORCH=cuda), and look at the node's driver with nvidia-smi"
+        )
 
 
 def _hardware() -> str:

@@ -23,7 +23,7 @@ from llama_cpp import Llama
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
-from components.base_model import load_tokenizer, load_weights
+from components.base_model import folder_revision, load_tokenizer, load_weights
 from components.chat_template import template_of, tokenize_conversation
 from components.contracts import BaseModelRef, ModelManifest, Row
 from components.export_gguf.convert import convert, merge, quantize
@@ -153,7 +153,8 @@ def f16_agreement(result: RunResult, base: BaseModelRef, folder: Path) -> Figure
     merge(base, str(result.path("adapter")), folder / "merged")
     convert(folder / "merged", folder / "f16.gguf")
     merged = load_weights(
-        BaseModelRef(address=str(folder / "merged"), revision="", weight_bytes=0), torch.float32
+        BaseModelRef(address=str(folder / "merged"), revision=folder_revision(folder / "merged"), weight_bytes=0),
+        torch.float32,
     ).eval()
     tokenizer = load_tokenizer(base)
     template = template_of(tokenizer, base.address)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.base_model import load_tokenizer
+from components.base_model import folder_revision, load_tokenizer
 from components.chat_template import (
     fingerprint,
     render,
@@ -28,7 +28,7 @@ CHATML = (
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_base):
-    return load_tokenizer(BaseModelRef(address=str(tiny_base), revision="x", weight_bytes=0))
+    return load_tokenizer(BaseModelRef(address=str(tiny_base), revision=folder_revision(tiny_base), weight_bytes=0))
 
 
 def turns(*texts: str) -> list[Message]:

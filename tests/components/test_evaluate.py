@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from components.base_model import folder_revision
 from components.contracts import BaseModelRef
 from components.errors import DataError, ModelError
 from components.evaluate.config import EvaluateConfig
@@ -26,7 +27,7 @@ PROMPTS = """
 
 @pytest.fixture(scope="module")
 def base(tiny_base) -> BaseModelRef:
-    return BaseModelRef(address=str(tiny_base), revision="tiny", weight_bytes=0)
+    return BaseModelRef(address=str(tiny_base), revision=folder_revision(tiny_base), weight_bytes=0)
 
 
 def run(tiny_run, base, folder: Path, **settings) -> dict[str, float]:

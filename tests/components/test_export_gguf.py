@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.base_model import load_tokenizer, load_weights
+from components.base_model import folder_revision, load_tokenizer, load_weights
 from components.chat_template import template_of, tokenize_conversation
 from components.contracts import BaseModelRef, Message, ModelManifest
 from components.digest import sha256_of
@@ -30,7 +30,7 @@ QUANTIZATIONS = ["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"]
 
 @pytest.fixture(scope="module")
 def base(tiny_base) -> BaseModelRef:
-    return BaseModelRef(address=str(tiny_base), revision="tiny", weight_bytes=1000)
+    return BaseModelRef(address=str(tiny_base), revision=folder_revision(tiny_base), weight_bytes=1000)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from components.digest import sha256_of
-from components.errors import RoomError, StoreError
+from components.errors import DataError, RoomError, StoreError
 from components.inputs import local_file, local_folder
 from components.store import PART_SUFFIX, Store
 from tests.buckets import BreakingProxy, s3_server
@@ -30,7 +30,7 @@ def endpoint():
 @pytest.fixture(params=["folder", "bucket"])
 def store(request, tmp_path) -> Store:
     if request.param == "folder":
-        return Store(str(tmp_path / "store"))
+        return Store(str(tmp_path / "store"), make=True)
     request.getfixturevalue("endpoint")
     return Store(BUCKET)
 
@@ -83,7 +83,7 @@ def test_a_full_disk_keeps_what_has_come(store, big, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("components.store.os.fsync", full)
-        with pytest.raises(RoomError, match="big: the disk is full; free room and run again, what has come is kept"):
+        with pytest.raises(RoomError, match="the disk is full; free room and run again, what has come is kept"):
             store.fetch("big", tmp_path / "fetched", sha256_of(big))
     assert (tmp_path / f"fetched{PART_SUFFIX}").is_file()
     assert not (tmp_path / "fetched").exists()
@@ -92,7 +92,7 @@ def test_a_full_disk_keeps_what_has_come(store, big, tmp_path, monkeypatch):
 
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(endpoint, big, tmp_path, monkeypatch):
     Store(BUCKET).put("big", big)
-    proxy = BreakingProxy(endpoint, breaks=2, after_bytes=1_100_000)
+    proxy = BreakingProxy(endpoint, 2, 1_100_000)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
     Store(BUCKET).fetch("big", tmp_path / "fetched", sha256_of(big))
     proxy.close()
@@ -106,16 +106,15 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(endpoint, big, tmp_
 def test_a_connection_that_always_breaks_ends_in_words_and_a_later_process_goes_on(
     endpoint, big, tmp_path, monkeypatch
 ):
-    big.write_bytes(os.urandom(60_000_000))  # more than all tries together bring
     Store(BUCKET).put("big", big)
-    proxy = BreakingProxy(endpoint, breaks=1000, after_bytes=1_100_000)
+    proxy = BreakingProxy(endpoint, 1000, 1_100_000, 100_000)
     with monkeypatch.context() as patched:
         patched.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         with pytest.raises(StoreError, match="big: the store does not answer as it should"):
             Store(BUCKET).fetch("big", tmp_path / "fetched", sha256_of(big))
     proxy.close()
     assert not (tmp_path / "fetched").exists()
-    assert 0 < (tmp_path / f"fetched{PART_SUFFIX}").stat().st_size < 60_000_000
+    assert 0 < (tmp_path / f"fetched{PART_SUFFIX}").stat().st_size < 3_000_000
     Store(BUCKET).fetch("big", tmp_path / "fetched", sha256_of(big))
 
 
@@ -150,8 +149,27 @@ def test_a_bucket_that_refuses_names_the_credentials(monkeypatch):
 
 
 def test_an_address_of_no_known_kind_is_refused():
-    with pytest.raises(StoreError, match="store 'ftp://x': neither an absolute path nor one of s3://, gs://"):
-        Store("ftp://x")
+    for address in ("ftp://x", "s3://", "folder"):
+        with pytest.raises(StoreError, match=f"store '{address}': give an absolute path, or the bucket"):
+            Store(address)
+
+
+def test_a_folder_that_is_not_there_is_not_made_by_reading(tmp_path):
+    with pytest.raises(StoreError, match="no such folder; mend the path, or publish a model there first"):
+        Store(str(tmp_path / "mistyped"))
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_an_endpoint_without_a_scheme_is_told(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "minio:9000")
+    with pytest.raises(StoreError, match="AWS_ENDPOINT_URL = 'minio:9000': not an address; it begins with http"):
+        Store(BUCKET)
+
+
+def test_a_target_that_cannot_be_written_is_not_blamed_on_the_store(store, big):
+    store.put("big", big)
+    with pytest.raises(StoreError, match=r"/proc/lorry/fetched: cannot be written here \("):
+        store.fetch("big", Path("/proc/lorry/fetched"), None)
 
 
 def test_an_input_from_a_bucket_is_fetched_once_and_checked(endpoint, big, tmp_path, monkeypatch):
@@ -168,12 +186,15 @@ def test_an_input_from_a_bucket_is_fetched_once_and_checked(endpoint, big, tmp_p
 
 def test_a_folder_from_a_bucket_is_checked_as_a_whole(endpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("LORRY_CACHE", str(tmp_path / "cache"))
-    for name in ("a", "b"):
+    for name in ("a.json", "b.json", "not-of-a-model", "folder/deeper.json"):
         Store(BUCKET).put_bytes(f"base/{name}", name.encode())
 
     def names(folder: Path) -> str:
-        return "".join(sorted(path.name for path in folder.iterdir()))
+        return "".join(sorted(path.name for path in folder.glob("*.json")))
 
-    assert (local_folder(f"{BUCKET}/base", "ab", names) / "a").read_bytes() == b"a"
-    with pytest.raises(StoreError, match="its files have the digest ab, not ac: put the folder there again"):
-        local_folder(f"{BUCKET}/base", "ac", names)
+    folder = local_folder(f"{BUCKET}/base", "a.jsonb.json", ("*.json",), names)
+    assert (folder / "a.json").read_bytes() == b"a.json"
+    with pytest.raises(DataError, match=r"its files have the digest a.jsonb.json, not other: they were changed"):
+        local_folder(f"{BUCKET}/base", "other", ("*.json",), names)
+    with pytest.raises(DataError, match=r"its files have the digest a.json.*, not other: they were changed, or copied"):
+        local_folder(str(folder), "other", ("*.json",), names)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import set_seed
 
-from components.base_model import load_tokenizer, load_weights
+from components.base_model import folder_revision, load_tokenizer, load_weights
 from components.chat_template import template_of, tokenize_conversation
 from components.contracts import BaseModelRef, RunRecord
 from components.errors import BusyError, DataError, ModelError
@@ -45,7 +45,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def base(tiny_base) -> BaseModelRef:
-    return BaseModelRef(address=str(tiny_base), revision="tiny", weight_bytes=0)
+    return BaseModelRef(address=str(tiny_base), revision=folder_revision(tiny_base), weight_bytes=0)
 
 
 @pytest.fixture(scope="module")

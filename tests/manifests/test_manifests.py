@@ -25,6 +25,9 @@ PINNED = {*MANIFESTS.glob("overlays/*/pinned")}
 OVERLAYS = sorted({path.parent for path in MANIFESTS.glob("overlays/**/kustomization.yaml")} - PINNED)
 COMPONENTS = sorted(path.parent for path in MANIFESTS.glob("components/*/kustomization.yaml"))
 
+# What the local overlay has already, what is a kustomization of its own, and what belongs into another namespace.
+APART = {"one-machine", "second-model", "kubeflow-store-access"}
+
 Manifest = dict[str, Any]
 
 
@@ -36,7 +39,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
     overlay = folder / "overlays" / "everything"
     overlay.mkdir()
     resources = ["../local", "../../components/second-model"]
-    components = [f"../../components/{path.name}" for path in COMPONENTS if path.name != "second-model"]
+    components = [f"../../components/{path.name}" for path in COMPONENTS if path.name not in APART]
     lines = ["namespace: lorry", "resources:", *(f"  - {name}" for name in resources), "components:"]
     (overlay / "kustomization.yaml").write_text("\n".join([*lines, *(f"  - {name}" for name in components)]) + "\n")
     return render(overlay)
@@ -189,13 +192,13 @@ def test_selectors_of_two_servers_do_not_meet(everything):
 def test_settings_have_hashed_names_so_that_a_change_starts_new_pods(everything):
     for config in of_kind(everything, "ConfigMap"):
         name, _, digest = config["metadata"]["name"].rpartition("-")
-        assert name in ("model-server", "chat", "model-server-second", "lorry-store")
+        assert name in ("model-server-settings", "chat-settings", "model-server-settings-second", "lorry-store")
         assert len(digest) == 10
     (server,) = [pod for name, pod in pods(everything) if name == "model-server"]
     assert any(
-        source["configMapRef"]["name"].startswith("model-server-") for source in server["containers"][0]["envFrom"]
-        if "configMapRef" in source
-    )  # fmt: skip
+        source.get("configMapRef", {}).get("name", "").startswith("model-server-settings-")
+        for source in server["containers"][0]["envFrom"]
+    )
 
 
 def test_network_policies_select_only_lorrys_pods_and_let_the_page_reach_the_server(everything):
@@ -208,21 +211,32 @@ def test_network_policies_select_only_lorrys_pods_and_let_the_page_reach_the_ser
     assert ingress["from"] == [{"podSelector": {"matchLabels": {"lorry/client": "true"}}}]
     assert chat["lorry/client"] == "true"
     out = [peer for rule in policies["chat"]["egress"] for peer in rule["to"] if "namespaceSelector" not in peer]
+    out = [peer for peer in out if "ipBlock" not in peer]
     assert out == [{"podSelector": {"matchLabels": {
         "app.kubernetes.io/part-of": "lorry", "app.kubernetes.io/name": "model-server",
     }}}]  # fmt: skip
 
 
 def test_rights_are_limited_to_named_objects(everything):
+    (deployer,) = of_kind(everything, "Role")
+    named = [rule["resourceNames"] for rule in deployer["rules"] if "resourceNames" in rule]
+    assert named == [["model-server", "chat"], ["model-server"]]
     for role in of_kind(everything, "Role"):
         for rule in role["rules"]:
-            assert rule["resourceNames"]
+            assert rule.get("resourceNames") or not {"patch", "update", "create", "delete"} & set(rule["verbs"])
             assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
 
 
-def test_an_autoscaled_server_has_no_number_of_replicas_of_its_own(everything):
-    (server,) = [one for one in of_kind(everything, "Deployment") if one["metadata"]["name"] == "model-server"]
-    assert "replicas" not in server["spec"]
+def test_an_autoscaled_server_has_no_number_of_replicas_of_its_own(everything, tmp_path):
+    shutil.copytree(MANIFESTS, tmp_path, dirs_exist_ok=True)
+    overlay = tmp_path / "overlays" / "local"
+    kustomization = overlay / "kustomization.yaml"
+    kustomization.write_text(
+        kustomization.read_text().replace("  - pinned", "  - pinned\n  - ../../components/autoscaling")
+    )
+    for objects in (everything, render(overlay)):
+        (server,) = [one for one in of_kind(objects, "Deployment") if one["metadata"]["name"] == "model-server"]
+        assert "replicas" not in server["spec"]
     (autoscaler,) = of_kind(everything, "HorizontalPodAutoscaler")
     assert autoscaler["spec"]["scaleTargetRef"]["name"] == "model-server"
 
@@ -230,7 +244,15 @@ def test_an_autoscaled_server_has_no_number_of_replicas_of_its_own(everything):
 def test_an_image_that_is_not_pinned_has_a_tag_that_says_what_to_do():
     images = {container["image"] for _, pod in pods(render(MANIFESTS / "overlays" / "local"))
               for container in [*pod.get("initContainers", []), *pod["containers"]]}  # fmt: skip
-    assert images == {"lorry/model-server:run-lorry-pin-first", "lorry/chat:run-lorry-pin-first"}
+    assert images == {f"unpinned.invalid/lorry/{name}:run-lorry-pin-first" for name in ("model-server", "chat")}
+
+
+def test_kubeflows_store_lets_in_lorrys_servers_and_whom_it_let_in_before():
+    (policy,) = render(MANIFESTS / "components" / "kubeflow-store-access")
+    kubernetes_validate.validate(policy, VERSIONS[-1], strict=True)
+    (rule,) = policy["spec"]["ingress"]
+    assert policy["spec"]["podSelector"]["matchLabels"] == {"app": "seaweedfs"}
+    assert rule["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/part-of"] == "lorry"
 
 
 def test_no_base_names_a_namespace_or_a_tag():

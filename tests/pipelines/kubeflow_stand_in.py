@@ -28,9 +28,12 @@ class StandIn:
     a connection that closes in the middle of an answer. The last one stays.
     """
 
-    def __init__(self, looks: Sequence[Any] = (), token: str | None = None, namespaces: Sequence[str] = ()) -> None:
+    def __init__(
+        self, looks: Sequence[Any] = (), token: str | None = None, namespaces: Sequence[str] = (), login: str = ""
+    ) -> None:
         self.looks = list(looks)
         self.token = token
+        self.login = login
         self.namespaces = namespaces
         self.experiments: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
@@ -93,6 +96,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404, f"no such thing: {self.path}")
 
     def _allowed(self) -> bool:
+        """True for who may ask; others get a refusal, or what a proxy before Kubeflow gives: its login page."""
+        if self.stand_in.login == "redirect":
+            self.send_response(302)
+            self.send_header("Location", f"{self.stand_in.url}/login")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return False
+        if self.stand_in.login == "page":
+            self._answer("<html>log in</html>")
+            return False
         token = self.stand_in.token
         if token is not None and self.headers.get("Authorization") != f"Bearer {token}":
             self._refuse(401, "Request header error: there is no user identity header")

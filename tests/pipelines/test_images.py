@@ -15,7 +15,9 @@ from pipelines import images
 from pipelines.images import IMAGES, ImageSettings, build_arguments, load_settings, tag, write_context
 from tests.conftest import ROOT
 
-SETTINGS = ImageSettings(registry="registry.example/lorry", base_image="debian@sha256:0", torch="cpu")
+SETTINGS = ImageSettings(
+    registry="registry.example/lorry", base_image="debian@sha256:0", platform="linux/amd64", torch="cpu"
+)
 RUNNING = [name for name in IMAGES if name != "llama"]
 BATCH = ("data", "train", "export")
 
@@ -66,7 +68,7 @@ def test_another_base_is_another_image_and_another_torch_only_for_training():
 
 @pytest.mark.parametrize("name", RUNNING)
 def test_an_image_holds_all_that_its_parts_import(name, tmp_path):
-    write_context(name, tmp_path)
+    write_context(name, tmp_path, SETTINGS)
     imports = [f"components.{part}" for part in IMAGES[name].parts]
     modules = [
         ".".join(path.relative_to(tmp_path / "app").with_suffix("").parts)

@@ -76,6 +76,7 @@ def test_a_second_server_has_a_model_of_its_own(overlay):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (("--model", SHA256, "--server", "../evil"), "--server ../evil: not the name of a Deployment"),
         (("--model", "abc"), "--model abc: not a sha256 (64 hexadecimal digits)"),
         (("--model", SHA256, "--store", "STORE"), f"no model {SHA256}; it holds no model yet"),
         (("--store", "STORE"), "no model was published there yet; run a recipe that does"),
@@ -83,6 +84,7 @@ def test_a_second_server_has_a_model_of_its_own(overlay):
 )
 def test_what_cannot_be_pinned_says_why_and_changes_nothing(overlay, tmp_path, flags, message):
     before = (overlay / "pinned" / "kustomization.yaml").read_text()
+    (tmp_path / "store").mkdir()
     done = run_lorry("pin", overlay, *(str(tmp_path / "store") if flag == "STORE" else flag for flag in flags))
     assert done.returncode == 1
     assert message in done.stderr

@@ -82,8 +82,8 @@ def test_every_step_retries_within_the_whole_budget_and_then_ends(tmp_path):
         seconds = 2880 * 60 if step in GPU_STEPS else 1440 * 60
         assert document.pod(step)["activeDeadlineSeconds"] == str(seconds)
         assert document.task(step)["retryPolicy"] == {
-            "backoffDuration": "30s",
-            "backoffFactor": 2.0,
+            "backoffDuration": "60s",
+            "backoffFactor": 1.0,
             "backoffMaxDuration": f"{seconds}s",
             "maxRetryCount": 40 if step in GPU_STEPS else 3,
         }
@@ -103,7 +103,13 @@ def test_volumes_and_secrets_are_named_and_only_training_has_the_checkpoints(tmp
         assert set(secrets) == {"lorry-hub", "lorry-store"}
         assert all(secret["optional"] for secret in secrets.values())
         environment = {variable["name"]: variable["value"] for variable in document.container(step)["env"]}
+        assert environment.pop("LORRY_GPUS", "0") == ("1" if step in GPU_STEPS else "0")
         assert environment == {"HF_HOME": "/hub-cache/huggingface", "LORRY_CACHE": "/hub-cache"}
+        assert document.pod(step)["securityContext"] == {
+            "runAsUser": "10001",
+            "runAsGroup": "10001",
+            "runAsNonRoot": True,
+        }
 
 
 def test_images_are_named_by_content_and_nothing_is_installed_at_run_time(tmp_path):
@@ -146,7 +152,7 @@ def test_a_recipe_overrides_labels_taints_and_sizes_of_a_pool(tmp_path, tiny_run
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("  pool: v100\n", "placement = {'pool': 'v100'}: value error, pool 'v100' is none of cpu, t4, a100"),
+        ("  pool: v100\n", "placement = {'pool': 'v100'}: value error, pool 'v100' is none of small, cpu, t4, a100"),
         ("  pools:\n    t4: {gpu: 2}\n", "placement.pools.t4.gpu: unknown key; did you mean gpus?"),
         ("  pools:\n    t4: {memory: 12 GB}\n", "placement.pools.t4.memory = '12 GB': string should match pattern"),
         ("  checkpoints_claim: My_Claim\n", "placement.checkpoints_claim = 'My_Claim': string should match pattern"),
@@ -179,12 +185,8 @@ def test_the_same_document_runs_on_this_machine_to_a_gguf(tiny_run: TinyRun, tmp
     """The engine of `lorry run`, given the document that a T4 pool gets."""
     document = tmp_path / "finetune.yaml"
     compile_finetune(document, Placement(pool="t4"))
-    (folder,) = {path.parent for path in tiny_run.workdir.glob("runs/*/job.json")} - {
-        path.parent for path in tiny_run.workdir.glob("runs/*/job.json") if not (path.parent / "result.json").is_file()
-    } or {None}
-    assert folder is not None
     job = {
-        **json.loads((folder / "job.json").read_text()),
+        **json.loads((tiny_run.run_folder / "job.json").read_text()),
         "document": str(document),
         "pipeline_root": str(tmp_path / "steps"),
         "cache_root": str(tmp_path / "cache"),
@@ -203,5 +205,7 @@ def test_the_same_document_runs_on_this_machine_to_a_gguf(tiny_run: TinyRun, tmp
 
 
 def test_a_registry_with_a_port_is_taken():
-    settings = ImageSettings(registry="registry.example:5000/lorry", base_image="debian", torch="cpu", tag="1.2.3")
+    settings = ImageSettings(
+        registry="registry.example:5000/lorry", base_image="debian", platform="linux/amd64", torch="cpu", tag="1.2.3"
+    )
     assert reference("chat", settings) == "registry.example:5000/lorry/chat:1.2.3"

@@ -177,3 +177,35 @@ def test_an_empty_prompts_file_is_an_error_before_anything_runs(good, tmp_path):
     good.write_text(good.read_text().replace("max_new_tokens: 4", "max_new_tokens: 4\n  prompts: prompts.yaml"))
     with pytest.raises(DataError, match=r"prompts.yaml: holds no prompts; add one, or leave evaluate.prompts out"):
         resolve(load_recipe(good), tmp_path, print)
+
+
+def test_addresses_of_the_hub_of_a_bucket_and_of_a_volume_are_no_paths(good, tmp_path):
+    base, data = recipe_addresses(good)
+    text = good.read_text()
+    good.write_text(text.replace(base, "hf://owner/model").replace(data, "hf://datasets/owner/rows"))
+    assert recipe_addresses(good) == ("owner/model", "owner/rows")
+    good.write_text(text.replace(base, "pvc://claim/base").replace(data, "s3://bucket/rows.jsonl"))
+    assert recipe_addresses(good) == ("pvc://claim/base", "s3://bucket/rows.jsonl")
+
+
+def recipe_addresses(path: Path) -> tuple[str, str]:
+    recipe = load_recipe(path)
+    return recipe.base_model, recipe.split.data
+
+
+def test_what_lies_on_a_volume_needs_its_digest_in_the_recipe(good, tmp_path):
+    _, data = recipe_addresses(good)
+    good.write_text(good.read_text().replace(data, "pvc://claim/rows.jsonl"))
+    with pytest.raises(RecipeError, match=r"split.data = 'pvc://claim/rows.jsonl': only the cluster can read it; give"):
+        resolve(load_recipe(good), tmp_path, print)
+
+
+def test_a_recipe_for_a_cluster_does_not_run_here(good, tmp_path):
+    _, data = recipe_addresses(good)
+    text = good.read_text().replace(f"{data}\n", f"pvc://claim/rows.jsonl\n  data_revision: {'a' * 64}\n")
+    good.write_text(text)
+    done = run_lorry("run", good, "--workdir", tmp_path / "work")
+    assert done.stderr.strip() == (
+        "error: split.data = 'pvc://claim/rows.jsonl': a volume of a cluster, which this machine does not have; "
+        "run it there with lorry submit, or give a path or a bucket"
+    )
