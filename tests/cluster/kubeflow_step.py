@@ -13,9 +13,9 @@ from typing import Any
 
 from tests.cluster.cluster import Manifest, load_yaml
 
-LOCKED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-USER = {
-    "runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "seccompProfile": {"type": "RuntimeDefault"},
+# What a document cannot say: Kubeflow, or the cluster, must add it where a namespace enforces "restricted".
+NOT_IN_A_DOCUMENT = {
+    "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
 }  # fmt: skip
 
 
@@ -53,7 +53,6 @@ class Steps:
         folders = shlex.join(["mkdir", "-p", f"{self.folder}/{step}"])
         pod = {
             "restartPolicy": "Never",
-            "securityContext": USER,
             "nodeSelector": platform.get("nodeSelector", {}).get("labels", {}),
             "tolerations": platform.get("tolerations", []),
             "containers": [
@@ -61,7 +60,7 @@ class Steps:
                     "name": "main",
                     "image": container["image"],
                     "command": ["sh", "-ec", f'{folders}; exec "$@"', "sh", *words],
-                    "env": container["env"],
+                    "env": [*_own_variables(container), *_secret_variables(platform)],
                     "resources": {
                         "requests": {
                             "cpu": resources["resourceCpuRequest"],
@@ -69,7 +68,7 @@ class Steps:
                         },
                         "limits": limits,
                     },
-                    "securityContext": LOCKED,
+                    "securityContext": {**_user(platform), **NOT_IN_A_DOCUMENT},
                     "volumeMounts": mounts,
                 }
             ],
@@ -118,6 +117,29 @@ class Steps:
         uri = f"{self.folder}/{step}/{name}"
         kind = component["outputDefinitions"]["artifacts"][name]["artifactType"]
         return {"artifacts": [{"name": name, "uri": uri, "type": kind, "metadata": self.metadata.get(uri, {})}]}
+
+
+def _own_variables(container: dict[str, Any]) -> list[Manifest]:
+    # The cluster of a test may have a GPU in name only, and a step that was given one wants to see it.
+    return [variable for variable in container["env"] if variable["name"] != "LORRY_GPUS"]
+
+
+def _secret_variables(platform: dict[str, Any]) -> list[Manifest]:
+    found = []
+    for secret in platform["secretAsEnv"]:
+        for key in secret["keyToEnv"]:
+            reference = {"name": secret["secretName"], "key": key["secretKey"], "optional": secret["optional"]}
+            found.append({"name": key["envVar"], "valueFrom": {"secretKeyRef": reference}})
+    return found
+
+
+def _user(platform: dict[str, Any]) -> dict[str, Any]:
+    context = platform["securityContext"]
+    return {
+        "runAsUser": int(context["runAsUser"]),
+        "runAsGroup": int(context["runAsGroup"]),
+        "runAsNonRoot": context["runAsNonRoot"],
+    }
 
 
 def _volumes(platform: dict[str, Any]) -> tuple[list[Manifest], list[Manifest]]:
