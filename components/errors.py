@@ -37,5 +37,9 @@ class StoreError(LorryError):
     """The store of models and inputs refuses, does not answer, or holds something else than it should."""
 
 
+class RefusedByStoreError(StoreError):
+    """The store has understood, and says no: asking again does not help."""
+
+
 class ClusterError(LorryError):
     """A Kubeflow endpoint or a cluster refuses, or does not answer."""

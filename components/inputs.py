@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from components.download import download
 from components.errors import DataError, StoreError
 from components.store import Store, in_bucket, open_parent
 
@@ -70,7 +71,7 @@ def _brought(address: str, revision: str, files: tuple[str, ...]) -> Path:
 
 def _fetch(store: Store, key: str, target: Path, sha256: str | None) -> None:
     try:
-        store.fetch(key, target, sha256)
+        download(store, key, target, sha256)
     except FileNotFoundError:
         raise DataError(f"{store.address_of(key)}: the bucket has no such file; mend the address") from None
 

@@ -6,9 +6,7 @@ A bucket's credentials come from the environment under the names that its own to
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -21,13 +19,10 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import GCSStore, LocalStore, S3Store
 
-from components.digest import sha256_of
-from components.errors import RoomError, StoreError
+from components.errors import RefusedByStoreError, RoomError, StoreError
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
-
-log = logging.getLogger(__name__)
 
 SCHEMES = ("s3://", "gs://")
 _ADDRESS = re.compile(r"^(/|(s3|gs)://[a-z0-9])")
@@ -35,11 +30,8 @@ _ADDRESS = re.compile(r"^(/|(s3|gs)://[a-z0-9])")
 METADATA_SERVICE = "169.254.169.254"
 # obstore raises Python's own errors for some of these.
 REFUSALS = (UnauthenticatedError, PermissionDeniedError, PermissionError)
-ATTEMPTS = 5
-PART_SUFFIX = ".part"
 # What a broken connection costs at most.
 CHUNK_BYTES = 2**20
-BYTES_BETWEEN_LINES = 256 * 2**20
 _CLIENT: ClientConfig = {"timeout": "300s", "connect_timeout": "10s"}
 _RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 
@@ -129,90 +121,25 @@ class Store:
             StoreError: the store refuses or does not answer.
         """
         digest = hashlib.sha256()
-        with self._in_words(key):
-            for chunk in obstore.get(self._store, key).stream(CHUNK_BYTES):
-                digest.update(chunk)
+        for chunk in self.chunks(key):
+            digest.update(chunk)
         return digest.hexdigest()
 
-    def fetch(self, key: str, target: Path, sha256: str | None) -> None:
-        """Copy a file out of the store. A broken copy is resumed where it broke, also by a later process.
-
-        ``target`` appears only whole, and only when its digest is ``sha256`` (None: whatever it is).
+    def chunks(self, key: str, begin: int = 0) -> Iterator[bytes]:
+        """The bytes of a file from ``begin`` on, which must be before its end; a megabyte at a time.
 
         Raises:
-            FileNotFoundError: the store has no such file.
-            StoreError: the store refuses, breaks off again and again, or gives another content.
-            RoomError: the disk is full; what has come stays for the next try.
+            FileNotFoundError: there is none.
+            StoreError: the store refuses, or breaks off.
         """
-        part = target.with_name(target.name + PART_SUFFIX)
-        with self._into(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        attempts, before = 0, -1
-        while True:
-            try:
-                self._append(key, part)
-                break
-            except StoreError as error:
-                # A slow link that goes on is no reason to give up; one that brings nothing is.
-                attempts, before = (1, _size(part)) if _size(part) > before else (attempts + 1, before)
-                if attempts == ATTEMPTS or isinstance(error.__cause__, REFUSALS):
-                    raise
-                log.warning("%s; trying again from byte %d", error, _size(part))
-        if sha256 is not None and (found := sha256_of(part)) != sha256:
-            part.unlink()
-            raise StoreError(
-                f"{self.address_of(key)}: its sha256 is {found}, not {sha256}: the file in the store was changed or "
-                "damaged; publish it again"
-            )
-        part.rename(target)
-
-    def _append(self, key: str, part: Path) -> None:
         with self._in_words(key):
-            total = int(obstore.head(self._store, key)["size"])
-        begun = _size(part)
-        if begun > total:
-            part.unlink()
-            begun = 0
-        if begun:
-            log.info("%s: goes on from byte %d of %d", key, begun, total)
-        with self._into(part), part.open("ab") as file:
-            for chunk in self._chunks(key, begun, total):
-                file.write(chunk)
-                if (file.tell() // BYTES_BETWEEN_LINES) != ((file.tell() - len(chunk)) // BYTES_BETWEEN_LINES):
-                    log.info("%s: %.0f of %.0f MB", key, file.tell() / 1e6, total / 1e6)
-            file.flush()
-            os.fsync(file.fileno())
-        if _size(part) != total:
-            raise StoreError(
-                f"{self.address_of(key)}: the connection closed at byte {_size(part)} of {total}; run again"
-            )
-
-    def _chunks(self, key: str, begun: int, total: int) -> Iterator[bytes]:
-        """The bytes of a file from ``begun`` on."""
-        if begun == total:
-            return
-        with self._in_words(key):
-            stream = obstore.get(self._store, key, options={"range": {"offset": begun}}).stream(CHUNK_BYTES)
+            stream = obstore.get(self._store, key, options={"range": {"offset": begin}}).stream(CHUNK_BYTES)
         while True:
             with self._in_words(key):
                 chunk = next(stream, None)
             if chunk is None:
                 return
             yield bytes(chunk)
-
-    @contextmanager
-    def _into(self, target: Path) -> Iterator[None]:
-        """Turn what goes wrong on this machine's disk into words."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise RoomError(
-                    f"{target}: the disk is full; free room and run again, what has come is kept"
-                ) from error
-            raise StoreError(
-                f"{target}: cannot be written here ({error.strerror}); mend the folder's rights"
-            ) from error
 
     @contextmanager
     def _in_words(self, key: str) -> Iterator[None]:
@@ -225,7 +152,7 @@ class Store:
                 raise StoreError(f"{self.address}: no such bucket; make it, or mend the store's address") from error
             raise FileNotFoundError(where) from error
         except REFUSALS as error:
-            raise StoreError(
+            raise RefusedByStoreError(
                 f"{where}: the store refuses ({_first_line(error)}); check its credentials in the environment "
                 "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …) and the rights on the bucket or folder"
             ) from error
@@ -235,7 +162,7 @@ class Store:
             if "No space left" in str(error):
                 raise RoomError(f"{where}: the disk is full; free some room and run again") from error
             if METADATA_SERVICE in str(error):
-                raise StoreError(
+                raise RefusedByStoreError(
                     f"{where}: no credentials for this bucket in the environment; set AWS_ACCESS_KEY_ID and "
                     "AWS_SECRET_ACCESS_KEY (for gs:// GOOGLE_SERVICE_ACCOUNT)"
                 ) from error
@@ -263,10 +190,6 @@ def _open(address: str) -> LocalStore | S3Store | GCSStore:
     if address.startswith("gs://"):
         return GCSStore.from_url(address, client_options=_CLIENT, retry_config=_RETRIES)
     return LocalStore(address, mkdir=True)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from components.contracts import MANIFEST_NAME, ModelManifest
 from components.digest import sha256_of
+from components.download import download
 from components.errors import ModelError
 from components.models import key_of, require_manifest
 from components.store import Store
@@ -32,7 +33,7 @@ def fetch(store_address: str, sha256: str, folder: Path) -> ModelManifest:
     else:
         log.info("fetching %s, %.1f MB", store.address_of(key_of(sha256, manifest.file)), manifest.size_bytes / 1e6)
         try:
-            store.fetch(key_of(sha256, manifest.file), target, sha256)
+            download(store, key_of(sha256, manifest.file), target, sha256)
         except FileNotFoundError:
             raise ModelError(
                 f"{store.address_of(key_of(sha256, manifest.file))}: the store has the model's manifest but not its "

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from components.digest import sha256_of
+from components.download import PART_SUFFIX, download
 from components.errors import DataError, RoomError, StoreError
 from components.inputs import local_file, local_folder
-from components.store import PART_SUFFIX, Store
+from components.store import Store
 from tests.buckets import BreakingProxy, s3_server
 from tests.conftest import free_port
 
@@ -48,7 +49,7 @@ def test_what_is_put_is_found_listed_and_fetched(store, big, tmp_path):
     assert store.keys("models/a") == ["models/a/big", "models/a/small"]
     assert store.size_of("models/a/big") == 3_000_000
     assert store.read("models/a/small") == b"words"
-    store.fetch("models/a/big", tmp_path / "fetched", sha256_of(big))
+    download(store, "models/a/big", tmp_path / "fetched", sha256_of(big))
     assert (tmp_path / "fetched").read_bytes() == big.read_bytes()
 
 
@@ -57,13 +58,13 @@ def test_what_is_not_there_is_not_found(store, tmp_path):
     with pytest.raises(FileNotFoundError, match="models/none"):
         store.read("models/none")
     with pytest.raises(FileNotFoundError, match="models/none"):
-        store.fetch("models/none", tmp_path / "fetched", None)
+        download(store, "models/none", tmp_path / "fetched", None)
 
 
 def test_another_content_than_the_digest_is_refused_and_leaves_nothing(store, big, tmp_path):
     store.put("damaged", big)
     with pytest.raises(StoreError, match=f"damaged: its sha256 is {sha256_of(big)}, not {'0' * 64}: the file in the"):
-        store.fetch("damaged", tmp_path / "out" / "fetched", "0" * 64)
+        download(store, "damaged", tmp_path / "out" / "fetched", "0" * 64)
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -71,7 +72,7 @@ def test_a_part_of_an_earlier_try_is_gone_on_with(store, big, tmp_path):
     store.put("big", big)
     part = tmp_path / f"fetched{PART_SUFFIX}"
     part.write_bytes(big.read_bytes()[:1_000_000])
-    store.fetch("big", tmp_path / "fetched", sha256_of(big))
+    download(store, "big", tmp_path / "fetched", sha256_of(big))
     assert not part.exists()
 
 
@@ -82,19 +83,19 @@ def test_a_full_disk_keeps_what_has_come(store, big, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("components.store.os.fsync", full)
+        patched.setattr("components.download.os.fsync", full)
         with pytest.raises(RoomError, match="the disk is full; free room and run again, what has come is kept"):
-            store.fetch("big", tmp_path / "fetched", sha256_of(big))
+            download(store, "big", tmp_path / "fetched", sha256_of(big))
     assert (tmp_path / f"fetched{PART_SUFFIX}").is_file()
     assert not (tmp_path / "fetched").exists()
-    store.fetch("big", tmp_path / "fetched", sha256_of(big))
+    download(store, "big", tmp_path / "fetched", sha256_of(big))
 
 
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(endpoint, big, tmp_path, monkeypatch):
     Store(BUCKET).put("big", big)
     proxy = BreakingProxy(endpoint, 2, 1_100_000)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-    Store(BUCKET).fetch("big", tmp_path / "fetched", sha256_of(big))
+    download(Store(BUCKET), "big", tmp_path / "fetched", sha256_of(big))
     proxy.close()
     assert proxy.breaks == 0
     begins = [int(wanted.removeprefix("bytes=").partition("-")[0]) for wanted in proxy.ranges]
@@ -111,11 +112,11 @@ def test_a_connection_that_always_breaks_ends_in_words_and_a_later_process_goes_
     with monkeypatch.context() as patched:
         patched.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         with pytest.raises(StoreError, match="big: the store does not answer as it should"):
-            Store(BUCKET).fetch("big", tmp_path / "fetched", sha256_of(big))
+            download(Store(BUCKET), "big", tmp_path / "fetched", sha256_of(big))
     proxy.close()
     assert not (tmp_path / "fetched").exists()
     assert 0 < (tmp_path / f"fetched{PART_SUFFIX}").stat().st_size < 3_000_000
-    Store(BUCKET).fetch("big", tmp_path / "fetched", sha256_of(big))
+    download(Store(BUCKET), "big", tmp_path / "fetched", sha256_of(big))
 
 
 def test_a_bucket_that_does_not_exist_is_named(endpoint):
@@ -169,7 +170,7 @@ def test_an_endpoint_without_a_scheme_is_told(monkeypatch):
 def test_a_target_that_cannot_be_written_is_not_blamed_on_the_store(store, big):
     store.put("big", big)
     with pytest.raises(StoreError, match=r"/proc/lorry/fetched: cannot be written here \("):
-        store.fetch("big", Path("/proc/lorry/fetched"), None)
+        download(store, "big", Path("/proc/lorry/fetched"), None)
 
 
 def test_an_input_from_a_bucket_is_fetched_once_and_checked(endpoint, big, tmp_path, monkeypatch):
