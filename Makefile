@@ -11,7 +11,7 @@ NO_AMX_IF_KNOWN := $(shell $(or $(CC),cc) $(NO_AMX) -E -x c /dev/null >/dev/null
 export CMAKE_ARGS := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/images/llama-library-only.cmake \
   -DCMAKE_C_FLAGS='$(NO_AMX_IF_KNOWN)' -DCMAKE_CXX_FLAGS='$(NO_AMX_IF_KNOWN)'
 
-.PHONY: demo test lint types soak bench lock install images image-check
+.PHONY: demo test lint types soak bench lock install images image-check manifests
 demo: install
 	$(BIN)/lorry demo
 
@@ -52,6 +52,9 @@ images: install
 
 image-check: install
 	$(BIN)/python -m images.check $(if $(ENGINE),--engine $(ENGINE))
+
+manifests: install  # every overlay renders, is valid for old and new clusters, and its pods are locked down
+	$(BIN)/pytest -q tests/manifests
 
 lock: install  # llama-cpp-python is built apart; CUDA's packages come with the torch wheels that want them
 	$(PIP) install --quiet uv && $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-package llama-cpp-python pyproject.toml | grep -vE '^(nvidia|triton|cuda)' > requirements.lock

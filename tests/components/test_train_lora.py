@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from transformers import set_seed
 from components.base_model import folder_revision, load_tokenizer, load_weights
 from components.chat_template import template_of, tokenize_conversation
 from components.contracts import BaseModelRef, RunRecord
-from components.errors import BusyError, DataError, ModelError
+from components.errors import BusyError, DataError, LorryError, ModelError
 from components.rows import read_rows, write_rows
 from components.run_record import read_record
 from components.split_data.config import SplitConfig
@@ -223,8 +224,28 @@ def test_a_row_whose_answer_is_cut_away_is_counted_and_all_of_them_are_an_error(
 
 
 def test_a_base_model_that_cannot_be_loaded_is_named(rows, tmp_path):
-    with pytest.raises(ModelError, match="base_model /nowhere: its tokenizer cannot be loaded"):
+    with pytest.raises(ModelError, match="base_model /nowhere: no such folder; mend the address"):
         run(BaseModelRef(address="/nowhere", revision="x", weight_bytes=0), rows, tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ModelError, match=f"base_model {empty}: its tokenizer cannot be loaded"):
+        run(BaseModelRef(address=str(empty), revision=folder_revision(empty), weight_bytes=0), rows, tmp_path)
+
+
+def test_a_base_model_that_was_changed_after_the_recipe_was_resolved_is_refused(tiny_base, base, rows, tmp_path):
+    changed = Path(shutil.copytree(tiny_base, tmp_path / "changed"))
+    (changed / "config.json").write_text((changed / "config.json").read_text() + "\n")
+    with pytest.raises(ModelError, match=f"base_model {changed}: its files have the digest .*, not {base.revision}"):
+        run(base.model_copy(update={"address": str(changed)}), rows, tmp_path)
+
+
+def test_a_pod_with_a_gpu_that_torch_does_not_see_does_not_train_on_its_processor(base, rows, tmp_path, monkeypatch):
+    monkeypatch.setenv("LORRY_GPUS", "1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(
+        LorryError, match=r"this step was given 1 GPU\(s\), and torch .* sees none: use a train image with"
+    ):
+        run(base, rows, tmp_path)
 
 
 def test_a_second_run_of_the_same_recipe_says_that_the_first_is_training(base, rows, tmp_path, undisturbed):
