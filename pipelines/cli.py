@@ -11,8 +11,10 @@ from rich.console import Console
 
 from components.chat.command import chat
 from components.command_line import run_app
+from components.errors import RecipeError
 from components.export_gguf.room import require_room
 from components.model_server.command import serve
+from pipelines.addresses import claim_of
 from pipelines.recipe import RECIPES, load_recipe
 
 app = typer.Typer(
@@ -34,7 +36,9 @@ DEFAULT_WORKDIR = Path(".lorry")
 def check(recipe: RecipePath) -> None:
     """Say in plain words what is wrong with a recipe; nothing runs, nothing is fetched."""
     loaded = load_recipe(recipe)
-    console.print(f"{recipe}: fine; run it with: lorry run {recipe}", markup=False, highlight=False, soft_wrap=True)
+    addresses = (loaded.base_model, loaded.split.data, loaded.evaluate.prompts, loaded.publish.store)
+    verb = "submit" if any(claim_of(address) for address in addresses) else "run"
+    console.print(f"{recipe}: fine; run it with: lorry {verb} {recipe}", markup=False, highlight=False, soft_wrap=True)
     for address in (loaded.split.data, loaded.base_model):
         if not address.startswith("/") and "://" not in address:
             console.print(f"  not looked up: {address} (a hub id)", markup=False, highlight=False)
@@ -65,6 +69,8 @@ def compile_document(
     from pipelines.submit import claims_in
 
     loaded = load_recipe(recipe)
+    if output.suffix != ".yaml" or not output.absolute().parent.is_dir():
+        raise RecipeError(f"--output {output}: give the path of a .yaml file in a folder that is there")
     compile_finetune(output, loaded.placement.on(pool), claims_in(loaded))
     console.print(f"written: {output}", markup=False, highlight=False, soft_wrap=True)
 
@@ -102,16 +108,20 @@ def submit(
     from pipelines.progress import Progress
     from pipelines.resolve import resolve
     from pipelines.submit import Following, claims_in, figures_of, start
+    from pipelines.upload import require_store
 
     loaded = load_recipe(recipe) if store is None else load_recipe(recipe).publishing_to(store)
     placement = loaded.placement.on(pool)
     if context is not None:
         check_claims(context, namespace or "kubeflow", placement, claims_in(loaded))
     kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
+    # What costs no time is asked first: pinning the inputs may take minutes.
+    require_store(loaded.publish.store)
+    experiment_id = kubeflow.experiment_id(experiment)
     with Progress(console) as progress:
         progress.started("resolve")
         resolved = resolve(loaded, workdir.absolute(), lambda line: progress.line("resolve", line))
-        run_id, there = start(resolved, placement, kubeflow, experiment, lambda line: progress.line("resolve", line))
+        run_id, there = start(resolved, placement, kubeflow, experiment_id, lambda line: progress.line("resolve", line))
         progress.finished("resolve")
         page = kubeflow.page_of(run_id)
         if load_settings().registry.startswith("localhost"):

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from components.errors import ClusterError
 
 SECONDS_TO_ANSWER = 30
+WAY = "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80"
 T = TypeVar("T")
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -53,15 +54,15 @@ class Kubeflow:
         """The run's address in the browser."""
         return f"{self.endpoint}/#/runs/details/{run_id}"
 
-    def submit(self, document: Path, arguments: dict[str, Any], name: str, experiment: str) -> str:
-        """Start a run of a compiled document in an experiment, which is made when it is not there; give the run's id.
+    def submit(self, document: Path, arguments: dict[str, Any], name: str, experiment_id: str) -> str:
+        """Start a run of a compiled document in an experiment; give the run's id.
 
         Raises:
             ClusterError: the endpoint does not answer, or refuses.
         """
         spec, *platform = YAML(typ="safe", pure=True).load_all(document.read_text(encoding="utf-8"))
         body = kfp_server_api.V2beta1Run(
-            experiment_id=self._experiment_id(experiment),
+            experiment_id=experiment_id,
             display_name=name,
             pipeline_spec={"pipeline_spec": spec, "platform_spec": platform[0]} if platform else spec,
             runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=arguments),
@@ -79,7 +80,12 @@ class Kubeflow:
         self._required(run.run_id)
         return run
 
-    def _experiment_id(self, name: str) -> str:
+    def experiment_id(self, name: str) -> str:
+        """The id of an experiment, which is made when it is not there.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
         named = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
         options = {"filter": json.dumps(named), "_request_timeout": SECONDS_TO_ANSWER}
         if self.namespace:
@@ -116,18 +122,23 @@ class Kubeflow:
     def _silent(self, reason: Exception) -> ClusterError:
         return ClusterError(
             f"{self.endpoint}: does not answer ({_plain(str(reason))}); check --endpoint and the network, or open "
-            "a way to it: kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80"
+            f"a way to it: {WAY}"
         )
 
     def _refusal(self, error: kfp_server_api.ApiException) -> str:
         said = _said(error)
         if error.status in (401, 403):
+            may = f"may use the namespace {self.namespace}" if self.namespace else "it takes"
+            several = "" if self.namespace else "; where it serves several users, give --namespace too"
             return (
-                f"{self.endpoint}: refuses the token ({error.status}: {said}); set KFP_TOKEN to a token that may use "
-                f"the namespace {self.namespace or '(none given)'}"
+                f"{self.endpoint}: refuses the token ({error.status}: {said}); set KFP_TOKEN to one that {may}{several}"
             )
         if error.status in (400, 404) and "namespace" in said.lower():
             return f"{self.endpoint}: namespace {self.namespace!r}: {said}; name one that is there with --namespace"
+        if error.status == 404:
+            return (
+                f"{self.endpoint}: answers 404: {said}; is that Kubeflow? mend --endpoint, or open a way to it: {WAY}"
+            )
         return f"{self.endpoint}: answers {error.status}: {said}; its own log (deployment ml-pipeline) says more"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from ruamel.yaml import YAML
 from components.errors import RecipeError
 from components.models import current, require_manifest
 from components.store import Store
+from pipelines.addresses import claim_of, in_pod
 from pipelines.images import PREFIX, load_settings, reference
 
 PINNED = "pinned"
@@ -40,6 +43,7 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
     model = _wanted(sha256, store) or _pinned_model(folder, server)
     settings = load_settings()
     references = {name: reference(name, settings) for name in SERVED}
+    before = {path: path.read_text() for path in folder.iterdir() if path.is_file()}
     document = _read(folder / "kustomization.yaml")
     document["images"] = [_image(name, full) for name, full in references.items()]
     patch = {"target": {"kind": "Deployment", "name": server}, "path": f"{server}.yaml"}
@@ -47,8 +51,28 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
         document["patches"].append(patch)
     _write(folder / f"{server}.yaml", [{"op": "replace", "path": ANNOTATION, "value": model}])
     _write(folder / "kustomization.yaml", document)
-    served = f"the model {model}" if model != NO_MODEL else "no model yet: pin one with --model or --store"
+    _require_deployment(overlay, server, before)
+    looked = "" if store or sha256 is None else " (not looked up: no --store)"
+    served = f"the model {model}{looked}" if model != NO_MODEL else "no model yet: pin one with --model or --store"
     return [*references.values(), f"{server}: {served}"]
+
+
+def _require_deployment(overlay: Path, server: str, before: dict[Path, str]) -> None:
+    """Check, where kubectl is there to render it, that the overlay has the Deployment; else put ``before`` back."""
+    if shutil.which("kubectl") is None:
+        return
+    done = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True, check=False)
+    objects = YAML(typ="safe").load_all(done.stdout) if done.returncode == 0 else ()
+    deployments = [one["metadata"]["name"] for one in objects if one["kind"] == "Deployment"]
+    if server in deployments:
+        return
+    for path in (overlay / PINNED).iterdir():
+        if path not in before:
+            path.unlink()
+    for path, text in before.items():
+        path.write_text(text)
+    why = f"has no Deployment {server!r}, but {', '.join(deployments)}" if deployments else done.stderr.strip()[-300:]
+    raise RecipeError(f"{overlay}: {why}; mend --server or the overlay")
 
 
 def _wanted(sha256: str | None, store_address: str | None) -> str | None:
@@ -56,6 +80,11 @@ def _wanted(sha256: str | None, store_address: str | None) -> str | None:
         raise RecipeError(f"--model {sha256}: not a sha256 (64 hexadecimal digits); a run prints it at its end")
     if store_address is None:
         return sha256
+    if claim := claim_of(store_address):
+        raise RecipeError(
+            f"--store {store_address}: only pods read that volume; ask it with kubectl exec store-shell -- cat "
+            f"{in_pod(store_address)}/models/current.json (claim {claim}), then give the sha256 with --model"
+        )
     store = Store(store_address)
     return require_manifest(store, sha256 or current(store).sha256).sha256
 

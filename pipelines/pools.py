@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from components.errors import RecipeError
 
@@ -20,8 +20,19 @@ STORE_VARIABLES = (
 )
 SPOT_LABEL = "cloud.google.com/gke-spot"
 
+
+def _as_text(value: Any) -> Any:
+    """A number of cores as YAML reads it, as Kubernetes writes it."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
-Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
+Cores = Annotated[
+    str, BeforeValidator(_as_text), Field(pattern=r"^([1-9][0-9]*m|[1-9][0-9]*(\.[0-9]+)?|0\.[0-9]*[1-9])$")
+]
+Bytes = Annotated[str, Field(pattern=r"^[1-9][0-9]*(\.[0-9]+)?(M|G|T|Mi|Gi|Ti)$")]
+LabelKey = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?$")]
+LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([\w.-]*[A-Za-z0-9])?)?$", max_length=63)]
 
 
 class Toleration(BaseModel):
@@ -34,20 +45,28 @@ class Toleration(BaseModel):
     value: str | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
 
+    @model_validator(mode="after")
+    def _a_value_for_equal_alone(self) -> Toleration:
+        if (self.operator == "Equal") != (self.value is not None):
+            raise ValueError("operator Equal needs a value, and Exists takes none")
+        return self
+
 
 class Pool(BaseModel):
     """A kind of node, and what a step takes of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    node_selector: Annotated[dict[str, str], Field(description="labels that the nodes have")] = {}
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(description="labels that the nodes have")] = {}
     tolerations: list[Toleration] = []
     gpus: Annotated[int, Field(ge=0, description="GPUs a step")] = 0
     gpu_resource: Annotated[str, Field(description="what the device plugin calls them")] = "nvidia.com/gpu"
-    cpu: Annotated[Quantity, Field(description="cores requested")] = "4"
-    memory: Annotated[Quantity, Field(description="requested, and the limit")] = "16Gi"
-    shared_memory: Annotated[Quantity | None, Field(description="size of /dev/shm; None = the runtime's 64 MB")] = None
-    spot: Annotated[bool, Field(description="adds GKE's label and taint of spot nodes")] = False
+    cpu: Annotated[Cores, Field(description="cores requested, such as 4 or 500m")] = "4"
+    memory: Annotated[Bytes, Field(description="requested, and the limit, with its unit, such as 16Gi")] = "16Gi"
+    shared_memory: Annotated[
+        Bytes | None, Field(description="size of /dev/shm, such as 2Gi; None = the runtime's 64 MB")
+    ] = None
+    spot: Annotated[bool, Field(description="adds GKE's label and taint; elsewhere write your own")] = False
     timeout_minutes: Annotated[
         int, Field(gt=0, description="one attempt at most; no retry after this long from the first")
     ] = 1440
@@ -86,7 +105,7 @@ class Placement(BaseModel):
 
     pool: Annotated[str, Field(description="where training and evaluation run; all else runs on cpu or small")] = "t4"
     pools: Annotated[
-        dict[str, Pool], Field(description="small (split and publish), cpu, t4, a100, or names of your own")
+        dict[Name, Pool], Field(description="small (split and publish), cpu, t4, a100, or names of your own")
     ] = POOLS
     checkpoints_claim: Annotated[
         Name, Field(description="PVC for checkpoints: ReadWriteOnce for a run at a time, ReadWriteMany for a sweep")

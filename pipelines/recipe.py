@@ -66,7 +66,7 @@ def load_recipe(path: Path) -> Recipe:
     try:
         recipe = Recipe.model_validate(_plain(document))
     except ValidationError as error:
-        problems = [_in_words(detail, document) for detail in _worth_telling(error.errors())]
+        problems = [_in_words(detail, document) for detail in _worth_telling(error.errors(), document)]
         raise RecipeError("\n".join(f"{path}: {problem}" for problem in problems)) from error
     recipe = _with_absolute_paths(recipe, path.absolute().parent)
     missing = list(_missing_files(recipe, document))
@@ -107,11 +107,11 @@ def _required_keys() -> list[str]:
     return [name for name, field in Recipe.model_fields.items() if field.is_required()]
 
 
-def _worth_telling(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+def _worth_telling(errors: Sequence[ErrorDetails], document: CommentedMap) -> list[ErrorDetails]:
     # A union reports each of its branches; the first says enough.
-    told: dict[tuple[Any, ...], ErrorDetails] = {}
+    told: dict[str, ErrorDetails] = {}
     for detail in errors:
-        told.setdefault(detail["loc"][:2], detail)
+        told.setdefault(_place(document, detail["loc"]), detail)
     return list(told.values())
 
 
@@ -132,10 +132,13 @@ def _place(document: CommentedMap, location: Sequence[int | str]) -> str:
     named = [str(location[0])] if location else ["the recipe"]
     node: Any = document.get(location[0]) if location else document
     for part in location[1:]:
-        if not isinstance(node, CommentedMap):
+        if isinstance(node, CommentedMap):
+            node = node.get(part)
+        elif isinstance(node, CommentedSeq) and isinstance(part, int):
+            node = node[part]
+        else:
             break
         named.append(str(part))
-        node = node.get(part)
     return ".".join(named)
 
 
@@ -171,8 +174,11 @@ def _nearest(location: Sequence[int | str]) -> str:
 
 
 def _description(location: Sequence[int | str]) -> str:
-    field = _fields_at(location[:2]).get(str(location[min(1, len(location) - 1)]))
-    return str(field.description or "") if field else ""
+    """What the deepest field on the way to ``location`` is for."""
+    for end in range(len(location), 0, -1):
+        if field := _fields_at(location[:end]).get(str(location[end - 1])):
+            return str(field.description or "")
+    return ""
 
 
 def _lower_first(message: str) -> str:

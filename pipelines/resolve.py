@@ -156,11 +156,12 @@ def _data_revision(split: SplitConfig) -> str:
 
 def _ask_hub(kind: str, address: str, look_up: Callable[[], Any], error_type: type[LorryError]) -> Any:
     """What the hub says of a repository; its refusal in words that say what to do."""
+    import httpx2
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:
         return look_up()
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise error_type(
             f"{address}: no such file or folder here, and the hub gives no such {kind} ({first_line}); "

@@ -27,7 +27,7 @@ ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 
 
 def start(
-    recipe: ResolvedRecipe, placement: Placement, kubeflow: Kubeflow, experiment: str, tell: Callable[[str], None]
+    recipe: ResolvedRecipe, placement: Placement, kubeflow: Kubeflow, experiment_id: str, tell: Callable[[str], None]
 ) -> tuple[str, ResolvedRecipe]:
     """Upload, compile and start a run; give its id, and the recipe with the addresses that the pods see.
 
@@ -39,12 +39,12 @@ def start(
     from pipelines.finetune import compile_finetune
     from pipelines.placement import CHECKPOINTS
 
-    there = upload_inputs(recipe, tell)
+    there = upload_inputs(recipe, kubeflow.namespace or "kubeflow", tell)
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder) / "finetune.yaml"
         compile_finetune(document, placement, claims_in(there))
         name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        return kubeflow.submit(document, there.arguments(CHECKPOINTS), name, experiment), there
+        return kubeflow.submit(document, there.arguments(CHECKPOINTS), name, experiment_id), there
 
 
 def claims_in(recipe: Recipe | ResolvedRecipe) -> list[str]:

@@ -8,31 +8,45 @@ from pathlib import Path
 
 from components.base_model import model_files
 from components.errors import RecipeError
-from components.store import Store
+from components.models import CURRENT_KEY
+from components.store import Store, in_bucket
 from pipelines.addresses import claim_of, is_local
 from pipelines.resolve import ResolvedRecipe
 
 
-def upload_inputs(recipe: ResolvedRecipe, tell: Callable[[str], None]) -> ResolvedRecipe:
-    """The recipe with every input where a pod finds it; what the store has already is not sent again.
-
-    ``tell`` gets a line for each file that is sent.
+def require_store(address: str | None) -> None:
+    """Check that a recipe's store is one that pods reach and, where it is a bucket, that it answers this machine.
 
     Raises:
-        RecipeError: the recipe names no store that pods reach, or one that only pods reach.
+        RecipeError: it is none that pods reach.
+        StoreError: the bucket refuses or does not answer.
+    """
+    if address is None or is_local(address):
+        given = "publish.store is missing" if address is None else f"publish.store = {address!r}: lies on this machine"
+        raise RecipeError(
+            f"{given}; a cluster needs a store that its pods reach: give --store, or publish.store in the recipe, as "
+            "s3://bucket/folder, gs://bucket/folder or pvc://claim/folder"
+        )
+    if in_bucket(address):
+        Store(address).size_of(CURRENT_KEY)
+
+
+def upload_inputs(recipe: ResolvedRecipe, namespace: str, tell: Callable[[str], None]) -> ResolvedRecipe:
+    """The recipe with every input where a pod finds it; what the store has already is not sent again.
+
+    ``tell`` gets a line for each file that is sent; ``namespace`` is where pipelines run.
+
+    Raises:
+        RecipeError: only pods reach the store; the message says how to put the files there.
         StoreError: the store refuses or does not answer.
     """
     address = recipe.publish.store
-    if address is None or is_local(address):
-        raise RecipeError(
-            f"publish.store = {address!r}: a cluster needs a store that its pods reach; give s3://bucket/folder, "
-            "gs://bucket/folder or pvc://claim/folder"
-        )
+    assert address is not None  # see require_store
     local = {key: value for key, value in recipe.addresses.items() if is_local(value)}
     if not local:
         return recipe
     if claim := claim_of(address):
-        raise RecipeError("\n".join(_by_hand(recipe, claim, address)))
+        raise RecipeError("\n".join(_by_hand(recipe, claim, address, namespace)))
     store = Store(address, make=True)
     for key in local:
         for path, target in _files(recipe, key):
@@ -58,7 +72,7 @@ def _files(recipe: ResolvedRecipe, key: str) -> Iterator[tuple[Path, str]]:
         yield path, place
 
 
-def _by_hand(recipe: ResolvedRecipe, claim: str, store: str) -> Iterator[str]:
+def _by_hand(recipe: ResolvedRecipe, claim: str, store: str, namespace: str) -> Iterator[str]:
     """What a person does where this machine does not reach the store."""
     revisions = {
         "base_model": ("base_revision", recipe.base_model.revision),
@@ -73,8 +87,8 @@ def _by_hand(recipe: ResolvedRecipe, claim: str, store: str) -> Iterator[str]:
         revision_key, revision = revisions[key]
         yield (
             f"{key} = {address!r}: lies on this machine, and the store is a volume; copy it there through the pod "
-            f"store-shell (manifests/overlays/local/store-shell): kubectl -n kubeflow exec store-shell -- mkdir -p "
-            f"/volumes/{claim}/{place.rpartition('/')[0]} && kubectl -n kubeflow cp {shlex.quote(address)} "
+            f"store-shell (manifests/overlays/volume/store-shell): kubectl -n {namespace} exec store-shell -- mkdir -p "
+            f"/volumes/{claim}/{place.rpartition('/')[0]} && kubectl -n {namespace} cp {shlex.quote(address)} "
             f"store-shell:/volumes/{claim}/{place} ; then set "
             f"{key}: pvc://{claim}/{place} and {revision_key}: {revision}"
         )

@@ -46,25 +46,22 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def manifests(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the manifests whose local overlay is for this cluster's namespace, with a volume as the store."""
+    """A copy of the manifests whose overlay without a bucket is for this cluster's namespace."""
     folder = tmp_path_factory.mktemp("manifests") / "manifests"
     shutil.copytree(ROOT / "manifests", folder)
-    local = folder / "overlays" / "local"
-    for path in (local, local / "pipelines", local / "store-shell"):
-        overlay = path / "kustomization.yaml"
-        text = overlay.read_text().replace("namespace: lorry", f"namespace: {cluster.namespace}")
-        overlay.write_text(text.replace("namespace: kubeflow", f"namespace: {cluster.namespace}"))
-    overlay = local / "kustomization.yaml"
-    text = overlay.read_text().replace("  - namespace.yaml\n", "")
-    overlay.write_text(text.replace("components:\n", "components:\n  - ../../components/store-volume\n"))
-    pin_overlay(local, "0" * 63 + "1", None)
+    overlay = folder / "overlays" / "volume"
+    for path in (overlay, overlay / "pipelines", overlay / "store-shell"):
+        kustomization = path / "kustomization.yaml"
+        text = kustomization.read_text().replace("namespace: kubeflow", f"namespace: {cluster.namespace}")
+        kustomization.write_text(text)
+    pin_overlay(overlay, None, None)
     return folder
 
 
 @pytest.fixture(scope="module")
 def volumes(cluster: Cluster, manifests: Path) -> None:
     """The claims of pipeline runs and of the store, made writable by the one-shot Job."""
-    shell, pipelines = (render(manifests / "overlays" / "local" / name) for name in ("store-shell", "pipelines"))
+    shell, pipelines = (render(manifests / "overlays" / "volume" / name) for name in ("store-shell", "pipelines"))
     for claim in (one for one in [*shell, *pipelines] if one["kind"] == "PersistentVolumeClaim"):
         claim["spec"] |= storage_class()
         claim["spec"]["resources"]["requests"]["storage"] = "2Gi"
@@ -137,7 +134,7 @@ def test_each_batch_image_does_its_step_on_its_pool(cluster, steps, published):
 @pytest.fixture(scope="module")
 def serving(cluster: Cluster, manifests: Path, published: dict[str, Any]) -> str:
     """The overlay, applied with the published model; gives the model's digest."""
-    overlay = manifests / "overlays" / "local"
+    overlay = manifests / "overlays" / "volume"
     pin_overlay(overlay, published["sha256"], None)
     cluster.kubectl("apply", "-k", str(overlay))
     for name in ("model-server", "chat"):
@@ -202,7 +199,7 @@ def test_a_pod_that_is_killed_while_serving_is_replaced(cluster, serving):
 
 def test_a_model_that_the_store_does_not_hold_does_not_take_over(cluster, serving, manifests):
     """The rollout waits with its reason in the log, the old pod goes on serving, and undo brings the old model back."""
-    overlay = manifests / "overlays" / "local"
+    overlay = manifests / "overlays" / "volume"
     pin_overlay(overlay, "e" * 64, None)
     cluster.kubectl("apply", "-k", str(overlay))
     selector = "--selector=app.kubernetes.io/instance=model-server"
@@ -228,7 +225,7 @@ def test_a_model_that_the_store_does_not_hold_does_not_take_over(cluster, servin
 
 def test_a_volume_that_cannot_be_written_is_told_with_what_an_administrator_does(cluster, manifests, volumes):
     """The Job of the overlay over folders that are not the user's: what a class without fsGroup gives."""
-    pipelines = render(manifests / "overlays" / "local" / "pipelines")
+    pipelines = render(manifests / "overlays" / "volume" / "pipelines")
     (job,) = [one for one in pipelines if one["kind"] == "Job"]
     job["metadata"]["name"] = "not-writable"
     job["spec"]["backoffLimit"] = 0

@@ -77,6 +77,14 @@ def test_a_second_server_has_a_model_of_its_own(overlay):
     ("flags", "message"),
     [
         (("--model", SHA256, "--server", "../evil"), "--server ../evil: not the name of a Deployment"),
+        (
+            ("--model", SHA256, "--server", "modle-server"),
+            "has no Deployment 'modle-server', but chat, model-server",
+        ),
+        (
+            ("--store", "pvc://lorry-store/team"),
+            "cat /volumes/lorry-store/team/models/current.json",
+        ),
         (("--model", "abc"), "--model abc: not a sha256 (64 hexadecimal digits)"),
         (("--model", SHA256, "--store", "STORE"), f"no model {SHA256}; it holds no model yet"),
         (("--store", "STORE"), "no model was published there yet; run a recipe that does"),

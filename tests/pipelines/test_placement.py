@@ -155,6 +155,12 @@ def test_a_recipe_overrides_labels_taints_and_sizes_of_a_pool(tmp_path, tiny_run
         ("  pool: v100\n", "placement = {'pool': 'v100'}: value error, pool 'v100' is none of small, cpu, t4, a100"),
         ("  pools:\n    t4: {gpu: 2}\n", "placement.pools.t4.gpu: unknown key; did you mean gpus?"),
         ("  pools:\n    t4: {memory: 12 GB}\n", "placement.pools.t4.memory = '12 GB': string should match pattern"),
+        ("  pools:\n    t4: {memory: 16}\n", "input should be a valid string (requested, and the limit, with its unit"),
+        ("  pools:\n    t4: {memory: '16'}\n", "placement.pools.t4.memory = '16': string should match pattern"),
+        ("  pools:\n    t4: {cpu: 0}\n", "placement.pools.t4.cpu = '0': string should match pattern"),
+        ("  pools:\n    t4: {node_selector: {bad label: x}}\n", "placement.pools.t4.node_selector.bad label"),
+        ("  pools:\n    t4: {tolerations: [{key: a, effect: No}]}\n", "placement.pools.t4.tolerations.0.effect = 'No'"),
+        ("  pools:\n    t4: {tolerations: [{key: a, operator: Equal}]}\n", "operator Equal needs a value"),
         ("  checkpoints_claim: My_Claim\n", "placement.checkpoints_claim = 'My_Claim': string should match pattern"),
     ],
 )
@@ -164,6 +170,26 @@ def test_a_wrong_placement_is_told_with_its_key(tmp_path, tiny_run, section, mes
     with pytest.raises(RecipeError) as caught:
         load_recipe(recipe)
     assert message in str(caught.value)
+
+
+def test_every_mistake_of_a_pool_is_told(tmp_path, tiny_run):
+    recipe = tmp_path / "recipe.yaml"
+    pools = "placement:\n  pools:\n    big:\n      gpus: -1\n      memory: 12GB\n      cpu: 4\n      node_selectr: {}\n"
+    recipe.write_text(tiny_run.recipe.read_text() + pools)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe)
+    told = str(caught.value).splitlines()
+    assert len(told) == 3
+    assert "placement.pools.big.gpus = -1: input should be greater than or equal to 0 (GPUs a step)" in told[0]
+    assert "placement.pools.big.node_selectr: unknown key; did you mean node_selector?" in told[2]
+
+
+@pytest.mark.parametrize("output", ["nowhere/out.yaml", "out.json"])
+def test_an_output_that_cannot_be_written_is_told(tmp_path, tiny_run, output):
+    done = run_lorry("compile", tiny_run.recipe, "--output", tmp_path / output)
+    assert done.stderr.strip() == (
+        f"error: --output {tmp_path / output}: give the path of a .yaml file in a folder that is there"
+    )
 
 
 def test_compile_writes_the_document_of_the_named_pool(tmp_path, tiny_run):

@@ -10,7 +10,7 @@ import pytest
 from components.errors import DataError, ModelError, RecipeError
 from pipelines.recipe import RECIPES, load_recipe
 from pipelines.resolve import resolve
-from tests.conftest import demo_rows, recipe_text, run_lorry, write_jsonl
+from tests.conftest import demo_rows, free_port, recipe_text, run_lorry, write_jsonl
 
 
 @pytest.fixture
@@ -209,3 +209,20 @@ def test_a_recipe_for_a_cluster_does_not_run_here(good, tmp_path):
         "error: split.data = 'pvc://claim/rows.jsonl': a volume of a cluster, which this machine does not have; "
         "run it there with lorry submit, or give a path or a bucket"
     )
+
+
+def test_a_hub_that_cannot_be_reached_is_told_in_one_line(good, tmp_path):
+    base, _ = recipe_addresses(good)
+    good.write_text(good.read_text().replace(base, "owner/model"))
+    environment = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
+    done = run_lorry("run", good, "--workdir", tmp_path / "work", **environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: owner/model: no such file or folder here, and the hub gives no such model (")
+    assert "check the name, the network and HF_TOKEN" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_says_which_command_runs_a_recipe(good):
+    assert f"run it with: lorry run {good}" in run_lorry("check", good).stdout
+    good.write_text(good.read_text() + "publish:\n  store: pvc://lorry-store\n")
+    assert f"run it with: lorry submit {good}" in run_lorry("check", good).stdout

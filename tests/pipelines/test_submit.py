@@ -150,7 +150,7 @@ def test_a_refused_token_says_which_variable_to_set(recipe, bucket):
         taken = submit(recipe, server, KFP_TOKEN="right")
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"error: {server.url}: refuses the token (401: Request header error")
-    assert "set KFP_TOKEN to a token that may use the namespace (none given)" in refused.stderr
+    assert "set KFP_TOKEN to one that it takes; where it serves several users, give --namespace too" in refused.stderr
     assert taken.returncode == 0, taken.stderr
 
 
@@ -212,20 +212,19 @@ def test_a_local_input_without_a_store_says_what_to_give(tiny_run):
     server.url = "http://127.0.0.1:1"
     done = submit(tiny_run.recipe, server)
     assert done.stderr.strip() == (
-        "error: publish.store = None: a cluster needs a store that its pods reach; give s3://bucket/folder, "
-        "gs://bucket/folder or pvc://claim/folder"
+        "error: publish.store is missing; a cluster needs a store that its pods reach: give --store, or publish.store "
+        "in the recipe, as s3://bucket/folder, gs://bucket/folder or pvc://claim/folder"
     )
 
 
 def test_a_local_input_beside_a_volume_says_the_command_that_puts_it_there(tiny_run, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(tiny_run.recipe.read_text() + "publish:\n  store: pvc://lorry-store/team\n")
-    server = StandIn()
-    server.url = "http://127.0.0.1:1"
-    done = submit(recipe, server)
+    with kubeflow(StandIn()) as server:
+        done = submit(recipe, server, "--namespace", "team")
     digest = sha256_of(tiny_run.data)
     place = f"lorry-store/team/inputs/{digest}/data.jsonl"
-    assert f"kubectl -n kubeflow cp {tiny_run.data} store-shell:/volumes/{place} ; then set" in done.stderr
+    assert f"kubectl -n team cp {tiny_run.data} store-shell:/volumes/{place} ; then set" in done.stderr
     assert f"split.data: pvc://{place} and split.data_revision: {digest}" in done.stderr
 
 
