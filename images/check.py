@@ -32,8 +32,8 @@ SPLIT = """
 from components.split_data.config import SplitConfig
 from components.split_data.split import split
 counts = split(
-    SplitConfig(data="/work/demo.jsonl", limit=40, validation_rows=4, test_rows=2),
-    *(f"/work/{name}" for name in ("train", "validation", "test", "report", "accounts")),
+    SplitConfig(data="/check/demo.jsonl", limit=40, validation_rows=4, test_rows=2),
+    *(f"/check/{name}" for name in ("train", "validation", "test", "report", "accounts")),
 )
 print("rows for training:", counts["train"])
 """
@@ -46,9 +46,9 @@ from components.train_lora.config import TrainConfig
 from components.train_lora.train import train
 record = train(
     TrainConfig(max_steps=2, max_length=128, eval_steps=2, logging_steps=1, learning_rate=0.01),
-    BaseModelRef(address="/work/base", revision=folder_revision(Path("/work/base")), weight_bytes=0),
-    code="check", checkpoint_root="/work/checkpoints", train_path="/work/train",
-    validation_path="/work/validation", adapter_path="/work/adapter",
+    BaseModelRef(address="/check/base", revision=folder_revision(Path("/check/base")), weight_bytes=0),
+    code="check", checkpoint_root="/check/checkpoints", train_path="/check/train",
+    validation_path="/check/validation", adapter_path="/check/adapter",
 )
 print("steps:", record.steps)
 """
@@ -61,8 +61,8 @@ from components.export_gguf.config import ExportConfig
 from components.export_gguf.export import export
 manifest = export(
     ExportConfig(quantization="Q4_K_M"),
-    BaseModelRef(address="/work/base", revision=folder_revision(Path("/work/base")), weight_bytes=0),
-    adapter_path="/work/adapter", evaluation={}, model_path="/work/model",
+    BaseModelRef(address="/check/base", revision=folder_revision(Path("/check/base")), weight_bytes=0),
+    adapter_path="/check/adapter", evaluation={}, model_path="/check/model",
 )
 print("bytes:", manifest.size_bytes)
 """
@@ -97,7 +97,7 @@ print("page: bytes", len(page))
 
 
 class Checker:
-    """Runs jobs in the images over one folder that is mounted as /work."""
+    """Runs jobs in the images over one folder that is mounted as /check."""
 
     def __init__(self, engine: str, folder: Path) -> None:
         self.engine = engine
@@ -134,7 +134,7 @@ class Checker:
     def _command(self, verb: str, *arguments: str) -> list[str]:
         position = next(place for place, argument in enumerate(arguments) if not argument.startswith("--"))
         flags, image, rest = arguments[:position], arguments[position], arguments[position + 1 :]
-        mount = f"--volume={self.folder}:/work"
+        mount = f"--volume={self.folder}:/check"
         return [self.engine, verb, *LOCKED, mount, *flags, reference(image, self.settings), *rest]
 
     def _done(self, command: list[str], image: str, container: str | None = None) -> str:
@@ -153,11 +153,11 @@ class Checker:
 
 def check_model_server(checker: Checker) -> str:
     """Serve one answer; then again beside kernels that claim to be the best and die, as on a node that lies."""
-    serving = ("--env=LORRY_MODEL=/work/model",)
+    serving = ("--env=LORRY_MODEL=/check/model",)
     said = checker.serve("model-server", ASK, *serving)
-    checker.run("model-server", "import shutil; shutil.copytree('/opt/llama/lib', '/work/lib', symlinks=True)")
+    checker.run("model-server", "import shutil; shutil.copytree('/opt/llama/lib', '/check/lib', symlinks=True)")
     broken_kernels(checker.folder / "lib" / "libggml-cpu-broken.so")
-    again = checker.serve("model-server", ASK, *serving, "--env=LLAMA_CPP_LIB_PATH=/work/lib")
+    again = checker.serve("model-server", ASK, *serving, "--env=LLAMA_CPP_LIB_PATH=/check/lib")
     if "libggml-cpu-broken.so: a token computed with it dies of SIG" not in again:
         raise LorryError(f"model-server: the broken kernels were not tried and dropped\n{again}")
     return said + again
