@@ -87,7 +87,7 @@ class RunResult:
         """Where what a person wants to open lies."""
         return {
             "model": self.model,
-            "published": f"{self.outputs['published']['metadata']['store']}/models",
+            "published": "{store}/models/{sha256}".format(**self.outputs["published"]["metadata"]),
             "adapter": self.path("adapter"),
             **{page.removesuffix(".html") + " report": self.folder / page for page in REPORTS.values()},
             "log": self.folder / "log.txt",
