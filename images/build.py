@@ -66,10 +66,8 @@ def build(engine: str, name: str, settings: ImageSettings, flags: list[str]) -> 
         command += ["--build-arg", f"{argument}={value}"]
     for variable in INDEX_VARIABLES:
         if os.environ.get(variable):
-            command += [
-                "--build-arg",
-                variable,
-            ]  # the engine takes the value from its environment: it may hold a password
+            # The engine takes the value from its environment: it may hold a password.
+            command += ["--build-arg", variable]
     if config := os.environ.get("PIP_CONFIG_FILE"):
         command += ["--secret", f"id=pip.conf,src={config}"]
     print(f"{image}: building with {engine}", flush=True)

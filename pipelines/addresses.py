@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from components.split_data.sources import FILE_SUFFIXES
@@ -45,6 +46,11 @@ def claim_of(address: str | None) -> str | None:
     if address is None or not address.startswith(CLAIM_SCHEME):
         return None
     return address.removeprefix(CLAIM_SCHEME).partition("/")[0]
+
+
+def claims_in(addresses: Iterable[str]) -> list[str]:
+    """The volumes that addresses name, sorted."""
+    return sorted({claim for address in addresses if (claim := claim_of(address))})
 
 
 def in_pod(address: str) -> str:

@@ -14,7 +14,7 @@ from components.command_line import run_app
 from components.errors import RecipeError
 from components.export_gguf.room import require_room
 from components.model_server.command import serve
-from pipelines.addresses import claim_of
+from pipelines.addresses import claims_in
 from pipelines.recipe import RECIPES, load_recipe
 
 app = typer.Typer(
@@ -36,8 +36,7 @@ DEFAULT_WORKDIR = Path(".lorry")
 def check(recipe: RecipePath) -> None:
     """Say in plain words what is wrong with a recipe; nothing runs, nothing is fetched."""
     loaded = load_recipe(recipe)
-    addresses = (loaded.base_model, loaded.split.data, loaded.evaluate.prompts, loaded.publish.store)
-    verb = "submit" if any(claim_of(address) for address in addresses) else "run"
+    verb = "submit" if claims_in(loaded.addresses.values()) else "run"
     console.print(f"{recipe}: fine; run it with: lorry {verb} {recipe}", markup=False, highlight=False, soft_wrap=True)
     for address in (loaded.split.data, loaded.base_model):
         if not address.startswith("/") and "://" not in address:
@@ -66,12 +65,11 @@ def compile_document(
 ) -> None:
     """Write the pipeline document that `lorry submit` sends: its steps placed on pools, its images named by content."""
     from pipelines.finetune import compile_finetune
-    from pipelines.submit import claims_in
 
     loaded = load_recipe(recipe)
     if output.suffix != ".yaml" or not output.absolute().parent.is_dir():
         raise RecipeError(f"--output {output}: give the path of a .yaml file in a folder that is there")
-    compile_finetune(output, loaded.placement.on(pool), claims_in(loaded))
+    compile_finetune(output, loaded.placement.on(pool), claims_in(loaded.addresses.values()))
     console.print(f"written: {output}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -107,13 +105,13 @@ def submit(
     from pipelines.kubeflow import Kubeflow
     from pipelines.progress import Progress
     from pipelines.resolve import resolve
-    from pipelines.submit import Following, claims_in, figures_of, start
+    from pipelines.submit import Following, figures_of, start
     from pipelines.upload import require_store
 
     loaded = load_recipe(recipe) if store is None else load_recipe(recipe).publishing_to(store)
     placement = loaded.placement.on(pool)
     if context is not None:
-        check_claims(context, namespace or "kubeflow", placement, claims_in(loaded))
+        check_claims(context, namespace or "kubeflow", placement, claims_in(loaded.addresses.values()))
     kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
     # What costs no time is asked first: pinning the inputs may take minutes.
     require_store(loaded.publish.store)

@@ -44,6 +44,17 @@ class Recipe(BaseModel):
     publish: PublishConfig = PublishConfig()
     placement: Placement = Placement()
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Every address that the recipe names, by its key."""
+        named = {
+            "base_model": self.base_model,
+            "split.data": self.split.data,
+            "evaluate.prompts": self.evaluate.prompts,
+            "publish.store": self.publish.store,
+        }
+        return {key: address for key, address in named.items() if address is not None}
+
     def publishing_to(self, store: str) -> Recipe:
         """The same recipe with another store.
 

@@ -13,11 +13,10 @@ from typing import Any
 from components.errors import ClusterError, ModelError, StepFailedError
 from components.publish_model.publish import figures_key
 from components.store import Store, in_bucket
-from pipelines.addresses import claim_of
+from pipelines.addresses import claims_in
 from pipelines.kubeflow import Kubeflow, RefusedError
 from pipelines.pools import Placement
 from pipelines.progress import Progress
-from pipelines.recipe import Recipe
 from pipelines.resolve import ResolvedRecipe
 from pipelines.upload import upload_inputs
 
@@ -42,16 +41,9 @@ def start(
     there = upload_inputs(recipe, kubeflow.namespace or "kubeflow", tell)
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder) / "finetune.yaml"
-        compile_finetune(document, placement, claims_in(there))
+        compile_finetune(document, placement, claims_in(there.addresses.values()))
         name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         return kubeflow.submit(document, there.arguments(CHECKPOINTS), name, experiment_id), there
-
-
-def claims_in(recipe: Recipe | ResolvedRecipe) -> list[str]:
-    """The volumes that a recipe's addresses name."""
-    base = recipe.base_model if isinstance(recipe, Recipe) else recipe.base_model.address
-    addresses = (base, recipe.split.data, recipe.evaluate.prompts, recipe.publish.store)
-    return sorted({claim for address in addresses if (claim := claim_of(address))})
 
 
 @dataclass
