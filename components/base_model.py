@@ -5,12 +5,11 @@ Weights are safetensors only and no code from the model's folder runs.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.contracts import BaseModelRef
-from components.digest import sha256_of
+from components.digest import sha256_of_all
 from components.errors import DataError, ModelError
 from components.inputs import local_folder
 from components.store import in_bucket
@@ -29,10 +28,7 @@ def model_files(folder: Path) -> list[Path]:
 
 def folder_revision(folder: Path) -> str:
     """A sha256 over the names and contents of a model folder's files."""
-    digest = hashlib.sha256()
-    for path in model_files(folder):
-        digest.update(f"{path.name}:{sha256_of(path)}\n".encode())
-    return digest.hexdigest()
+    return sha256_of_all(model_files(folder))
 
 
 def load_tokenizer(base_model: BaseModelRef) -> PreTrainedTokenizerBase:
@@ -73,14 +69,20 @@ def load_weights(base_model: BaseModelRef, dtype: torch.dtype | str) -> PreTrain
 
 def _where(base_model: BaseModelRef) -> dict[str, Any]:
     """What to load it by: a folder, or a hub id and its commit."""
-    address = base_model.address
-    if base_model.is_local or in_bucket(address):
+    if (folder := folder_of(base_model)) is not None:
         # The revision is a digest of Lorry's own; the hub would look for a branch of that name.
-        return {"pretrained_model_name_or_path": str(_folder(base_model))}
-    return {"pretrained_model_name_or_path": address, "revision": base_model.revision}
+        return {"pretrained_model_name_or_path": str(folder)}
+    return {"pretrained_model_name_or_path": base_model.address, "revision": base_model.revision}
 
 
-def _folder(base_model: BaseModelRef) -> Path:
+def folder_of(base_model: BaseModelRef) -> Path | None:
+    """Where the base model's files lie on this machine; None for a hub id.
+
+    Raises:
+        ModelError: they are not there, or are not those of the revision.
+    """
+    if not (base_model.is_local or in_bucket(base_model.address)):
+        return None
     try:
         return local_folder(base_model.address, base_model.revision, MODEL_FILES, folder_revision)
     except DataError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from components.contracts import Message, Row
 
@@ -21,9 +22,36 @@ def write_rows(rows: Sequence[Row], path: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet
 
+    pa.parquet.write_table(pa.Table.from_pylist([row.model_dump() for row in rows], schema=_schema()), path)
+
+
+class RowWriter:
+    """Writes rows of other such files into one. Use it as a context manager."""
+
+    def __init__(self, path: str) -> None:
+        import pyarrow.parquet
+
+        self._writer = pyarrow.parquet.ParquetWriter(path, _schema())
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def copy(self, path: str, marked: Any) -> None:
+        """Append the rows of the file at ``path`` that ``marked`` (an array of booleans, one a row) marks."""
+        import pyarrow.parquet
+
+        if marked.any():
+            self._writer.write_table(pyarrow.parquet.read_table(path).filter(marked))
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
     message = pa.struct([("role", pa.string()), ("content", pa.string())])
-    schema = pa.schema([("id", pa.string()), ("messages", pa.list_(message))])
-    pa.parquet.write_table(pa.Table.from_pylist([row.model_dump() for row in rows], schema=schema), path)
+    return pa.schema([("id", pa.string()), ("messages", pa.list_(message))])
 
 
 def read_rows(path: str) -> list[Row]:

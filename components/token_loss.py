@@ -53,41 +53,58 @@ def token_loss(model: PreTrainedModel, examples: Sequence[Example], *, batch_siz
     Batches hold neighbours in length, so the result does not depend on the order of ``examples``
     except in the last bits; where the vocabulary is large, a batch holds fewer rows than ``batch_size``.
     """
+    rows = row_losses(model, examples, batch_size=batch_size, pad_token_id=pad_token_id)
+    n_tokens = sum(row.n_tokens for row in rows)
+    return TokenLoss(math.fsum(row.loss * row.n_tokens for row in rows) / max(n_tokens, 1), n_tokens)
+
+
+def row_losses(
+    model: PreTrainedModel, examples: Sequence[Example], *, batch_size: int, pad_token_id: int
+) -> list[TokenLoss]:
+    """The mean loss of ``model`` over the supervised tokens of each of ``examples``, in their order."""
     import torch
 
     was_training = model.training
     model.eval()
-    total, n_tokens = 0.0, 0
+    measured = [TokenLoss(0.0, 0)] * len(examples)
     max_tokens = MAX_LOGITS // model.config.vocab_size
     with torch.inference_mode():
-        for input_ids, attention_mask, labels in _batches(examples, batch_size, max_tokens, pad_token_id, model.device):
+        for rows, (input_ids, attention_mask, labels) in _batches(
+            examples, batch_size, max_tokens, pad_token_id, model.device
+        ):
             logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
             losses = torch.nn.functional.cross_entropy(
-                logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="sum"
+                logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
             )
-            total += losses.item()
-            n_tokens += int((labels[:, 1:] != -100).sum())
+            sums = losses.view(len(rows), -1).double().sum(dim=1).tolist()
+            counts = (labels[:, 1:] != -100).sum(dim=1).tolist()
+            for row, total, count in zip(rows, sums, counts, strict=True):
+                measured[row] = TokenLoss(total / max(count, 1), count)
     model.train(was_training)
-    return TokenLoss(total / max(n_tokens, 1), n_tokens)
+    return measured
 
 
 def _batches(
     examples: Sequence[Example], batch_size: int, max_tokens: int, pad_token_id: int, device: torch.device
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Right-padded (input_ids, attention_mask, labels), each of shape (batch, longest row)."""
+) -> Iterator[tuple[list[int], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
+    """Positions of a batch's rows; right-padded (input_ids, attention_mask, labels), each (batch, longest row)."""
     import torch
 
-    ordered = sorted(examples, key=lambda example: len(example.input_ids), reverse=True)
+    order = sorted(range(len(examples)), key=lambda row: len(examples[row].input_ids), reverse=True)
     first = 0
-    while first < len(ordered):
-        longest = len(ordered[first].input_ids)
-        batch = ordered[first : first + max(1, min(batch_size, max_tokens // longest))]
+    while first < len(order):
+        longest = len(examples[order[first]].input_ids)
+        rows = order[first : first + max(1, min(batch_size, max_tokens // longest))]
+        batch = [examples[row] for row in rows]
         first += len(batch)
         ids = [example.input_ids + [pad_token_id] * (longest - len(example.input_ids)) for example in batch]
         mask = [[1] * len(example.input_ids) + [0] * (longest - len(example.input_ids)) for example in batch]
         labels = [example.labels + [-100] * (longest - len(example.labels)) for example in batch]
         yield (
-            torch.tensor(ids, device=device),
-            torch.tensor(mask, device=device),
-            torch.tensor(labels, device=device),
+            rows,
+            (
+                torch.tensor(ids, device=device),
+                torch.tensor(mask, device=device),
+                torch.tensor(labels, device=device),
+            ),
         )

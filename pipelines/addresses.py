@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from components.split_data.sources import FILE_SUFFIXES
+from components.split_data.sources import DATA_SUFFIXES
 
 DEMO_BASE = "lorry://demo-base"
 
@@ -16,7 +16,7 @@ CLAIM_SCHEME = "pvc://"
 HUB_SCHEME = "hf://"
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-_FILE_SUFFIXES = (*FILE_SUFFIXES, ".yaml", ".csv", ".txt")
+_FILE_SUFFIXES = (*DATA_SUFFIXES, ".yaml", ".yml", ".txt")
 
 
 def absolute(address: str, folder: Path) -> str:

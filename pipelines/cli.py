@@ -38,7 +38,8 @@ def check(recipe: RecipePath) -> None:
     loaded = load_recipe(recipe)
     verb = "submit" if claims_in(loaded.addresses.values()) else "run"
     console.print(f"{recipe}: fine; run it with: lorry {verb} {recipe}", markup=False, highlight=False, soft_wrap=True)
-    for address in (loaded.split.data, loaded.base_model):
+    data = (source.data for source in loaded.split.all_sources)
+    for address in (*data, loaded.base_model):
         if not address.startswith("/") and "://" not in address:
             console.print(f"  not looked up: {address} (a hub id)", markup=False, highlight=False)
 
@@ -69,7 +70,12 @@ def compile_document(
     loaded = load_recipe(recipe)
     if output.suffix != ".yaml" or not output.absolute().parent.is_dir():
         raise RecipeError(f"--output {output}: give the path of a .yaml file in a folder that is there")
-    compile_finetune(output, loaded.placement.on(pool), claims_in(loaded.addresses.values()))
+    compile_finetune(
+        output,
+        loaded.placement.on(pool),
+        claims_in(loaded.addresses.values()),
+        split_with_model=loaded.split.quality.measures_perplexity,
+    )
     console.print(f"written: {output}", markup=False, highlight=False, soft_wrap=True)
 
 

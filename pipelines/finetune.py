@@ -24,6 +24,7 @@ class Outputs(NamedTuple):
     """What a run makes. The figures travel as metadata of the ``…_metrics``."""
 
     split_report: dsl.HTML
+    split_summary: dsl.Artifact
     split_accounts: dsl.Artifact
     split_metrics: dsl.Metrics
     adapter: dsl.Model
@@ -53,7 +54,7 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
         checkpoint_root: str,
     ) -> Outputs:
         """Each section of the resolved recipe is a parameter; training keeps its checkpoints in ``checkpoint_root``."""
-        rows = places.on_small(split_data(config=split, code=code_fingerprint("split_data")))
+        rows = places.for_split(split_data(config=split, code=code_fingerprint("split_data")))
         trained = places.on_pool(
             train_lora(
                 config=train,
@@ -101,6 +102,7 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
         published.set_caching_options(False)
         return Outputs(
             split_report=rows.outputs["report"],
+            split_summary=rows.outputs["summary"],
             split_accounts=rows.outputs["accounts"],
             split_metrics=rows.outputs["metrics"],
             adapter=trained.outputs["adapter"],
@@ -116,16 +118,19 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
     return finetune
 
 
-def compile_finetune(path: Path, placement: Placement | None = None, claims: Iterable[str] = ()) -> None:
+def compile_finetune(
+    path: Path, placement: Placement | None = None, claims: Iterable[str] = (), *, split_with_model: bool = False
+) -> None:
     """Write the pipeline document to ``path`` (YAML).
 
-    Without a placement it is for this machine: no image is used there, and none is named whole.
+    Without a placement it is for this machine: no image is used there, and none is named whole. ``split_with_model``
+    says that the split asks the base model, and belongs where training does.
 
     Raises:
         RecipeError: the image settings cannot be used.
     """
     settings = None if placement is None else load_settings()
-    compiler.Compiler().compile(finetune_on(Places(placement, claims)), str(path))
+    compiler.Compiler().compile(finetune_on(Places(placement, claims, split_with_model=split_with_model)), str(path))
     if settings is None:
         return
     yaml = YAML(typ="rt")

@@ -19,7 +19,8 @@ def code_fingerprint(part: str) -> str:
 
 def files_of(part: str) -> list[Path]:
     """The files of ``components/<part>`` and every module of ``components`` that they lead to."""
-    waiting = sorted((ROOT / "components" / part).glob("*.py"))
+    folder = ROOT / "components" / part
+    waiting = sorted([*folder.glob("*.py"), *folder.glob("*.jinja")])
     seen: set[Path] = set()
     while waiting:
         path = waiting.pop()
@@ -32,6 +33,8 @@ def files_of(part: str) -> list[Path]:
 
 def _imported(path: Path) -> list[Path]:
     """The files of ``components`` that a file imports by absolute name."""
+    if path.suffix != ".py":
+        return []
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

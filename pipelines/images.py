@@ -66,7 +66,7 @@ IMAGES = {
         # What two others copy llama.cpp from; it never runs.
         Image("llama"),
         Image("data", ("split_data", "publish_model", "prepare_volumes")),
-        Image("train", ("train_lora", "evaluate"), holds_torch=True),
+        Image("train", ("train_lora", "evaluate", "split_data"), holds_torch=True),
         Image("export", ("export_gguf",), holds_llama=True),
         Image("model-server", ("model_server", "fetch_model"), holds_llama=True),
         Image("chat", ("chat",)),

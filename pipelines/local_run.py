@@ -23,7 +23,7 @@ from pipelines.resolve import ResolvedRecipe
 from pipelines.stopping import interrupt_on_sigterm
 
 # KFP gives a file no ending; a browser wants one.
-REPORTS = {"split_report": "split.html", "evaluation_report": "evaluation.html"}
+REPORTS = {"split_report": "split.html", "split_summary": "split.json", "evaluation_report": "evaluation.html"}
 
 _KFP_LINES = ("[KFP Executor", "Wrote executor output file")
 # The last line of a step's traceback when the error is one that the user can mend.

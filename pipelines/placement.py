@@ -23,9 +23,12 @@ USER = 10001
 class Places:
     """Puts the tasks of one graph where they belong. Without a placement they keep only their images' names."""
 
-    def __init__(self, placement: Placement | None, claims: Iterable[str] = ()) -> None:
+    def __init__(
+        self, placement: Placement | None, claims: Iterable[str] = (), *, split_with_model: bool = False
+    ) -> None:
         """``claims`` are the volumes, beside checkpoints and cache, that the run's addresses name."""
         self.placement = placement
+        self.split_with_model = split_with_model
         self.claims = sorted(set(claims))
 
     def on_cpu(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
@@ -35,6 +38,12 @@ class Places:
     def on_small(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """A step that reads and writes."""
         return self._on("small", task)
+
+    def for_split(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """The split: it reads and writes, unless it measures perplexity, which takes torch and a base model."""
+        if not self.split_with_model:
+            return self.on_small(task)
+        return self.on_pool(task.set_container_image(f"{PREFIX}train"))
 
     def on_pool(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """A step that runs on the pool of the recipe."""

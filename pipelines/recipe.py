@@ -18,9 +18,10 @@ from components.evaluate.config import EvaluateConfig
 from components.export_gguf.config import ExportConfig
 from components.publish_model.config import PublishConfig
 from components.split_data.config import SplitConfig
-from components.split_data.sources import FILE_SUFFIXES
+from components.split_data.sources import FILE_SUFFIXES, data_files, is_data_file
 from components.train_lora.config import TrainConfig
 from pipelines.addresses import DEMO_BASE, absolute
+from pipelines.inputs import changed, inputs_of
 from pipelines.pools import Placement
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -47,13 +48,9 @@ class Recipe(BaseModel):
     @property
     def addresses(self) -> dict[str, str]:
         """Every address that the recipe names, by its key."""
-        named = {
-            "base_model": self.base_model,
-            "split.data": self.split.data,
-            "evaluate.prompts": self.evaluate.prompts,
-            "publish.store": self.publish.store,
-        }
-        return {key: address for key, address in named.items() if address is not None}
+        read = {given.key: given.address for given in inputs_of(self.split, self.evaluate)}
+        written = {} if self.publish.store is None else {"publish.store": self.publish.store}
+        return {"base_model": self.base_model, **read, **written}
 
     def publishing_to(self, store: str) -> Recipe:
         """The same recipe with another store.
@@ -133,6 +130,8 @@ def _in_words(detail: ErrorDetails, document: CommentedMap) -> str:
         return f"line {line}: {place}: unknown key{_nearest(detail['loc'])}"
     if detail["type"] == "missing":
         return f"line {line}: {place}: missing; add it"
+    if detail["type"] == "value_error" and isinstance(detail["input"], dict):
+        return f"line {line}: {place}: {detail['msg'].removeprefix('Value error, ')}"
     described = _description(detail["loc"])
     hint = f" ({described})" if described else ""
     return f"line {line}: {place} = {detail['input']!r}: {_lower_first(detail['msg'])}{hint}"
@@ -158,9 +157,12 @@ def _line_of(document: CommentedMap, location: Sequence[int | str]) -> int:
     node: Any = document
     line = 1
     for part in location:
-        if not isinstance(node, CommentedMap) or part not in node:
+        if isinstance(node, CommentedMap) and part in node:
+            line = node.lc.key(part)[0] + 1
+        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+            line = node.lc.item(part)[0] + 1
+        else:
             break
-        line = node.lc.key(part)[0] + 1
         node = node[part]
     return line
 
@@ -197,31 +199,22 @@ def _lower_first(message: str) -> str:
 
 
 def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
-    return recipe.model_copy(
-        update={
-            "base_model": absolute(recipe.base_model, folder),
-            "publish": recipe.publish.model_copy(
-                update={"store": recipe.publish.store and absolute(recipe.publish.store, folder)}
-            ),
-            "split": recipe.split.model_copy(update={"data": absolute(recipe.split.data, folder)}),
-            "evaluate": recipe.evaluate.model_copy(
-                update={"prompts": recipe.evaluate.prompts and absolute(recipe.evaluate.prompts, folder)}
-            ),
-        }
-    )
+    return changed(recipe, {key: absolute(address, folder) for key, address in recipe.addresses.items()})
 
 
 def _missing_files(recipe: Recipe, document: CommentedMap) -> Iterator[str]:
-    data = recipe.split.data
-    if data.startswith("/") and Path(data).exists() and not data.endswith(FILE_SUFFIXES):
-        line = _line_of(document, ("split", "data"))
-        yield f"line {line}: split.data = {data!r}: not one of {', '.join(FILE_SUFFIXES)}; convert the data first"
-    for location, address in (
-        (("base_model",), recipe.base_model),
-        (("split", "data"), data),
-        (("evaluate", "prompts"), recipe.evaluate.prompts),
-    ):
-        if address and address.startswith("/") and not Path(address).exists():
-            place = ".".join(location)
-            line = _line_of(document, location)
-            yield f"line {line}: {place} = {address!r}: no such file or folder, and not a hub id; mend the path"
+    for key, address in recipe.addresses.items():
+        if key == "publish.store" or not address.startswith("/"):
+            continue
+        told = f"line {_line_of(document, _location(key))}: {key} = {address!r}"
+        path = Path(address)
+        if not path.exists():
+            yield f"{told}: no such file or folder, and not a hub id; mend the path"
+        elif key.endswith(".data") and path.is_file() and not is_data_file(address):
+            yield f"{told}: not one of {', '.join(FILE_SUFFIXES)}; convert the data first"
+        elif key.endswith(".data") and path.is_dir() and not data_files(path):
+            yield f"{told}: the folder holds no {', '.join(FILE_SUFFIXES)} file; name the one with the data"
+
+
+def _location(key: str) -> list[int | str]:
+    return [int(part) if part.isdecimal() else part for part in key.split(".")]

@@ -22,9 +22,11 @@ from components.export_gguf.config import ExportConfig
 from components.inputs import local_file
 from components.publish_model.config import PublishConfig
 from components.split_data.config import SplitConfig
+from components.split_data.sources import data_folder_revision, is_data_file
 from components.store import Store, in_bucket
 from components.train_lora.config import TrainConfig
 from pipelines.addresses import DEMO_BASE, claim_of, in_pod, is_hub_id
+from pipelines.inputs import Input, changed, inputs_of
 from pipelines.recipe import Recipe
 from pipelines.stopping import interrupt_on_sigterm
 
@@ -47,25 +49,23 @@ class ResolvedRecipe(BaseModel):
     @property
     def addresses(self) -> dict[str, str]:
         """Every address that a step reads or writes, by its key in the recipe."""
-        named = {
-            "base_model": self.base_model.address,
-            "split.data": self.split.data,
-            "evaluate.prompts": self.evaluate.prompts,
-            "publish.store": self.publish.store,
-        }
-        return {key: address for key, address in named.items() if address is not None}
+        read = {given.key: given.address for given in self.inputs}
+        written = {} if self.publish.store is None else {"publish.store": self.publish.store}
+        return {"base_model": self.base_model.address, **read, **written}
+
+    @property
+    def inputs(self) -> list[Input]:
+        """Every data set, leak file and prompts file, pinned."""
+        return inputs_of(self.split, self.evaluate)
 
     def with_addresses(self, new: Mapping[str, str]) -> ResolvedRecipe:
         """The same inputs, found elsewhere; keys as in ``addresses``."""
-        at = {**dict.fromkeys(("evaluate.prompts", "publish.store")), **self.addresses, **new}
-        return self.model_copy(
-            update={
-                "base_model": self.base_model.model_copy(update={"address": at["base_model"]}),
-                "split": self.split.model_copy(update={"data": at["split.data"]}),
-                "evaluate": self.evaluate.model_copy(update={"prompts": at["evaluate.prompts"]}),
-                "publish": self.publish.model_copy(update={"store": at["publish.store"]}),
-            }
-        )
+        values = dict(new)
+        if (base := values.pop("base_model", None)) is not None:
+            values["base_model.address"] = base
+            if self.split.base_model is not None:
+                values["split.base_model.address"] = base
+        return changed(self, values)
 
     def arguments(self, checkpoint_root: Path | str) -> dict[str, Any]:
         """The pipeline's parameters, defaults written out; a missing key means None, which KFP cannot carry."""
@@ -85,12 +85,18 @@ def resolve(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> Resol
         ModelError: the base model is not there, or is no model folder.
         RecipeError: what lies on a cluster's volume has no digest in the recipe.
     """
+    base_model = _resolve_base(recipe, workdir, tell)
+    pins = {given.revision_key: _revision(given) for given in inputs_of(recipe.split, recipe.evaluate)}
+    recipe = changed(recipe, pins)
+    split = recipe.split
+    if split.quality.counts_tokens or split.quality.measures_perplexity:
+        split = split.model_copy(update={"base_model": base_model})
     return ResolvedRecipe(
         name=recipe.name,
-        base_model=_resolve_base(recipe, workdir, tell),
-        split=recipe.split.model_copy(update={"data_revision": _data_revision(recipe.split)}),
+        base_model=base_model,
+        split=split,
         train=recipe.train,
-        evaluate=recipe.evaluate.model_copy(update={"prompts_revision": _prompts_revision(recipe.evaluate)}),
+        evaluate=recipe.evaluate,
         export=recipe.export,
         publish=recipe.publish,
     )
@@ -122,35 +128,44 @@ def _volume_revision(key: str, address: str, revision_key: str, revision: str | 
     return revision
 
 
-def _prompts_revision(evaluate: EvaluateConfig) -> str | None:
-    if evaluate.prompts is None:
-        return None
-    if claim_of(evaluate.prompts):
-        return _volume_revision(
-            "evaluate.prompts", evaluate.prompts, "evaluate.prompts_revision", evaluate.prompts_revision
-        )
-    path = local_file(evaluate.prompts, None)
-    read_prompts(path)
-    return sha256_of(path)
-
-
-def _data_revision(split: SplitConfig) -> str:
-    if claim_of(split.data):
-        return _volume_revision("split.data", split.data, "split.data_revision", split.data_revision)
-    if not is_hub_id(split.data):
-        path = local_file(split.data, None)
+def _revision(given: Input) -> str:
+    """The digest or commit of one input."""
+    if claim_of(given.address):
+        return _volume_revision(given.key, given.address, given.revision_key, given.revision)
+    if given.is_data and is_hub_id(given.address):
+        return _hub_revision(given)
+    if given.is_data and not is_data_file(given.address):
+        found = _folder_revision(given)
+    else:
+        path = local_file(given.address, None)
+        if given.key == "evaluate.prompts":
+            read_prompts(path)
         if not path.is_file():
-            raise DataError(f"{split.data}: no such file; mend split.data")
-        digest = sha256_of(path)
-        if split.data_revision not in (None, digest):
-            raise DataError(
-                f"{split.data}: split.data_revision names another content than the file has (sha256 {digest}); "
-                "mend it, or leave it out"
-            )
-        return digest
+            raise DataError(f"{given.address}: no such file; mend {given.key}")
+        found = sha256_of(path)
+    if given.revision not in (None, found):
+        raise DataError(
+            f"{given.address}: {given.revision_key} names another content than the file has (sha256 {found}); "
+            "mend it, or leave it out"
+        )
+    return found
+
+
+def _folder_revision(given: Input) -> str:
+    if not in_bucket(given.address):
+        return data_folder_revision(Path(given.address))
+    if given.revision is None:
+        raise RecipeError(
+            f"{given.key} = {given.address!r}: a folder of a bucket; give its digest in {given.revision_key}, as lorry "
+            "submit printed it, or name one file"
+        )
+    return given.revision
+
+
+def _hub_revision(given: Input) -> str:
     from huggingface_hub import dataset_info
 
-    info = _ask_hub("data set", split.data, lambda: dataset_info(split.data, revision=split.data_revision), DataError)
+    info = _ask_hub("data set", given.address, lambda: dataset_info(given.address, revision=given.revision), DataError)
     return str(info.sha)
 
 

@@ -41,7 +41,12 @@ def start(
     there = upload_inputs(recipe, kubeflow.namespace or "kubeflow", tell)
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder) / "finetune.yaml"
-        compile_finetune(document, placement, claims_in(there.addresses.values()))
+        compile_finetune(
+            document,
+            placement,
+            claims_in(there.addresses.values()),
+            split_with_model=there.split.quality.measures_perplexity,
+        )
         name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         return kubeflow.submit(document, there.arguments(CHECKPOINTS), name, experiment_id), there
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from components.base_model import model_files
 from components.errors import RecipeError
 from components.models import CURRENT_KEY
+from components.split_data.sources import data_files
 from components.store import Store, in_bucket
 from pipelines.addresses import claim_of, is_local
 from pipelines.resolve import ResolvedRecipe
@@ -60,14 +61,16 @@ def _place(recipe: ResolvedRecipe, key: str) -> str:
     """Where an input lies in the store."""
     if key == "base_model":
         return f"base-models/{recipe.base_model.revision}"
-    revision = recipe.split.data_revision if key == "split.data" else recipe.evaluate.prompts_revision
-    return f"inputs/{revision}/{Path(recipe.addresses[key]).name}"
+    given = next(given for given in recipe.inputs if given.key == key)
+    return f"inputs/{given.revision}/{Path(given.address).name}"
 
 
 def _files(recipe: ResolvedRecipe, key: str) -> Iterator[tuple[Path, str]]:
     path, place = Path(recipe.addresses[key]), _place(recipe, key)
     if key == "base_model":
         yield from ((file, f"{place}/{file.name}") for file in model_files(path))
+    elif path.is_dir():
+        yield from ((file, f"{place}/{file.name}") for file in data_files(path))
     else:
         yield path, place
 
@@ -76,8 +79,7 @@ def _by_hand(recipe: ResolvedRecipe, claim: str, store: str, namespace: str) -> 
     """What a person does where this machine does not reach the store."""
     revisions = {
         "base_model": ("base_revision", recipe.base_model.revision),
-        "split.data": ("split.data_revision", recipe.split.data_revision),
-        "evaluate.prompts": ("evaluate.prompts_revision", recipe.evaluate.prompts_revision),
+        **{given.key: (given.revision_key, given.revision) for given in recipe.inputs},
     }
     folder = store.removeprefix(f"pvc://{claim}").strip("/")
     for key, address in recipe.addresses.items():

@@ -10,11 +10,18 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from components.contracts import Row
+from components.rows import read_rows
+from components.split_data.config import SplitConfig
+from components.split_data.split import Outputs, split
+from components.split_data.summary import Summary
 
 # Set before any test imports a library that would reach for a hub or a display.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -44,6 +51,44 @@ def write_jsonl(path: Path, rows: Sequence[Any]) -> Path:
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """What a split wrote."""
+
+    outputs: Outputs
+    counts: dict[str, int]
+
+    def rows(self, name: str) -> list[Row]:
+        return read_rows(getattr(self.outputs, name))
+
+    def ids(self, name: str) -> set[str]:
+        return {row.id for row in self.rows(name)}
+
+    def accounts(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in Path(self.outputs.accounts).read_text(encoding="utf-8").splitlines()]
+
+    def reasons(self) -> dict[int, str]:
+        return {told["line"]: told["reason"] for told in self.accounts() if told["outcome"] == "dropped"}
+
+    def summary(self) -> Summary:
+        return Summary.model_validate_json(Path(self.outputs.summary).read_bytes())
+
+
+def split_data(folder: Path, config: SplitConfig) -> SplitResult:
+    """Split as ``config`` says; what it writes goes into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("train", "validation", "test", "report.html", "summary.json", "accounts.jsonl")
+    outputs = Outputs(*(str(folder / name) for name in names))
+    return SplitResult(outputs, split(config, outputs))
+
+
+def split_rows(folder: Path, rows: Sequence[Any], **settings: Any) -> SplitResult:
+    """Split ``rows``; what it writes goes into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = write_jsonl(folder / "rows.jsonl", rows)
+    return split_data(folder, SplitConfig.model_validate({"data": str(data), **settings}))
 
 
 @pytest.fixture(scope="session")

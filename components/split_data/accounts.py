@@ -7,13 +7,36 @@ from typing import Literal
 
 Outcome = Literal["train", "validation", "test", "unused", "dropped"]
 SPLITS: tuple[Outcome, ...] = ("train", "validation", "test")
+OUTCOMES: tuple[Outcome, ...] = (*SPLITS, "unused", "dropped")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Account:
-    """What became of one record; ``line`` counts from 1."""
+    """What became of one record; ``line`` counts from 1.
 
+    ``kind`` is the reason in a word or two, ``group`` the place of the first of the row's near-duplicates.
+    """
+
+    file: str
     line: int
     outcome: Outcome
+    kind: str = ""
     reason: str = ""
     id: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A row that is not used, and the beginning of its text."""
+
+    line: int
+    kind: str
+    reason: str
+    excerpt: str = ""
+
+
+def excerpt_of(text: str) -> str:
+    """The beginning of a text, on one line."""
+    line = " ".join(text[:400].split())
+    return line if len(line) <= 160 else line[:157] + "…"

@@ -11,15 +11,15 @@ def split_data(
     validation: dsl.Output[dsl.Dataset],
     test: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
+    summary: dsl.Output[dsl.Artifact],
     accounts: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Split a chat data set into train, validation and test rows."""
     from components.kfp_step import log_metrics, step
     from components.split_data.config import SplitConfig
-    from components.split_data.split import split
+    from components.split_data.split import Outputs, split
 
     with step("split_data"):
-        section = SplitConfig.model_validate(config)
-        counts = split(section, train.path, validation.path, test.path, report.path, accounts.path)
-        log_metrics(metrics, counts)
+        paths = Outputs(train.path, validation.path, test.path, report.path, summary.path, accounts.path)
+        log_metrics(metrics, split(SplitConfig.model_validate(config), paths))

@@ -21,14 +21,11 @@ from components.contracts import BaseModelRef, RunRecord
 from components.errors import BusyError, DataError, LorryError, ModelError
 from components.rows import read_rows, write_rows
 from components.run_record import read_record
-from components.split_data.config import SplitConfig
-from components.split_data.sources import RawRecord
-from components.split_data.split import split_records
 from components.token_loss import Example, token_loss
 from components.train_lora import checkpoints
 from components.train_lora.config import TrainConfig
 from components.train_lora.train import train
-from tests.conftest import ROOT, demo_rows
+from tests.conftest import ROOT, demo_rows, split_rows
 
 SETTINGS = {
     "lora_rank": 4,
@@ -53,10 +50,7 @@ def base(tiny_base) -> BaseModelRef:
 def rows(tmp_path_factory) -> Path:
     """A folder with ``train`` and ``validation``."""
     folder = tmp_path_factory.mktemp("rows")
-    records = [RawRecord(number, row) for number, row in enumerate(demo_rows(24), start=1)]
-    split = split_records(records, SplitConfig(data="demo", validation_rows=4))
-    for name in ("train", "validation"):
-        write_rows(split.rows[name], str(folder / name))
+    split_rows(folder, demo_rows(24), validation_rows=4)
     return folder
 
 

@@ -46,7 +46,7 @@ def test_a_change_of_the_page_names_no_image_anew_but_its_own(tree):
 
 
 def test_a_change_of_what_steps_share_names_each_of_their_images_anew(tree):
-    assert changed_by(tree / "components" / "chat_template.py") == {"train", "export", "model-server"}
+    assert changed_by(tree / "components" / "chat_template.py") == {"data", "train", "export", "model-server"}
 
 
 def test_another_llama_cpp_is_another_image_for_those_that_hold_it(tree):

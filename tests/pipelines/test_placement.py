@@ -152,7 +152,7 @@ def test_a_recipe_overrides_labels_taints_and_sizes_of_a_pool(tmp_path, tiny_run
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("  pool: v100\n", "placement = {'pool': 'v100'}: value error, pool 'v100' is none of small, cpu, t4, a100"),
+        ("  pool: v100\n", "placement: pool 'v100' is none of small, cpu, t4, a100"),
         ("  pools:\n    t4: {gpu: 2}\n", "placement.pools.t4.gpu: unknown key; did you mean gpus?"),
         ("  pools:\n    t4: {memory: 12 GB}\n", "placement.pools.t4.memory = '12 GB': string should match pattern"),
         ("  pools:\n    t4: {memory: 16}\n", "input should be a valid string (requested, and the limit, with its unit"),

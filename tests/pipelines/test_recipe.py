@@ -76,10 +76,10 @@ def test_a_number_that_no_run_could_use_is_found_by_check(good, setting, message
 
 
 def test_data_in_a_form_that_split_does_not_read_is_found_by_check(good):
-    good.with_name("data.csv").write_text("a,b\n")
-    good.write_text(good.read_text().replace("data.jsonl", "data.csv"))
+    good.with_name("data.xlsx").write_text("a,b\n")
+    good.write_text(good.read_text().replace("data.jsonl", "data.xlsx"))
     assert "line 4: split.data = " in problems(good)
-    assert "data.csv': not one of .jsonl, .json, .parquet; convert the data first" in problems(good)
+    assert "data.xlsx': not one of .jsonl, .json, .csv, .parquet; convert the data first" in problems(good)
 
 
 def test_owner_slash_name_is_a_path_when_it_is_in_the_recipes_folder(good, tiny_base, tmp_path_factory, monkeypatch):
@@ -103,7 +103,7 @@ def test_every_problem_gets_its_own_line(good):
 
 def test_a_missing_key_is_named(good):
     good.write_text("name: x\nbase_model: a/b\nsplit:\n  validation_rows: 3\n")
-    assert "line 3: split.data: missing; add it" in problems(good)
+    assert "line 3: split: give either data or sources: one of them, not both" in problems(good)
 
 
 @pytest.mark.parametrize(
