@@ -50,8 +50,12 @@ def load_tokenizer(base_model: BaseModelRef) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_weights(base_model: BaseModelRef, dtype: torch.dtype | str) -> PreTrainedModel:
-    """The base model for causal language modelling, on the CPU, in ``dtype`` (``"auto"``: as stored).
+def load_weights(
+    base_model: BaseModelRef, dtype: torch.dtype | str, quantization: str | None = None
+) -> PreTrainedModel:
+    """The base model for causal language modelling, in ``dtype`` (``"auto"``: as stored).
+
+    It lies on the CPU. With ``quantization`` ``"nf4"`` its linear layers are held in 4 bits, on the GPU where one is.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -60,11 +64,35 @@ def load_weights(base_model: BaseModelRef, dtype: torch.dtype | str) -> PreTrain
 
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            **_where(base_model), dtype=dtype, trust_remote_code=False, use_safetensors=True
+            **_where(base_model),
+            **_quantized(base_model, dtype, quantization),
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise _cannot_load(base_model, "weights", error) from error
     return model
+
+
+def _quantized(base_model: BaseModelRef, dtype: torch.dtype | str, quantization: str | None) -> dict[str, Any]:
+    """How the weights are held in 4 bits: by bitsandbytes, unless the model is published so and says it itself."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if quantization is None:
+        return {}
+    # bitsandbytes computes on the device that the weights were packed on.
+    place = {"device_map": {"": 0}} if torch.cuda.is_available() else {"device_map": {"": "cpu"}}
+    if base_model.quantization is not None:
+        return place
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantization,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": settings, **place}
 
 
 def _where(base_model: BaseModelRef) -> dict[str, Any]:

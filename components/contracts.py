@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Quantization = Literal["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Checkpoint = Literal["final", "best"]
+StoppedBy = Literal["steps", "early_stopping", "max_train_minutes"]
 
 
 class Contract(BaseModel):
@@ -38,6 +39,15 @@ class BaseModelRef(Contract):
     revision: str
     weight_bytes: Annotated[int, Field(ge=0, description="size of the weight files; bytes")]
     license: Annotated[str | None, Field(description="as the model's card names it")] = None
+    quantization: Annotated[str | None, Field(description="how its weights are published, such as nf4")] = None
+    full_precision: Annotated[
+        BaseModelRef | None, Field(description="what an adapter merges into where the weights are published in 4 bits")
+    ] = None
+
+    @property
+    def to_merge_into(self) -> BaseModelRef:
+        """The model with full weights: an adapter is never merged into 4-bit ones."""
+        return self.full_precision or self
 
     @property
     def is_local(self) -> bool:
@@ -50,6 +60,7 @@ class RunRecord(Contract):
 
     schema_version: Literal[1] = 1
     status: Literal["finished"] = "finished"
+    stopped_by: Annotated[StoppedBy, Field(description="what ended the training")] = "steps"
     run_key: str
     base_model: BaseModelRef
     train: dict[str, Any]
@@ -60,6 +71,7 @@ class RunRecord(Contract):
     seed: int
     hardware: str
     precision: str
+    base_quantization: Annotated[str | None, Field(description="how training held the base's weights")] = None
     train_rows: int
     skipped_rows: Annotated[int, Field(description="rows whose answers were cut away by max_length")]
     trainable_parameters: int

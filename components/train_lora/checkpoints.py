@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from components.errors import BusyError
+from components.errors import BusyError, ModelError
 
 log = logging.getLogger(__name__)
 
@@ -66,27 +66,48 @@ def _writer(path: Path) -> str:
         return "unknown"
 
 
-def publish(run_dir: Path, name: str, keep: int) -> None:
+def publish(run_dir: Path, name: str, run_key: str, keep: int) -> None:
     """Seal ``run_dir/.writing/name``, give it its place in ``run_dir`` and remove all but the newest ``keep``."""
     staged = run_dir / STAGING / name
     hashes = {str(path.relative_to(staged)): _digest(path) for path in sorted(staged.rglob("*")) if path.is_file()}
-    _write_durably(staged / SEAL, json.dumps(hashes, indent=1).encode())
+    _write_durably(staged / SEAL, json.dumps({"run_key": run_key, "files": hashes}, indent=1).encode())
+    _sync(staged)
     target = run_dir / name
-    shutil.rmtree(target, ignore_errors=True)
+    if target.exists():
+        # Aside first: the one that is replaced is whole until the new one has its name.
+        target.rename(run_dir / STAGING / f"{name}.old")
     staged.rename(target)
     _sync(run_dir)
+    shutil.rmtree(run_dir / STAGING, ignore_errors=True)
     for old in _by_step(run_dir)[keep:]:
         shutil.rmtree(old)
 
 
-def newest_valid(run_dir: Path) -> Path | None:
-    """The newest checkpoint whose files are all as they were written, or None."""
+def newest_valid(run_dir: Path, run_key: str) -> Path | None:
+    """The newest checkpoint whose files are all as they were written, or None.
+
+    Raises:
+        ModelError: it is another run's, copied here.
+    """
     for checkpoint in _by_step(run_dir):
-        damage = _damage(checkpoint)
-        if damage is None:
-            return checkpoint
-        log.warning("%s is skipped: %s", checkpoint, damage)
+        try:
+            seal = _read_seal(checkpoint)
+            _require_undamaged(checkpoint, seal)
+        except _DamagedError as damage:
+            log.warning("%s is skipped: %s", checkpoint, damage)
+            continue
+        if seal["run_key"] != run_key:
+            raise ModelError(
+                f"{checkpoint}: is a checkpoint of run {seal['run_key']}, not of {run_key}: with other data, settings "
+                "or code; take it out of this folder and run again"
+            )
+        return checkpoint
     return None
+
+
+def newest(run_dir: Path) -> Path | None:
+    """The newest checkpoint by its name, or None."""
+    return next(iter(_by_step(run_dir)), None)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -95,20 +116,32 @@ def step_of(checkpoint: Path) -> int:
 
 
 def _by_step(run_dir: Path) -> list[Path]:
-    return sorted(run_dir.glob(f"{PREFIX}*"), key=step_of, reverse=True)
+    named = (path for path in run_dir.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal())
+    return sorted(named, key=step_of, reverse=True)
 
 
-def _damage(checkpoint: Path) -> str | None:
-    seal = checkpoint / SEAL
-    if not seal.is_file():
-        return f"it has no {SEAL}, so it was never finished"
-    for name, digest in json.loads(seal.read_text()).items():
+class _DamagedError(Exception):
+    """What is wrong with a checkpoint."""
+
+
+def _read_seal(checkpoint: Path) -> dict[str, Any]:
+    try:
+        seal: dict[str, Any] = json.loads((checkpoint / SEAL).read_text())
+        _ = seal["run_key"], seal["files"].items()
+    except FileNotFoundError:
+        raise _DamagedError(f"it has no {SEAL}, so it was never finished") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _DamagedError(f"its {SEAL} cannot be read") from None
+    return seal
+
+
+def _require_undamaged(checkpoint: Path, seal: dict[str, Any]) -> None:
+    for name, digest in seal["files"].items():
         path = checkpoint / name
         if not path.is_file():
-            return f"{name} is missing"
+            raise _DamagedError(f"{name} is missing")
         if _digest(path) != digest:
-            return f"{name} has changed since it was written"
-    return None
+            raise _DamagedError(f"{name} has changed since it was written")
 
 
 def _digest(path: Path) -> str:

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.contracts import Checkpoint
 
 # How a run is followed and saved. This changes nothing that is measured, so it is no part of the run's key.
-WATCHING = frozenset({"logging_steps", "save_steps", "save_minutes", "save_total_limit", "checkpoint"})
+WATCHING = frozenset({"logging_steps", "save_steps", "save_minutes", "save_total_limit", "checkpoint", "tensorboard"})
+# Where an invocation stops changes no step before: a run with a later end goes on from an earlier one's checkpoint.
+STOPPING = frozenset({"max_train_minutes", "early_stopping_patience", "early_stopping_threshold"})
 
 
 class TrainConfig(BaseModel):
@@ -24,7 +26,9 @@ class TrainConfig(BaseModel):
         str | list[str], Field(description="'all-linear', or names of linear layers such as q_proj")
     ] = "all-linear"
     learning_rate: Annotated[float, Field(gt=0, description="peak; 2e-4 is usual, larger models take less")] = 2e-4
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    lr_scheduler_type: Literal[
+        "linear", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt", "constant", "constant_with_warmup"
+    ] = "linear"
     warmup_steps: Annotated[int, Field(ge=0, description="optimizer steps")] = 10
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -34,9 +38,25 @@ class TrainConfig(BaseModel):
     gradient_accumulation_steps: Annotated[int, Field(gt=0, description="batches an optimizer step")] = 4
     per_device_eval_batch_size: Annotated[int, Field(gt=0, description="rows")] = 8
     max_length: Annotated[int, Field(gt=1, description="tokens; longer rows are cut")] = 2048
-    packing: Annotated[bool, Field(description="several rows in one sequence of max_length; none sees another")] = False
+    packing: Annotated[
+        bool,
+        Field(description="fill sequences of max_length with whole rows, for even memory; none sees another"),
+    ] = False
+    base_quantization: Annotated[
+        Literal["auto", "none", "nf4"],
+        Field(description="nf4 trains on 4-bit base weights (QLoRA); auto: on a GPU without bfloat16, such as a T4"),
+    ] = "auto"
     gradient_checkpointing: Annotated[bool, Field(description="less memory, about a third slower")] = False
     eval_steps: Annotated[int, Field(gt=0, description="optimizer steps between validations")] = 250
+    max_train_minutes: Annotated[
+        float | None, Field(gt=0, description="minutes of training, all invocations together; None = to the last step")
+    ] = None
+    early_stopping_patience: Annotated[
+        int | None, Field(gt=0, description="validations without a better loss until training ends; None = never")
+    ] = None
+    early_stopping_threshold: Annotated[
+        float, Field(ge=0, description="nats by which a validation loss must be lower to be better")
+    ] = 0.0
     logging_steps: Annotated[int, Field(gt=0, description="optimizer steps between progress lines")] = 10
     save_steps: Annotated[int, Field(gt=0, description="optimizer steps between checkpoints")] = 250
     save_minutes: Annotated[float, Field(gt=0, description="minutes between checkpoints, whatever the steps")] = 5.0
@@ -44,4 +64,5 @@ class TrainConfig(BaseModel):
     checkpoint: Annotated[
         Checkpoint, Field(description="whose weights are exported: the last step, or the best validation loss")
     ] = "final"
+    tensorboard: Annotated[bool, Field(description="write TensorBoard files beside the checkpoints")] = False
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

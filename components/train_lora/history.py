@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,24 @@ Entry = dict[str, Any]
 class History:
     """The measurements of one run, on disk as they come."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resumed_from: Path | None) -> None:
+        """Begin with what a checkpoint's folder holds of it, or with nothing: the rest will be measured again."""
         self.path = path
-        self.entries: list[Entry] = _read(path) if path.is_file() else []
-
-    def cut(self, step: int | None) -> None:
-        """Forget what was measured after ``step`` (None: everything), because it will be measured again."""
-        self.entries = [] if step is None else [entry for entry in self.entries if entry["step"] <= step]
-        self.path.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
+        saved = None if resumed_from is None else resumed_from / path.name
+        self.entries: list[Entry] = []
+        if saved is not None and saved.is_file():
+            self.entries = [json.loads(line) for line in saved.read_text().splitlines()]
+        self._write_whole()
 
     def add(self, **entry: Any) -> None:
         """Append one measurement."""
         self.entries.append(entry)
         with self.path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
+
+    def save(self, folder: Path) -> None:
+        """Write everything that was measured into a checkpoint's folder."""
+        (folder / self.path.name).write_text(self._text())
 
     def eval_losses(self) -> dict[int, float]:
         """Validation loss by step; step 0 is the untuned base."""
@@ -36,21 +41,28 @@ class History:
         return max((entry.get("minutes", 0.0) for entry in self.entries), default=0.0)
 
     def tokens_per_second(self) -> float:
-        """The mean of what was logged."""
-        rates = [entry["tokens_per_second"] for entry in self.entries if "tokens_per_second" in entry]
-        return round(sum(rates) / len(rates), 1) if rates else 0.0
+        """Tokens of all steps over their seconds, validation and checkpoints left out."""
+        steps = [entry for entry in self.entries if entry.get("tokens_per_second")]
+        seconds = sum(entry["tokens"] / entry["tokens_per_second"] for entry in steps)
+        return round(sum(entry["tokens"] for entry in steps) / seconds, 1) if seconds else 0.0
 
     def best(self) -> tuple[int, float] | None:
         """Step and value of the lowest validation loss of the tuned model, or None before the first."""
         tuned = {step: loss for step, loss in self.eval_losses().items() if step > 0}
         return min(tuned.items(), key=lambda item: item[1]) if tuned else None
 
+    def validations_without_gain(self, threshold: float) -> int:
+        """How many validations ago the loss was last lower by more than ``threshold`` than ever before."""
+        lowest, since = float("inf"), 0
+        for _, loss in sorted(self.eval_losses().items()):
+            since = 0 if loss < lowest - threshold else since + 1
+            lowest = min(lowest, loss)
+        return since
 
-def _read(path: Path) -> list[Entry]:
-    entries = []
-    for line in path.read_text().splitlines():
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            break  # a kill can leave half a line at the end
-    return entries
+    def _text(self) -> str:
+        return "".join(json.dumps(entry) + "\n" for entry in self.entries)
+
+    def _write_whole(self) -> None:
+        aside = self.path.with_suffix(".writing")
+        aside.write_text(self._text())
+        os.replace(aside, self.path)

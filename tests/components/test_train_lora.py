@@ -327,22 +327,22 @@ def test_a_damaged_checkpoint_is_skipped_for_an_older_good_one(base, rows, tmp_p
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
-    assert checkpoints.newest_valid(run_dir) == older
+    assert checkpoints.newest_valid(run_dir, run_dir.name) == older
     assert "adapter_model.safetensors has changed since it was written" in caplog.text
     (older / "optimizer.pt").unlink()
-    assert checkpoints.newest_valid(run_dir) is None
+    assert checkpoints.newest_valid(run_dir, run_dir.name) is None
     assert "optimizer.pt is missing" in caplog.text
 
 
 def test_a_checkpoint_that_was_being_written_is_not_taken(tmp_path):
     (tmp_path / "checkpoint-9").mkdir()
-    assert checkpoints.newest_valid(tmp_path) is None
+    assert checkpoints.newest_valid(tmp_path, "key") is None
     with checkpoints.sole_writer(tmp_path):
         staged = tmp_path / checkpoints.STAGING / "checkpoint-3"
         staged.mkdir(parents=True)
         (staged / "weights").write_text("w")
-        checkpoints.publish(tmp_path, "checkpoint-3", keep=2)
-    assert checkpoints.newest_valid(tmp_path) == tmp_path / "checkpoint-3"
+        checkpoints.publish(tmp_path, "checkpoint-3", "key", keep=2)
+    assert checkpoints.newest_valid(tmp_path, "key") == tmp_path / "checkpoint-3"
 
 
 def test_only_the_newest_checkpoints_are_kept(undisturbed):

@@ -1,0 +1,171 @@
+"""One invocation of a run: what it resumes from, the trainer, and what was measured."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerState, set_seed
+
+from components.base_model import load_weights
+from components.contracts import HISTORY_NAME, BaseModelRef, StoppedBy
+from components.errors import InterruptedTrainingError
+from components.token_loss import Example
+from components.train_lora import checkpoints
+from components.train_lora.attention import choose_attention, use_attention
+from components.train_lora.config import TrainConfig
+from components.train_lora.device import Device
+from components.train_lora.history import History
+from components.train_lora.progress import Progress, Tensorboard
+from components.train_lora.settings import to_peft, to_trl
+from components.train_lora.stopping import Interrupted, Limits, SaveByTheClock, StopOnSigterm
+from components.train_lora.trainer import BEST, LoraTrainer
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """Trains from the newest valid checkpoint, or from the start, to where the recipe ends."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        base_model: BaseModelRef,
+        device: Device,
+        tokenizer: PreTrainedTokenizerBase,
+        run_dir: Path,
+        examples: Sequence[Example],
+        validation: Sequence[Example],
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.run_dir = run_dir
+        self.resumed_from = checkpoints.newest_valid(run_dir, run_dir.name)
+        self.history = History(run_dir / HISTORY_NAME, self.resumed_from)
+        self.limits = Limits(config, self.history)
+        self.progress = Progress(self.history, self.limits, config.logging_steps)
+        self.stop = StopOnSigterm()
+        # LoRA's first weights are random: the seed must be set before they are drawn.
+        set_seed(config.seed)
+        model = load_weights(base_model, device.dtype, device.quantization)
+        attention, why = choose_attention(model)
+        log.info("attention %s: %s", attention, why)
+        use_attention(model, attention)
+        rows = Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in examples])
+        callbacks = [self.progress, self.limits, SaveByTheClock(config.save_minutes), self.stop]
+        self.trainer = LoraTrainer(
+            run_dir=run_dir,
+            run_key=run_dir.name,
+            history=self.history,
+            validation=validation,
+            keep=config.save_total_limit,
+            stop=self.stop,
+            attention=attention,
+            model=model,
+            args=to_trl(config, device, run_dir),
+            train_dataset=rows,
+            eval_dataset=rows.select([0]),  # never read: LoraTrainer.evaluate measures the validation rows
+            processing_class=tokenizer,
+            peft_config=to_peft(config),
+            callbacks=[*callbacks, Tensorboard(run_dir)] if config.tensorboard else callbacks,
+        )
+        self.trainer.remove_callback(PrinterCallback)  # it prints every log as a dict, beside Progress's line
+        self.stop.watch(self.trainer.model)
+        # The checkpoint that is resumed from was measured when it was written.
+        self.trainer.args.eval_on_start = self.resumed_from is None
+        self.stopped_by: StoppedBy = "steps"
+
+    def go(self) -> None:
+        """Train to the end.
+
+        Raises:
+            InterruptedTrainingError: SIGTERM came first.
+        """
+        with self.stop.listening():
+            try:
+                self._train()
+            except Interrupted:
+                self.trainer.save_interrupted()
+            state = self.trainer.state
+            ended = self._ended()
+        if self.stop.requested and not ended:
+            raise InterruptedTrainingError(
+                f"training was stopped at step {state.global_step} of {state.max_steps}; "
+                "its checkpoint is written, run the same command again to go on from there"
+            )
+
+    def _train(self) -> None:
+        if self.resumed_from:
+            log.info("resuming from %s", self.resumed_from)
+            self._take(self.resumed_from)
+            self._measure_if_due()
+            if self._ended():
+                return
+        self.trainer.train(resume_from_checkpoint=str(self.resumed_from) if self.resumed_from else None)
+
+    def _take(self, checkpoint: Path) -> None:
+        """Take weights and state of a checkpoint: Trainer itself would do one step more when it is the last."""
+        self.trainer._load_from_checkpoint(str(checkpoint))
+        self.trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
+    def _measure_if_due(self) -> None:
+        """Measure what was not: SIGTERM can come between a step and its validation."""
+        state = self.trainer.state
+        due = state.global_step % self.config.eval_steps == 0 or state.global_step >= state.max_steps
+        if due and state.global_step not in self.history.eval_losses():
+            self.trainer.evaluate()
+
+    def _ended(self) -> bool:
+        """Whether the run is where the recipe ends, by steps or a limit."""
+        state = self.trainer.state
+        if state.global_step < state.max_steps or not state.global_step:
+            limit = self.limits.reached(self.progress.minutes()) if state.global_step else None
+            # The end by the clock comes with a validation; without one, the steps go on.
+            if limit is None or state.global_step not in self.history.eval_losses():
+                return False
+            self.stopped_by = limit
+        return True
+
+    def write_adapter(self, folder: Path) -> int:
+        """Write the weights that the recipe asks for, tokenizer and history; give the step they are from."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.trainer.save_model(str(folder))
+        best = self.history.best()
+        step: int = self.trainer.state.global_step
+        if self.config.checkpoint == "best" and best is not None:
+            shutil.copy(self.run_dir / BEST / "adapter_model.safetensors", folder)
+            step = best[0]
+        (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; nothing downstream reads it
+        shutil.copy(self.run_dir / HISTORY_NAME, folder / HISTORY_NAME)
+        return step
+
+    def figures(self) -> dict[str, Any]:
+        """What was measured, under the names of RunRecord."""
+        losses = self.history.eval_losses()
+        best = self.history.best()
+        parameters = list(self.trainer.model.parameters())
+        return {
+            "stopped_by": self.stopped_by,
+            "hardware": self.device.hardware,
+            "precision": self.device.precision,
+            "base_quantization": self.device.quantization,
+            "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+            "total_parameters": sum(_n_weights(p) for p in parameters),
+            "steps": self.trainer.state.global_step,
+            "minutes": self.progress.minutes(),
+            "tokens_per_second": self.history.tokens_per_second(),
+            "base_eval_loss": losses.get(0),
+            "best_eval_loss": best[1] if best else None,
+            "best_step": best[0] if best else None,
+            "final_eval_loss": losses.get(self.trainer.state.global_step),
+        }
+
+
+def _n_weights(parameter: Any) -> int:
+    """Weights of a tensor; bitsandbytes packs two into a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return int(parameter.numel() if state is None else state.shape.numel())

@@ -1,0 +1,60 @@
+"""The recipe's settings under the names that peft and trl give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peft import LoraConfig
+from trl import SFTConfig
+
+from components.train_lora.config import TrainConfig
+from components.train_lora.device import Device
+
+
+def to_peft(config: TrainConfig) -> LoraConfig:
+    """What the adapter is."""
+    return LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=config.lora_target_modules,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def to_trl(config: TrainConfig, device: Device, run_dir: Path) -> SFTConfig:
+    """How it is trained. Every step is logged: what is shown of it is Progress's affair."""
+    return SFTConfig(
+        output_dir=str(run_dir),
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler_type,
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        num_train_epochs=config.num_train_epochs,
+        max_steps=config.max_steps or -1,
+        per_device_train_batch_size=config.per_device_train_batch_size,
+        per_device_eval_batch_size=config.per_device_eval_batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        gradient_checkpointing=config.gradient_checkpointing,
+        # Rows are cut to max_length before; a batch is one sequence without padding in either case.
+        max_length=config.max_length if config.packing else None,
+        packing=config.packing,
+        packing_strategy="bfd",
+        padding_free=True,
+        eval_packing=False,
+        eval_strategy="steps",
+        eval_steps=config.eval_steps,
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        seed=config.seed,
+        data_seed=config.seed,
+        bf16=device.precision == "bfloat16",
+        fp16=device.precision == "float16",
+        dataloader_pin_memory=device.precision != "float32",
+        use_cpu=device.precision == "float32",  # evaluation and the record know CUDA and CPU only
+        report_to="none",
+        disable_tqdm=True,
+    )

@@ -1,0 +1,115 @@
+"""Ends before the last step: SIGTERM, a limit of the recipe; and checkpoints by the clock."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from components.contracts import StoppedBy
+from components.train_lora.config import TrainConfig
+from components.train_lora.history import History
+
+
+class Interrupted(Exception):
+    """SIGTERM came in the middle of a step, or of a validation."""
+
+
+class StopOnSigterm(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+    """SIGTERM ends training at once: what a step has computed until then is given up, the steps before are kept."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._at_ease = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGTERM as a request for the time of the context; before and after, it ends the process as usual."""
+        previous = signal.signal(signal.SIGTERM, self._request)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    @contextmanager
+    def at_ease(self) -> Iterator[None]:
+        """A time in which nothing that is kept changes: a request ends it in the middle.
+
+        Raises:
+            Interrupted: SIGTERM came, now or before.
+        """
+        self._at_ease = True
+        try:
+            if self.requested:
+                raise Interrupted
+            yield
+        finally:
+            self._at_ease = False
+
+    def watch(self, model: torch.nn.Module) -> None:
+        """Let a request end a backward pass too: a signal's handler runs when Python does, which hooks make it do."""
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.ModuleList):
+                for block in layer:
+                    block.register_forward_hook(_run_python_on_the_way_back)
+
+    def _request(self, _signal: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        if self._at_ease:
+            raise Interrupted
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.requested:
+            control.should_save = True
+            control.should_training_stop = True
+
+
+def _run_python_on_the_way_back(_block: torch.nn.Module, _inputs: Any, output: Any) -> None:
+    hidden = output[0] if isinstance(output, tuple) else output
+    if isinstance(hidden, torch.Tensor) and hidden.requires_grad:
+        hidden.register_hook(lambda _gradient: None)
+
+
+class Limits(TrainerCallback):  # type: ignore[misc]
+    """The recipe's ends: minutes, and validations without a better loss. Both follow from the history alone."""
+
+    def __init__(self, config: TrainConfig, history: History) -> None:
+        self.config = config
+        self.history = history
+
+    def reached(self, minutes: float) -> StoppedBy | None:
+        """Which limit is reached after ``minutes`` of training, if any."""
+        patience = self.config.early_stopping_patience
+        if patience and self.history.validations_without_gain(self.config.early_stopping_threshold) >= patience:
+            return "early_stopping"
+        limit = self.config.max_train_minutes
+        return "max_train_minutes" if limit is not None and minutes >= limit else None
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step > 0 and self.reached(0.0):
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class SaveByTheClock(TrainerCallback):  # type: ignore[misc]
+    """A checkpoint at least every ``minutes``: under KFP no signal announces the end."""
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds = 60 * minutes
+        self.last = time.monotonic()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.last = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if time.monotonic() - self.last >= self.seconds:
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.last = time.monotonic()
