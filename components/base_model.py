@@ -5,6 +5,7 @@ Weights are safetensors only and no code from the model's folder runs.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def _quantized(base_model: BaseModelRef, dtype: torch.dtype | str, quantization:
     if quantization is None:
         return {}
     # bitsandbytes computes on the device that the weights were packed on.
-    place = {"device_map": {"": 0}} if torch.cuda.is_available() else {"device_map": {"": "cpu"}}
+    place = {"device_map": {"": int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"}}
     if base_model.quantization is not None:
         return place
     settings = BitsAndBytesConfig(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -27,14 +28,27 @@ if TYPE_CHECKING:
 PINNED_DATE = "26 Jul 2024"
 
 
+# Around the assistant's words in a rendering for training; no text has them: they are for private use.
+BEGINS, ENDS = "\ue0fe", "\ue0ff"
+_GENERATION = re.compile(r"{%-?\s*generation\b")
+
+
 class _GenerationBlock(Extension):
-    """Accept ``{% generation %}`` as transformers does. The mask is found by rendering, so the tag is transparent."""
+    """Accept ``{% generation %}`` as transformers does, and let it leave no mark."""
 
     tags = {"generation"}  # noqa: RUF012  # as Extension declares it
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
         return list(parser.parse_statements(("name:endgeneration",), drop_needle=True))
+
+
+class _MarkedGenerationBlock(_GenerationBlock):
+    """Put marks where ``{% generation %}`` begins and ends."""
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        begin, end = (nodes.Output([nodes.TemplateData(mark)]) for mark in (BEGINS, ENDS))
+        return [begin, *super().parse(parser), end]
 
 
 def _raise_exception(message: str) -> str:
@@ -47,9 +61,10 @@ def _tojson(value: Any, indent: int | None = None) -> str:
 
 
 @lru_cache(maxsize=8)
-def _compiled(template: str) -> Template:
+def _compiled(template: str, marked: bool) -> Template:
+    generation = _MarkedGenerationBlock if marked else _GenerationBlock
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[generation, loopcontrols]
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
@@ -67,14 +82,17 @@ def render(
     bos_token: str = "",
     eos_token: str = "",
     add_generation_prompt: bool = False,
+    marked: bool = False,
 ) -> str:
     """The conversation as the text the model sees, special tokens spelled out.
+
+    ``marked`` puts ``BEGINS`` and ``ENDS`` where the template's own ``{% generation %}`` begins and ends.
 
     Raises:
         ModelError: the template is not valid, or it refuses these messages.
     """
     try:
-        return _compiled(template).render(
+        return _compiled(template, marked).render(
             messages=[message.model_dump() for message in messages],
             bos_token=bos_token,
             eos_token=eos_token,
@@ -113,6 +131,7 @@ def render_with(
     messages: Sequence[Message],
     *,
     add_generation_prompt: bool = False,
+    marked: bool = False,
 ) -> str:
     """``render`` with the special tokens that the tokenizer names."""
     return render(
@@ -121,6 +140,7 @@ def render_with(
         bos_token=str(tokenizer.bos_token or ""),
         eos_token=str(tokenizer.eos_token or ""),
         add_generation_prompt=add_generation_prompt,
+        marked=marked,
     )
 
 
@@ -129,13 +149,35 @@ def supervised_spans(
 ) -> tuple[str, list[tuple[int, int]]]:
     """The rendered conversation and the character ranges that the assistant wrote, its end-of-turn token included.
 
-    What the assistant writes in turn i is what rendering through turn i adds to rendering up to it with the
-    generation prompt: no marker in the template is needed.
+    A template that marks them with ``{% generation %}`` says so itself. Of another, what the assistant writes in turn i
+    is what rendering through turn i adds to rendering up to it with the generation prompt. Where the template rewrites
+    earlier turns, the words are marked in the messages. The text is the template's own in each case: what marks add is
+    taken out again, and what is left must be that text.
 
     Raises:
-        ModelError: the template rewrites earlier turns, so the ranges cannot be told apart.
+        ModelError: none of the three tells the ranges apart.
     """
     text = render_with(tokenizer, template, messages)
+    if _GENERATION.search(template):
+        marked = render_with(tokenizer, template, messages, marked=True)
+        spans = _spans_between_marks(marked, text, tokenizer)
+    else:
+        spans = _spans_by_prefixes(tokenizer, template, messages, text)
+        if spans is None:
+            marked = render_with(tokenizer, template, [_with_marks(message) for message in messages])
+            spans = _spans_between_marks(marked, text, tokenizer)
+    if spans is None:
+        raise ModelError(
+            "the chat template changes earlier turns and the assistant's words when it renders a conversation; Lorry "
+            "cannot tell which words are the assistant's: add {% generation %} and {% endgeneration %} around them in "
+            "the model's chat_template.jinja"
+        )
+    return text, spans
+
+
+def _spans_by_prefixes(
+    tokenizer: PreTrainedTokenizerBase, template: str, messages: Sequence[Message], text: str
+) -> list[tuple[int, int]] | None:
     spans = []
     for index, message in enumerate(messages):
         if message.role != "assistant":
@@ -143,12 +185,35 @@ def supervised_spans(
         before = render_with(tokenizer, template, messages[:index], add_generation_prompt=True)
         through = render_with(tokenizer, template, messages[: index + 1])
         if not (text.startswith(through) and through.startswith(before)):
-            raise ModelError(
-                f"the chat template changes earlier turns when it renders turn {index + 1}; "
-                "Lorry cannot tell which words are the assistant's with this base model"
-            )
+            return None
         spans.append((len(before), len(through)))
-    return text, spans
+    return spans
+
+
+def _with_marks(message: Message) -> Message:
+    if message.role != "assistant":
+        return message
+    # Outside the white space, which some templates trim.
+    words = message.content.strip()
+    before, _, after = message.content.partition(words)
+    return message.model_copy(update={"content": f"{before}{BEGINS}{words}{ENDS}{after}"})
+
+
+def _spans_between_marks(marked: str, text: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, int]] | None:
+    """The ranges of ``text`` that marks enclose in ``marked``; None where that is not the same text with marks."""
+    pieces = re.split(f"({BEGINS}|{ENDS})", marked)
+    if "".join(pieces[::2]) != text or pieces[1::2] != [BEGINS, ENDS] * (len(pieces) // 4):
+        return None
+    ends_at = [sum(map(len, pieces[: 2 * i + 1 : 2])) for i in range(len(pieces) // 2)]
+    return [
+        (first, last + _end_of_turn(text[last:], tokenizer))
+        for first, last in zip(ends_at[::2], ends_at[1::2], strict=True)
+    ]
+
+
+def _end_of_turn(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The length of the special token that ``text`` begins with: a model must learn where to stop."""
+    return max((len(token) for token in tokenizer.all_special_tokens if text.startswith(token)), default=0)
 
 
 def tokenize_conversation(

@@ -24,16 +24,21 @@ LLAMA_LOGGER = "llama-cpp-python"
 @contextmanager
 def step(name: str) -> Iterator[None]:
     """Plain log lines, no progress bars and no advice of libraries, for the time of one step."""
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    for logger in NOISY:
-        logging.getLogger(logger).setLevel(logging.WARNING)
-    logging.getLogger(LLAMA_LOGGER).setLevel(logging.ERROR)
+    plain_logs(logging.INFO)
     started = time.monotonic()
     log.info(BEGINS, name)
     yield
     log.info("%s done in %.1f s", name, time.monotonic() - started)
+
+
+def plain_logs(level: int) -> None:
+    """Lines without bars or colours; libraries speak up only to warn."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.basicConfig(level=level, format="%(message)s", force=True)
+    for logger in NOISY:
+        logging.getLogger(logger).setLevel(max(level, logging.WARNING))
+    logging.getLogger(LLAMA_LOGGER).setLevel(logging.ERROR)
 
 
 def log_metrics(metrics: dsl.Output[dsl.Metrics], figures: Mapping[str, float | None]) -> None:

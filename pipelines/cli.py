@@ -210,7 +210,7 @@ def _run(recipe_path: Path, workdir_path: Path) -> Path:
         progress.started("resolve")
         pinned = resolve(recipe, workdir.root, lambda line: progress.line("resolve", line))
         resolved = on_this_machine(pinned, workdir.store)
-        require_room(workdir.root, resolved.base_model.weight_bytes)
+        require_room(workdir.root, resolved.base_model.to_merge_into.weight_bytes)
         progress.finished("resolve")
         result = run_pipeline(resolved, workdir, progress)
     summary.show(console, result.folder.name, result.figures, progress.minutes, result.places)

@@ -38,6 +38,11 @@ class Recipe(BaseModel):
         str, Field(min_length=1, description=f"hub id, folder, or {DEMO_BASE} (made on the spot, for the demo)")
     ]
     base_revision: Annotated[str | None, Field(description="branch, tag or commit of a hub model")] = None
+    full_precision_base: Annotated[
+        str | None,
+        Field(description="what the adapter merges into where base_model is published in 4 bits; None = its card says"),
+    ] = None
+    full_precision_revision: Annotated[str | None, Field(description="branch, tag or commit of a hub model")] = None
     split: SplitConfig
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -50,7 +55,8 @@ class Recipe(BaseModel):
         """Every address that the recipe names, by its key."""
         read = {given.key: given.address for given in inputs_of(self.split, self.evaluate)}
         written = {} if self.publish.store is None else {"publish.store": self.publish.store}
-        return {"base_model": self.base_model, **read, **written}
+        full = {} if self.full_precision_base is None else {"full_precision_base": self.full_precision_base}
+        return {"base_model": self.base_model, **full, **read, **written}
 
     def publishing_to(self, store: str) -> Recipe:
         """The same recipe with another store.

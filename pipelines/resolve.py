@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from subprocess import PIPE, STDOUT
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from components.base_model import folder_revision
 from components.contracts import BaseModelRef
 from components.digest import sha256_of
-from components.errors import DataError, LorryError, ModelError, RecipeError
+from components.errors import DataError, RecipeError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.prompts import read_prompts
 from components.export_gguf.config import ExportConfig
@@ -23,12 +19,13 @@ from components.inputs import local_file
 from components.publish_model.config import PublishConfig
 from components.split_data.config import SplitConfig
 from components.split_data.sources import data_folder_revision, is_data_file
-from components.store import Store, in_bucket
+from components.store import in_bucket
 from components.train_lora.config import TrainConfig
-from pipelines.addresses import DEMO_BASE, claim_of, in_pod, is_hub_id
+from pipelines.addresses import claim_of, in_pod, is_hub_id
+from pipelines.bases import resolve_base
+from pipelines.hub import ask_hub
 from pipelines.inputs import Input, changed, inputs_of
 from pipelines.recipe import Recipe
-from pipelines.stopping import interrupt_on_sigterm
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +48,9 @@ class ResolvedRecipe(BaseModel):
         """Every address that a step reads or writes, by its key in the recipe."""
         read = {given.key: given.address for given in self.inputs}
         written = {} if self.publish.store is None else {"publish.store": self.publish.store}
-        return {"base_model": self.base_model.address, **read, **written}
+        full = self.base_model.full_precision
+        bases = {"base_model": self.base_model.address} | ({"full_precision_base": full.address} if full else {})
+        return {**bases, **read, **written}
 
     @property
     def inputs(self) -> list[Input]:
@@ -61,11 +60,13 @@ class ResolvedRecipe(BaseModel):
     def with_addresses(self, new: Mapping[str, str]) -> ResolvedRecipe:
         """The same inputs, found elsewhere; keys as in ``addresses``."""
         values = dict(new)
-        if (base := values.pop("base_model", None)) is not None:
-            values["base_model.address"] = base
-            if self.split.base_model is not None:
-                values["split.base_model.address"] = base
-        return changed(self, values)
+        for key, within in (("base_model", "address"), ("full_precision_base", "full_precision.address")):
+            if (address := values.pop(key, None)) is not None:
+                values[f"base_model.{within}"] = address
+        moved = changed(self, values)
+        if moved.split.base_model is None:
+            return moved
+        return moved.model_copy(update={"split": moved.split.model_copy(update={"base_model": moved.base_model})})
 
     def arguments(self, checkpoint_root: Path | str) -> dict[str, Any]:
         """The pipeline's parameters, defaults written out; a missing key means None, which KFP cannot carry."""
@@ -85,7 +86,7 @@ def resolve(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> Resol
         ModelError: the base model is not there, or is no model folder.
         RecipeError: what lies on a cluster's volume has no digest in the recipe.
     """
-    base_model = _resolve_base(recipe, workdir, tell)
+    base_model = resolve_base(recipe, workdir, tell)
     pins = {given.revision_key: _revision(given) for given in inputs_of(recipe.split, recipe.evaluate)}
     recipe = changed(recipe, pins)
     split = recipe.split
@@ -165,97 +166,5 @@ def _folder_revision(given: Input) -> str:
 def _hub_revision(given: Input) -> str:
     from huggingface_hub import dataset_info
 
-    info = _ask_hub("data set", given.address, lambda: dataset_info(given.address, revision=given.revision), DataError)
+    info = ask_hub("data set", given.address, lambda: dataset_info(given.address, revision=given.revision), DataError)
     return str(info.sha)
-
-
-def _ask_hub(kind: str, address: str, look_up: Callable[[], Any], error_type: type[LorryError]) -> Any:
-    """What the hub says of a repository; its refusal in words that say what to do."""
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        return look_up()
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise error_type(
-            f"{address}: no such file or folder here, and the hub gives no such {kind} ({first_line}); "
-            "check the name, the network and HF_TOKEN, or give a local path"
-        ) from error
-
-
-def _resolve_base(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> BaseModelRef:
-    if recipe.base_model == DEMO_BASE:
-        return _local_base(_make_demo_base(workdir / "base-models", tell))
-    if claim_of(recipe.base_model):
-        revision = _volume_revision("base_model", recipe.base_model, "base_revision", recipe.base_revision)
-        return BaseModelRef(address=recipe.base_model, revision=revision, weight_bytes=0)
-    if in_bucket(recipe.base_model):
-        return _base_in_bucket(recipe)
-    if not is_hub_id(recipe.base_model):
-        return _local_base(Path(recipe.base_model))
-    from huggingface_hub import model_info
-
-    def look_up() -> Any:
-        return model_info(recipe.base_model, revision=recipe.base_revision, files_metadata=True)
-
-    info = _ask_hub("model", recipe.base_model, look_up, ModelError)
-    card = info.card_data
-    files = info.siblings or []
-    weight_bytes = sum(file.size or 0 for file in files if file.rfilename.endswith(".safetensors"))
-    if not weight_bytes:
-        raise ModelError(f"{recipe.base_model}: has no safetensors weights; choose a base model that has them")
-    named = card.get("license") if card else None
-    return BaseModelRef(address=recipe.base_model, revision=str(info.sha), weight_bytes=weight_bytes, license=named)
-
-
-def _base_in_bucket(recipe: Recipe) -> BaseModelRef:
-    if recipe.base_revision is None:
-        raise RecipeError(
-            f"base_model = {recipe.base_model!r}: give its digest in base_revision, as lorry submit printed it"
-        )
-    store = Store(recipe.base_model)
-    weights = [key for key in store.keys("") if key.endswith(".safetensors")]
-    if not weights:
-        raise ModelError(f"{recipe.base_model}: has no safetensors weights there; mend base_model")
-    weight_bytes = sum(store.size_of(key) or 0 for key in weights)
-    return BaseModelRef(address=recipe.base_model, revision=recipe.base_revision, weight_bytes=weight_bytes)
-
-
-def _local_base(folder: Path) -> BaseModelRef:
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: no base model there (no config.json); mend base_model")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise ModelError(f"{folder}: has no safetensors weights; save the model with safetensors")
-    return BaseModelRef(
-        address=str(folder.absolute()),
-        revision=folder_revision(folder),
-        weight_bytes=sum(path.stat().st_size for path in weights),
-        license=_license(folder / "README.md"),
-    )
-
-
-def _license(card: Path) -> str | None:
-    """The licence that a model card names, or None."""
-    from huggingface_hub import ModelCard
-
-    named = ModelCard.load(card).data.get("license") if card.is_file() else None
-    return None if named is None else str(named)
-
-
-def _make_demo_base(root: Path, tell: Callable[[str], None]) -> Path:
-    # A child process: torch takes seconds to load, and the command line must not need it.
-    command = [sys.executable, "-m", "pipelines.demo_base", str(root)]
-    lines = []
-    with interrupt_on_sigterm(), subprocess.Popen(command, stdout=PIPE, stderr=STDOUT, text=True) as child:
-        assert child.stdout is not None
-        try:
-            for line in child.stdout:
-                lines.append(line.rstrip())
-                tell(line.rstrip())
-        finally:
-            child.terminate()  # it has ended already unless this process is told to stop
-    if child.returncode != 0:
-        raise ModelError("the demo's base model could not be made: " + " ".join(lines[-1:]))
-    return Path(lines[-1])

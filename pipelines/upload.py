@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from components.base_model import model_files
+from components.contracts import BaseModelRef
 from components.errors import RecipeError
 from components.models import CURRENT_KEY
 from components.split_data.sources import data_files
 from components.store import Store, in_bucket
 from pipelines.addresses import claim_of, is_local
 from pipelines.resolve import ResolvedRecipe
+
+_BASE_REVISIONS = {"base_model": "base_revision", "full_precision_base": "full_precision_revision"}
 
 
 def require_store(address: str | None) -> None:
@@ -57,17 +60,23 @@ def upload_inputs(recipe: ResolvedRecipe, namespace: str, tell: Callable[[str], 
     return recipe.with_addresses({key: store.address_of(_place(recipe, key)) for key in local})
 
 
+def _bases(recipe: ResolvedRecipe) -> dict[str, BaseModelRef]:
+    """The base models by their keys in the recipe."""
+    full = recipe.base_model.full_precision
+    return {"base_model": recipe.base_model} | ({"full_precision_base": full} if full else {})
+
+
 def _place(recipe: ResolvedRecipe, key: str) -> str:
     """Where an input lies in the store."""
-    if key == "base_model":
-        return f"base-models/{recipe.base_model.revision}"
+    if key in _bases(recipe):
+        return f"base-models/{_bases(recipe)[key].revision}"
     given = next(given for given in recipe.inputs if given.key == key)
     return f"inputs/{given.revision}/{Path(given.address).name}"
 
 
 def _files(recipe: ResolvedRecipe, key: str) -> Iterator[tuple[Path, str]]:
     path, place = Path(recipe.addresses[key]), _place(recipe, key)
-    if key == "base_model":
+    if key in _bases(recipe):
         yield from ((file, f"{place}/{file.name}") for file in model_files(path))
     elif path.is_dir():
         yield from ((file, f"{place}/{file.name}") for file in data_files(path))
@@ -78,7 +87,7 @@ def _files(recipe: ResolvedRecipe, key: str) -> Iterator[tuple[Path, str]]:
 def _by_hand(recipe: ResolvedRecipe, claim: str, store: str, namespace: str) -> Iterator[str]:
     """What a person does where this machine does not reach the store."""
     revisions = {
-        "base_model": ("base_revision", recipe.base_model.revision),
+        **{key: (_BASE_REVISIONS[key], base.revision) for key, base in _bases(recipe).items()},
         **{given.key: (given.revision_key, given.revision) for given in recipe.inputs},
     }
     folder = store.removeprefix(f"pvc://{claim}").strip("/")

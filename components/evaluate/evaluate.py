@@ -77,7 +77,8 @@ class _Pair:
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(base_model)
         self.template = template_of(self.tokenizer, base_model.address)
         self.max_length = record.train["max_length"]
-        model = load_weights(base_model, getattr(torch, record.precision))
+        # What is exported is measured: the adapter on the full weights, also when it was trained on 4-bit ones.
+        model = load_weights(base_model.to_merge_into, getattr(torch, record.precision))
         self.ends = _end_tokens(self.tokenizer, model)
         self.model: PeftModel = PeftModel.from_pretrained(model, adapter_path)
         self.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -22,22 +22,28 @@ CONVERTER = "convert_hf_to_gguf.py"
 def merge(base_model: BaseModelRef, adapter_path: str | None, folder: Path) -> int:
     """Write the base with the adapter merged in (None: the base alone) as safetensors; give the parameter count.
 
+    Of a base that is published in 4 bits the full-precision one is taken.
+
     peft adds ``scale * B @ A`` in float32 when the adapter is float32, whatever the base's type, and casts once.
 
     Raises:
-        ModelError: base or adapter cannot be loaded.
+        ModelError: base or adapter cannot be loaded, or the base has no full weights.
     """
     from peft import PeftModel
 
     tokenizer = load_tokenizer(base_model)
-    model = load_weights(base_model, "auto")
+    full = base_model.to_merge_into
+    model = load_weights(full, "auto")
+    if getattr(model.config, "quantization_config", None) is not None:
+        raise ModelError(
+            f"{full.address}: its weights are in 4 bits, and an adapter merges into full ones only; name the model "
+            "that they were made from in full_precision_base"
+        )
     if adapter_path is not None:
         try:
             model = PeftModel.from_pretrained(model, adapter_path).merge_and_unload()
         except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{adapter_path}: the adapter does not load onto {base_model.address} ({error})"
-            ) from error
+            raise ModelError(f"{adapter_path}: the adapter does not load onto {full.address} ({error})") from error
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return int(model.num_parameters())

@@ -43,7 +43,7 @@ def export(
     """
     record = read_record(adapter_path)
     target = Path(model_path)
-    require_room(target, base_model.weight_bytes)
+    require_room(target, base_model.to_merge_into.weight_bytes)
     work = target.with_name(target.name + ".work")
     shutil.rmtree(work, ignore_errors=True)
     (work / "merged").mkdir(parents=True)
@@ -59,7 +59,7 @@ def export(
             n_parameters=made.n_parameters,
             context_length=made.context_length,
             base_model=base_model,
-            base_license=base_model.license,
+            base_license=base_model.license or base_model.to_merge_into.license,
             run_key=record.run_key,
             data_fingerprint=record.data_fingerprint,
             adapter_step=record.adapter_step,

@@ -23,7 +23,7 @@ LENGTHS = "conversation_lengths"
 
 def choose_attention(model: PreTrainedModel) -> tuple[str, str]:
     """Which attention fits the model and its device, and why."""
-    if model.device.type == "cuda" and find_spec("flash_attn") and torch.cuda.get_device_capability()[0] >= 8:
+    if torch.cuda.is_available() and find_spec("flash_attn") and torch.cuda.get_device_capability()[0] >= 8:
         return FLASH, "flash_attn is installed"
     if _attends_to_everything_before(model.config):
         return BY_CONVERSATION, "no FlashAttention 2 here"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from components.contracts import BaseModelRef
 from components.errors import LorryError, ModelError
 from components.train_lora.config import TrainConfig
+from components.train_lora.processes import n_processes
 
 if TYPE_CHECKING:
     import torch
@@ -57,16 +58,6 @@ def choose(config: TrainConfig, base_model: BaseModelRef) -> Device:
     quantization, because = _quantization(config, base_model, precision)
     log.info("%s: computing in %s (%s), base weights in %s (%s)", hardware, precision, why, quantization, because)
     return Device(hardware, precision, None if quantization == precision else quantization, n_processes())
-
-
-def n_processes() -> int:
-    """How many processes train together, one a GPU."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _quantization(config: TrainConfig, base_model: BaseModelRef, precision: str) -> tuple[str, str]:

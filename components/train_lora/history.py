@@ -13,18 +13,25 @@ Entry = dict[str, Any]
 class History:
     """The measurements of one run, on disk as they come."""
 
-    def __init__(self, path: Path, resumed_from: Path | None) -> None:
-        """Begin with what a checkpoint's folder holds of it, or with nothing: the rest will be measured again."""
+    def __init__(self, path: Path, resumed_from: Path | None, *, writes: bool) -> None:
+        """Begin with what a checkpoint's folder holds of it, or with nothing: the rest will be measured again.
+
+        Of several processes that train together one ``writes``; the others keep it in memory.
+        """
         self.path = path
+        self.writes = writes
         saved = None if resumed_from is None else resumed_from / path.name
         self.entries: list[Entry] = []
         if saved is not None and saved.is_file():
             self.entries = [json.loads(line) for line in saved.read_text().splitlines()]
-        self._write_whole()
+        if writes:
+            self._write_whole()
 
     def add(self, **entry: Any) -> None:
         """Append one measurement."""
         self.entries.append(entry)
+        if not self.writes:
+            return
         with self.path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
 

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from components.train_lora.history import History
+from components.train_lora.processes import agree
 from components.train_lora.stopping import Limits
 
 log = logging.getLogger(__name__)
@@ -76,8 +77,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
         log.info("step %d/%d loss %.4f tokens/s %.0f left %d s", state.global_step, state.max_steps, loss, rate, left)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        limit = self.limits.reached(self.minutes())
-        if state.global_step >= state.max_steps or limit == "max_train_minutes":
+        out_of_time = agree(self.limits.reached(self.minutes()) == "max_train_minutes")
+        if state.global_step >= state.max_steps or out_of_time:
             control.should_evaluate = True
             control.should_save = True
             control.should_training_stop = True

@@ -20,6 +20,7 @@ from components.train_lora.attention import choose_attention, use_attention
 from components.train_lora.config import TrainConfig
 from components.train_lora.device import Device
 from components.train_lora.history import History
+from components.train_lora.processes import rank
 from components.train_lora.progress import Progress, Tensorboard
 from components.train_lora.settings import to_peft, to_trl
 from components.train_lora.stopping import Interrupted, Limits, SaveByTheClock, StopOnSigterm
@@ -45,7 +46,7 @@ class Run:
         self.device = device
         self.run_dir = run_dir
         self.resumed_from = checkpoints.newest_valid(run_dir, run_dir.name)
-        self.history = History(run_dir / HISTORY_NAME, self.resumed_from)
+        self.history = History(run_dir / HISTORY_NAME, self.resumed_from, writes=rank() == 0)
         self.limits = Limits(config, self.history)
         self.progress = Progress(self.history, self.limits, config.logging_steps)
         self.stop = StopOnSigterm()
@@ -71,7 +72,7 @@ class Run:
             eval_dataset=rows.select([0]),  # never read: LoraTrainer.evaluate measures the validation rows
             processing_class=tokenizer,
             peft_config=to_peft(config),
-            callbacks=[*callbacks, Tensorboard(run_dir)] if config.tensorboard else callbacks,
+            callbacks=[*callbacks, Tensorboard(run_dir)] if config.tensorboard and rank() == 0 else callbacks,
         )
         self.trainer.remove_callback(PrinterCallback)  # it prints every log as a dict, beside Progress's line
         self.stop.watch(self.trainer.model)
@@ -130,18 +131,17 @@ class Run:
             self.stopped_by = limit
         return True
 
-    def write_adapter(self, folder: Path) -> int:
-        """Write the weights that the recipe asks for, tokenizer and history; give the step they are from."""
+    def write_adapter(self, folder: Path) -> None:
+        """Write the weights that the recipe asks for, tokenizer and history."""
         folder.mkdir(parents=True, exist_ok=True)
         self.trainer.save_model(str(folder))
-        best = self.history.best()
-        step: int = self.trainer.state.global_step
-        if self.config.checkpoint == "best" and best is not None:
+        if self._exports_best():
             shutil.copy(self.run_dir / BEST / "adapter_model.safetensors", folder)
-            step = best[0]
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; nothing downstream reads it
         shutil.copy(self.run_dir / HISTORY_NAME, folder / HISTORY_NAME)
-        return step
+
+    def _exports_best(self) -> bool:
+        return self.config.checkpoint == "best" and self.history.best() is not None
 
     def figures(self) -> dict[str, Any]:
         """What was measured, under the names of RunRecord."""
@@ -161,6 +161,7 @@ class Run:
             "base_eval_loss": losses.get(0),
             "best_eval_loss": best[1] if best else None,
             "best_step": best[0] if best else None,
+            "adapter_step": best[0] if best and self._exports_best() else self.trainer.state.global_step,
             "final_eval_loss": losses.get(self.trainer.state.global_step),
         }
 

@@ -55,6 +55,7 @@ def to_trl(config: TrainConfig, device: Device, run_dir: Path) -> SFTConfig:
         fp16=device.precision == "float16",
         dataloader_pin_memory=device.precision != "float32",
         use_cpu=device.precision == "float32",  # evaluation and the record know CUDA and CPU only
+        ddp_find_unused_parameters=False,
         report_to="none",
         disable_tqdm=True,
     )

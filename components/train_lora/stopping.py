@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from components.contracts import StoppedBy
 from components.train_lora.config import TrainConfig
 from components.train_lora.history import History
+from components.train_lora.processes import agree, n_processes
 
 
 class Interrupted(Exception):
@@ -44,9 +45,10 @@ class StopOnSigterm(TrainerCallback):  # type: ignore[misc]  # transformers ship
         Raises:
             Interrupted: SIGTERM came, now or before.
         """
-        self._at_ease = True
+        # A process that leaves a step alone would leave the others waiting for it.
+        self._at_ease = n_processes() == 1
         try:
-            if self.requested:
+            if self.requested and self._at_ease:
                 raise Interrupted
             yield
         finally:
@@ -65,7 +67,8 @@ class StopOnSigterm(TrainerCallback):  # type: ignore[misc]  # transformers ship
             raise Interrupted
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self.requested:
+        if agree(self.requested):
+            self.requested = True
             control.should_save = True
             control.should_training_stop = True
 
@@ -73,7 +76,7 @@ class StopOnSigterm(TrainerCallback):  # type: ignore[misc]  # transformers ship
 def _run_python_on_the_way_back(_block: torch.nn.Module, _inputs: Any, output: Any) -> None:
     hidden = output[0] if isinstance(output, tuple) else output
     if isinstance(hidden, torch.Tensor) and hidden.requires_grad:
-        hidden.register_hook(lambda _gradient: None)
+        hidden.register_hook(lambda _gradient: None)  # type: ignore[no-untyped-call]
 
 
 class Limits(TrainerCallback):  # type: ignore[misc]
@@ -108,7 +111,7 @@ class SaveByTheClock(TrainerCallback):  # type: ignore[misc]
         self.last = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if time.monotonic() - self.last >= self.seconds:
+        if agree(time.monotonic() - self.last >= self.seconds):
             control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,9 @@ from components.chat_template import fingerprint, template_of, tokenize_conversa
 from components.contracts import RUN_RECORD_NAME, BaseModelRef, Row, RunRecord
 from components.errors import DataError
 from components.rows import data_fingerprint, read_rows
+from components.run_record import read_record
 from components.token_loss import Example
-from components.train_lora import checkpoints
+from components.train_lora import checkpoints, processes
 from components.train_lora.config import STOPPING, WATCHING, TrainConfig
 from components.train_lora.device import choose
 
@@ -49,6 +51,14 @@ def train(
         RoomError: the disk is full; the newest checkpoint is whole.
         LorryError: the memory of GPU or machine ran out; the message says what to lower.
     """
+    if (n := processes.wanted()) > 1:
+        log.info("%d GPUs: training in as many processes, each with rows of its own in every step", n)
+        job = {"code": code, "checkpoint_root": checkpoint_root, "train_path": train_path}
+        job |= {"validation_path": validation_path, "adapter_path": adapter_path}
+        sections = {"config": config.model_dump(mode="json"), "base_model": base_model.model_dump(mode="json")}
+        processes.train_together(n, {**job, **sections})
+        return read_record(adapter_path)
+
     from components.train_lora.run import Run
     from components.train_lora.shortage import full_disk_in_words, memory_in_words
 
@@ -74,11 +84,14 @@ def train(
         }
     )
     run_dir = Path(checkpoint_root) / key
-    with checkpoints.sole_writer(run_dir):
-        with memory_in_words(config, device), full_disk_in_words(run_dir):
-            run = Run(config, base_model, device, tokenizer, run_dir, examples, validation)
-            run.go()
-            adapter_step = run.write_adapter(Path(adapter_path))
+    is_writer = processes.rank() == 0
+    with (
+        checkpoints.sole_writer(run_dir) if is_writer else nullcontext(),
+        memory_in_words(config, device),
+        full_disk_in_words(run_dir),
+    ):
+        run = Run(config, base_model, device, tokenizer, run_dir, examples, validation)
+        run.go()
         record = RunRecord(
             run_key=key,
             base_model=base_model,
@@ -90,11 +103,12 @@ def train(
             seed=config.seed,
             train_rows=len(rows),
             skipped_rows=len(rows) - len(examples),
-            adapter_step=adapter_step,
             checkpoint=config.checkpoint,
             **run.figures(),
         )
-        (Path(adapter_path) / RUN_RECORD_NAME).write_text(record.model_dump_json(indent=2) + "\n")
+        if is_writer:
+            run.write_adapter(Path(adapter_path))
+            (Path(adapter_path) / RUN_RECORD_NAME).write_text(record.model_dump_json(indent=2) + "\n")
     return record
 
 

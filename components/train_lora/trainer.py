@@ -14,10 +14,11 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
-from components.token_loss import Example, token_loss
+from components.token_loss import Example, TokenLoss, token_loss
 from components.train_lora import checkpoints
 from components.train_lora.attention import with_bounds
 from components.train_lora.history import History
+from components.train_lora.processes import n_processes, rank, together, wait_for_all
 from components.train_lora.stopping import StopOnSigterm
 
 log = logging.getLogger(__name__)
@@ -79,22 +80,37 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
             Interrupted: SIGTERM came.
         """
         with self.stop.at_ease():
-            measured = token_loss(
-                self.model,
-                self.validation,
-                batch_size=self.args.per_device_eval_batch_size,
-                pad_token_id=self.processing_class.pad_token_id,
-            )
+            measured = self._measure()
         step = self.state.global_step
         best_before = self.history.best()
         if step > 0 and (best_before is None or measured.loss < best_before[1]):
             self.save_model(str(self.run_dir / checkpoints.STAGING / BEST))
-            checkpoints.publish(self.run_dir, BEST, self.run_key, self.keep)
+            self._publish(BEST)
         self.history.add(step=step, eval_loss=measured.loss, eval_tokens=measured.n_tokens)
         log.info("step %d/%d eval_loss %.4f", step, self.state.max_steps, measured.loss)
         metrics = {"eval_loss": measured.loss}
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _measure(self) -> TokenLoss:
+        """The validation loss, each process's share of the rows together."""
+        own = token_loss(
+            self.model,
+            self.validation[rank() :: n_processes()],
+            batch_size=self.args.per_device_eval_batch_size,
+            pad_token_id=self.processing_class.pad_token_id,
+        )
+        if n_processes() == 1:
+            return own
+        total, n_tokens = together([own.loss * own.n_tokens, own.n_tokens])
+        return TokenLoss(total / max(n_tokens, 1), round(n_tokens))
+
+    def _publish(self, name: str) -> None:
+        """Publish what every process has written."""
+        wait_for_all()
+        if rank() == 0:
+            checkpoints.publish(self.run_dir, name, self.run_key, self.keep)
+        wait_for_all()
 
     def save_interrupted(self) -> None:
         """Write the checkpoint of the last step that was done, when the one after was interrupted."""
@@ -107,8 +123,9 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         name = f"{checkpoints.PREFIX}{self.state.global_step}"
-        self.history.save(self.run_dir / checkpoints.STAGING / name)
-        checkpoints.publish(self.run_dir, name, self.run_key, self.keep)
+        if rank() == 0:
+            self.history.save(self.run_dir / checkpoints.STAGING / name)
+        self._publish(name)
         log.info("step %d/%d checkpoint written", self.state.global_step, self.state.max_steps)
 
     def _get_output_dir(self, trial: Any) -> str:

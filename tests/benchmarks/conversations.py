@@ -87,7 +87,10 @@ def write_conversations(path: Path, leaks_path: Path, n_rows: int, seed: int = 0
                 source, before = recent[writer.rng.integers(len(recent))]
                 turns = edited(before, writer, 0.8 + 0.19 * writer.rng.random())
                 own, other = shingles(turns), shingles(before)
-                planted.near[line] = (source, len(own & other) / len(own | other))
+                if turns == before:  # a word was replaced by itself
+                    planted.exact[line] = source
+                else:
+                    planted.near[line] = (source, len(own & other) / len(own | other))
             else:
                 turns = writer.conversation()
                 if lot < EXACT + NEAR + LEAKED:

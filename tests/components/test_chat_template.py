@@ -46,19 +46,42 @@ def test_labels_are_exactly_the_assistants_words_and_the_end_of_its_turns(tokeni
 def test_token_ids_equal_the_tokenizers_own_on_every_shipped_row(tokenizer):
     for row in demo_rows(400):
         own = tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]
-        assert tokenize_conversation(tokenizer, CHAT_TEMPLATE, messages_of(row))[0] == own
+        assert tokenize_conversation(tokenizer, CHAT_TEMPLATE, messages_of(row, "messages"))[0] == own
 
 
 def test_a_template_with_generation_marks_renders_as_without_them(tokenizer):
     text, spans = supervised_spans(tokenizer, CHATML, turns("Hi", "Yo"))
     assert text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYo<|im_end|>\n"
-    assert [text[start:end] for start, end in spans] == ["Yo<|im_end|>\n"]
+    assert [text[start:end] for start, end in spans] == ["Yo<|im_end|>"]
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
-    forgetful = "{% for m in messages %}{{ m.content if loop.last else '...' }}|{% endfor %}"
-    with pytest.raises(ModelError, match="changes earlier turns when it renders turn 2"):
-        supervised_spans(tokenizer, forgetful, turns("a", "b", "c", "d"))
+def test_marks_that_leave_out_the_end_of_a_turn_are_widened_to_it(tokenizer):
+    """Else the model would never learn to stop."""
+    template = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}<|eot_id|>\n{% endfor %}"
+    text, spans = supervised_spans(tokenizer, template, turns("Hi", "Yo")[1:])
+    assert [text[start:end] for start, end in spans] == ["Yo<|eot_id|>"]
+
+
+THOUGHTLESS = (
+    "{% for m in messages %}{{ '<' + m.role + '>' }}{% if m.role == 'assistant' %}"
+    "{% if loop.last %}<think></think>{% endif %}{{ m.content | trim }}<|eot_id|>"
+    "{% else %}{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_a_template_that_rewrites_earlier_turns_still_tells_the_assistants_words(tokenizer):
+    """As those do that drop the thoughts of all turns but the last."""
+    messages = turns("a", " b ", "c", "d")
+    text, spans = supervised_spans(tokenizer, THOUGHTLESS, messages)
+    assert text == render_with(tokenizer, THOUGHTLESS, messages)
+    assert text == "<user>a<assistant>b<|eot_id|><user>c<assistant><think></think>d<|eot_id|>"
+    assert [text[start:end] for start, end in spans] == ["b<|eot_id|>", "d<|eot_id|>"]
+
+
+def test_a_template_that_rewrites_the_assistants_words_is_refused_with_what_to_do(tokenizer):
+    shouting = "{% for m in messages %}{{ (m.content | upper | length) if loop.last else '...' }}|{% endfor %}"
+    with pytest.raises(ModelError, match=r"cannot tell which words are the assistant's: add {% generation %}"):
+        supervised_spans(tokenizer, shouting, turns("a", "b", "c", "d"))
 
 
 def test_a_template_cannot_reach_the_machine():

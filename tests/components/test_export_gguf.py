@@ -92,7 +92,7 @@ def test_prompt_tokens_of_the_served_file_equal_the_tokenizers_on_every_shipped_
     tokenizer = load_tokenizer(base)
     model = GgufModel(f16)
     for row in demo_rows(400):
-        messages = messages_of(row)
+        messages = messages_of(row, "messages")
         own = tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]
         assert model.prompt_tokens(messages, add_generation_prompt=False) == own
         asked = tokenizer.apply_chat_template(row["messages"][:-1], add_generation_prompt=True, return_dict=True)
@@ -123,7 +123,7 @@ def test_f16_gives_the_merged_models_top_tokens(base, f16):
     served = Llama(str(f16), n_ctx=512, logits_all=True, verbose=False, chat_format="chatml")
     same, n = 0, 0
     for row in demo_rows(4):
-        ids = tokenize_conversation(tokenizer, template, messages_of(row))[0]
+        ids = tokenize_conversation(tokenizer, template, messages_of(row, "messages"))[0]
         with torch.no_grad():
             expected = model(input_ids=torch.tensor([ids])).logits[0].argmax(-1).numpy()
         served.reset()

@@ -1,80 +1,30 @@
-"""Training: two real steps of a tiny model, what is supervised, and runs that die and come back."""
+"""Training: two real steps of a tiny model, what is supervised, where it ends."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
 import sys
-import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from transformers import set_seed
 
 from components.base_model import folder_revision, load_tokenizer, load_weights
 from components.chat_template import template_of, tokenize_conversation
-from components.contracts import BaseModelRef, RunRecord
-from components.errors import BusyError, DataError, LorryError, ModelError
+from components.contracts import BaseModelRef
+from components.errors import DataError, LorryError, ModelError
 from components.rows import read_rows, write_rows
 from components.run_record import read_record
 from components.token_loss import Example, token_loss
-from components.train_lora import checkpoints
+from components.train_lora.attention import BY_CONVERSATION, FLASH, choose_attention, use_attention, with_bounds
 from components.train_lora.config import TrainConfig
-from components.train_lora.train import train
-from tests.conftest import ROOT, demo_rows, split_rows
-
-SETTINGS = {
-    "lora_rank": 4,
-    "learning_rate": 0.01,
-    "warmup_steps": 1,
-    "max_steps": 6,
-    "per_device_train_batch_size": 2,
-    "gradient_accumulation_steps": 2,
-    "max_length": 96,
-    "eval_steps": 2,
-    "save_steps": 2,
-    "logging_steps": 1,
-}
-
-
-@pytest.fixture(scope="module")
-def base(tiny_base) -> BaseModelRef:
-    return BaseModelRef(address=str(tiny_base), revision=folder_revision(tiny_base), weight_bytes=0)
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> Path:
-    """A folder with ``train`` and ``validation``."""
-    folder = tmp_path_factory.mktemp("rows")
-    split_rows(folder, demo_rows(24), validation_rows=4)
-    return folder
-
-
-def run(base: BaseModelRef, rows: Path, folder: Path, **settings: Any) -> RunRecord:
-    return train(
-        TrainConfig.model_validate({**SETTINGS, **settings}),
-        base,
-        code="test",
-        checkpoint_root=str(folder / "checkpoints"),
-        train_path=str(rows / "train"),
-        validation_path=str(rows / "validation"),
-        adapter_path=str(folder / "adapter"),
-    )
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(base, rows, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run(base, rows, folder)
-    return folder
+from components.train_lora.processes import train_together
+from tests.components.training import SETTINGS, losses, run, weights
 
 
 def test_a_run_leaves_adapter_tokenizer_history_and_record(undisturbed):
@@ -149,21 +99,44 @@ def test_only_supervised_tokens_move_the_weights(base, rows, tmp_path):
     assert next(entry["loss"] for entry in history if "loss" in entry) == pytest.approx(expected, rel=1e-3)
 
 
-def test_packing_shows_no_row_to_another(base, rows):
-    """Rows packed as the trainer packs them have the logits that each has alone."""
+def test_every_attention_gives_a_packed_row_the_logits_that_it_has_alone(base, rows):
+    """Tolerance 1e-4 of logits of about 1 to 10, in float32: rows of one sequence are computed in other blocks."""
     tokenizer = load_tokenizer(base)
     template = template_of(tokenizer, "")
-    model = load_weights(base, torch.float32).eval()
-    ids = [tokenize_conversation(tokenizer, template, row.messages)[0] for row in read_rows(str(rows / "train"))[:3]]
-    positions = [position for row in ids for position in range(len(row))]
-    with torch.no_grad():
-        packed = model(
-            input_ids=torch.tensor([[token for row in ids for token in row]]),
-            position_ids=torch.tensor([positions]),
-            use_cache=False,
-        ).logits[0]
-        alone = torch.cat([model(input_ids=torch.tensor([row]), use_cache=False).logits[0] for row in ids])
-    assert (packed - alone).abs().max() < 1e-4
+    ids = [tokenize_conversation(tokenizer, template, row.messages)[0] for row in read_rows(str(rows / "train"))[:5]]
+    positions = torch.tensor([[position for row in ids for position in range(len(row))]])
+    packed = {"input_ids": torch.tensor([[token for row in ids for token in row]]), "position_ids": positions}
+    present = [BY_CONVERSATION, "sdpa", "eager", *([FLASH] if find_spec("flash_attn") else [])]
+    for attention in present:
+        model = load_weights(base, torch.float32).eval()
+        with torch.no_grad():
+            alone = torch.cat([model(input_ids=torch.tensor([row]), use_cache=False).logits[0] for row in ids])
+            use_attention(model, attention)
+            together = model(**with_bounds(packed, attention), use_cache=False).logits[0]
+        assert (together - alone).abs().max() < 1e-4, attention
+
+
+def test_attention_by_conversation_gives_padded_rows_the_logits_that_they_have_alone(base, rows):
+    tokenizer = load_tokenizer(base)
+    template = template_of(tokenizer, "")
+    examples = [
+        Example(*tokenize_conversation(tokenizer, template, row.messages)) for row in read_rows(str(rows / "train"))[:6]
+    ]
+    model = load_weights(base, torch.float32)
+    measured = [
+        token_loss(model, examples, batch_size=1, pad_token_id=tokenizer.pad_token_id).loss,
+        use_attention(model, BY_CONVERSATION) or token_loss(model, examples, batch_size=6, pad_token_id=0).loss,
+    ]
+    assert measured[0] == pytest.approx(measured[1], rel=1e-5)
+
+
+def test_a_model_with_windows_keeps_its_own_attention(base):
+    model = load_weights(base, torch.float32)
+    assert choose_attention(model)[0] == BY_CONVERSATION
+    model.config.sliding_window = 64
+    assert choose_attention(model) == (
+        "sdpa", "the model has attention windows of its own: packed rows are kept apart by a dense mask"
+    )  # fmt: skip
 
 
 def test_packing_trains_on_every_supervised_token(base, rows, tmp_path):
@@ -242,120 +215,134 @@ def test_a_pod_with_a_gpu_that_torch_does_not_see_does_not_train_on_its_processo
         run(base, rows, tmp_path)
 
 
-def test_a_second_run_of_the_same_recipe_says_that_the_first_is_training(base, rows, tmp_path, undisturbed):
-    key = read_record(str(undisturbed / "adapter")).run_key
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD_THE_LOCK, str(tmp_path / "checkpoints" / key)], stdout=subprocess.PIPE, cwd=ROOT
-    )
-    try:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        with pytest.raises(BusyError, match=rf"another run \(process {holder.pid}\) is training this very recipe"):
-            run(base, rows, tmp_path)
-    finally:
-        holder.kill()
-        holder.communicate()
-    run(base, rows, tmp_path)
-    assert weights(tmp_path) == weights(undisturbed)
+# Where training ends
 
 
-HOLD_THE_LOCK = """
-import sys, time
-from pathlib import Path
-from components.train_lora.checkpoints import sole_writer
-with sole_writer(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-TRAIN = """
-import sys
-from tests.components.test_train_lora import run
-from components.contracts import BaseModelRef
-from pathlib import Path
-run(BaseModelRef.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
-"""
+def test_early_stopping_ends_after_so_many_validations_without_gain_and_stays_ended(base, rows, tmp_path):
+    settings = {"learning_rate": 0.5, "max_steps": 40, "early_stopping_patience": 2}
+    record = run(base, rows, tmp_path, **settings)
+    assert record.stopped_by == "early_stopping"
+    measured = [loss for _, _, loss in losses(tmp_path) if loss is not None]
+    assert min(measured) < min(measured[-2:])
+    assert (record.steps, len(measured)) == (2 * (len(measured) - 1), record.steps // 2 + 1)
+    before = weights(tmp_path)
+    assert run(base, rows, tmp_path, **settings).steps == record.steps
+    assert weights(tmp_path) == before
 
 
-def start_training(base: BaseModelRef, rows: Path, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", TRAIN, base.model_dump_json(), str(rows), str(folder)]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def test_a_run_that_stopped_early_goes_on_with_more_patience_and_ends_as_one_that_never_stopped(base, rows, tmp_path):
+    settings = {"learning_rate": 0.5, "max_steps": 8}
+    stopped = run(base, rows, tmp_path, **settings, early_stopping_patience=1)
+    assert stopped.steps < 8
+    assert run(base, rows, tmp_path, **settings).stopped_by == "steps"
+    run(base, rows, tmp_path / "whole", **settings)
+    assert weights(tmp_path) == weights(tmp_path / "whole")
 
 
-def wait_for_checkpoint(folder: Path, child: subprocess.Popen[str], step: int) -> None:
-    deadline = time.monotonic() + 120
-    while not list(folder.glob(f"checkpoints/*/checkpoint-{step}")):
-        assert child.poll() is None, child.stderr and child.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+def test_max_train_minutes_ends_with_a_validation_and_a_checkpoint(base, rows, tmp_path):
+    record = run(base, rows, tmp_path, max_steps=100_000, max_train_minutes=0.03, eval_steps=1000, save_steps=1000)
+    assert record.stopped_by == "max_train_minutes"
+    assert 0 < record.steps < 100_000
+    assert record.final_eval_loss is not None
+    assert list(tmp_path.glob(f"checkpoints/*/checkpoint-{record.steps}"))
 
 
-def test_a_run_that_was_killed_resumes_and_ends_with_the_bytes_of_an_undisturbed_one(base, rows, tmp_path, undisturbed):
-    child = start_training(base, rows, tmp_path)
-    wait_for_checkpoint(tmp_path, child, 2)
-    child.send_signal(signal.SIGKILL)
-    child.communicate()
-    assert not (tmp_path / "adapter" / "run.json").exists()
-    run(base, rows, tmp_path)
-    assert weights(tmp_path) == weights(undisturbed)
-    losses = [
-        [(e["step"], e.get("loss"), e.get("eval_loss")) for e in map(json.loads, path.read_text().splitlines())]
-        for path in (folder / "adapter" / "history.jsonl" for folder in (tmp_path, undisturbed))
+def test_no_validation_rows_is_an_error_that_says_what_they_are_for(base, rows, tmp_path):
+    (tmp_path / "train").write_bytes((rows / "train").read_bytes())
+    write_rows([], str(tmp_path / "validation"))
+    with pytest.raises(DataError, match="holds no rows; training needs some to measure, and to stop early by"):
+        run(base, tmp_path, tmp_path, early_stopping_patience=1)
+
+
+def test_tensorboard_files_hold_the_history_where_the_recipe_asks(base, rows, tmp_path):
+    run(base, rows, tmp_path, tensorboard=True)
+    files = list(tmp_path.glob("checkpoints/*/tensorboard/events.out.tfevents.*"))
+    assert len(files) == 1
+    content = files[0].read_bytes()
+    assert content.count(b"train/loss") == 6
+    assert content.count(b"eval/loss") == 4
+
+
+# Four bits
+
+
+def test_two_steps_on_a_4_bit_base_train_a_float32_adapter(base, rows, tmp_path):
+    record = run(base, rows, tmp_path, base_quantization="nf4", max_steps=2)
+    assert (record.base_quantization, record.precision) == ("nf4", "float32")
+    assert record.base_eval_loss is not None
+    assert record.final_eval_loss is not None
+    assert record.final_eval_loss < record.base_eval_loss
+    with safe_open(tmp_path / "adapter" / "adapter_model.safetensors", framework="pt") as adapter:
+        assert {adapter.get_tensor(name).dtype for name in adapter.keys()} == {torch.float32}  # noqa: SIM118
+    full = run(base, rows, tmp_path / "full", max_steps=2)
+    assert full.total_parameters == record.total_parameters
+    assert full.run_key != record.run_key
+
+
+def test_nf4_without_bitsandbytes_is_an_error_that_says_what_to_do(base, rows, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ModelError, match=r"train.base_quantization = 'nf4' needs bitsandbytes, and .*; install it"):
+        run(base, rows, tmp_path, base_quantization="nf4")
+
+
+def test_a_machine_without_memory_says_what_to_lower_and_by_how_much(base, rows, tmp_path, monkeypatch):
+    words = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr("components.train_lora.trainer.LoraTrainer.training_step", fail)
+    cases = [
+        ({}, r"set train.per_device_train_batch_size 1 \(it is 2\) and gradient_accumulation_steps 4 \(it is 2\)"),
+        ({"per_device_train_batch_size": 1}, "set train.gradient_checkpointing true"),
+        ({"per_device_train_batch_size": 1, "gradient_checkpointing": True}, r"set train.max_length 48 \(it is 96\)"),
     ]
-    assert [entry for entry in losses[0] if entry[1:] != (None, None)] == [
-        entry for entry in losses[1] if entry[1:] != (None, None)
-    ]
+    for settings, message in cases:
+        with pytest.raises(LorryError, match=f"out of memory on CPU .*: {message}"):
+            run(base, rows, tmp_path, **settings)
 
 
-def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(base, rows, tmp_path, undisturbed):
-    child = start_training(base, rows, tmp_path)
-    wait_for_checkpoint(tmp_path, child, 2)
-    child.terminate()
-    _, said = child.communicate(timeout=60)
-    assert child.returncode == 1
-    assert "InterruptedTrainingError: training was stopped at step" in said
-    assert "run the same command again to go on from there" in said
-    run(base, rows, tmp_path)
-    assert weights(tmp_path) == weights(undisturbed)
+def test_what_the_device_computes_in_and_why_is_logged(base, rows, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run(base, rows, tmp_path, max_steps=1)
+    assert "computing in float32 (a CPU computes it best), base weights in float32 (nothing asks" in caplog.text
+    assert "attention sdpa_by_conversation: no FlashAttention 2 here" in caplog.text
 
 
-def test_a_damaged_checkpoint_is_skipped_for_an_older_good_one(base, rows, tmp_path, undisturbed, caplog):
-    run(base, rows, tmp_path)
-    run_dir = next((tmp_path / "checkpoints").iterdir())
-    newest, older = (run_dir / f"checkpoint-{step}" for step in (6, 4))
-    damaged = newest / "adapter_model.safetensors"
-    content = bytearray(damaged.read_bytes())
-    content[-1] ^= 1
-    damaged.write_bytes(content)
-    assert checkpoints.newest_valid(run_dir, run_dir.name) == older
-    assert "adapter_model.safetensors has changed since it was written" in caplog.text
-    (older / "optimizer.pt").unlink()
-    assert checkpoints.newest_valid(run_dir, run_dir.name) is None
-    assert "optimizer.pt is missing" in caplog.text
+# Several processes
 
 
-def test_a_checkpoint_that_was_being_written_is_not_taken(tmp_path):
-    (tmp_path / "checkpoint-9").mkdir()
-    assert checkpoints.newest_valid(tmp_path, "key") is None
-    with checkpoints.sole_writer(tmp_path):
-        staged = tmp_path / checkpoints.STAGING / "checkpoint-3"
-        staged.mkdir(parents=True)
-        (staged / "weights").write_text("w")
-        checkpoints.publish(tmp_path, "checkpoint-3", "key", keep=2)
-    assert checkpoints.newest_valid(tmp_path, "key") == tmp_path / "checkpoint-3"
+def test_two_processes_take_the_steps_that_one_takes_and_resume(base, rows, tmp_path):
+    settings = {**SETTINGS, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "max_steps": 4}
+    one = run(base, rows, tmp_path / "one", **settings)
+    job = {
+        "config": TrainConfig.model_validate({**settings, "per_device_train_batch_size": 1}).model_dump(mode="json"),
+        "base_model": base.model_dump(mode="json"),
+        "code": "test",
+        "checkpoint_root": str(tmp_path / "two" / "checkpoints"),
+        "train_path": str(rows / "train"),
+        "validation_path": str(rows / "validation"),
+        "adapter_path": str(tmp_path / "two" / "adapter"),
+    }
+    train_together(2, job)
+    two = read_record(str(tmp_path / "two" / "adapter"))
+    assert (two.steps, two.run_key == one.run_key) == (4, False)
+    alone, together = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert [step for step, *_ in alone] == [step for step, *_ in together]
+    for column in (1, 2):
+        ours, theirs = ([entry[column] for entry in told if entry[column] is not None] for told in (together, alone))
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    before = weights(tmp_path / "two")
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / two.run_key / "checkpoint-4")
+    train_together(2, job)
+    assert weights(tmp_path / "two") == before
 
 
-def test_only_the_newest_checkpoints_are_kept(undisturbed):
-    kept = sorted(path.name for path in undisturbed.glob("checkpoints/*/checkpoint-*"))
-    assert kept == ["checkpoint-4", "checkpoint-6"]
-
-
-def test_watching_a_run_more_closely_does_not_start_another(base, rows, tmp_path, undisturbed):
-    record = run(base, rows, tmp_path, save_steps=3, logging_steps=2, save_total_limit=1)
-    assert record.run_key == read_record(str(undisturbed / "adapter")).run_key
-    assert weights(tmp_path) == weights(undisturbed)
-
-
-def test_a_finished_run_leaves_no_sign_of_a_writer(undisturbed):
-    assert list(undisturbed.glob("checkpoints/*/writer.lock"))
-    assert not list(undisturbed.glob("checkpoints/*/writer.json"))
+def test_an_error_of_several_processes_is_told_in_the_words_of_the_first(base, rows, tmp_path):
+    job = {"config": {**SETTINGS, "max_length": 5}, "base_model": base.model_dump(mode="json"), "code": "test"}
+    job |= {"checkpoint_root": str(tmp_path), "adapter_path": str(tmp_path / "adapter")}
+    job |= {"train_path": str(rows / "train"), "validation_path": str(rows / "validation")}
+    with pytest.raises(
+        LorryError, match=r"none of the 20 rows has a word of the assistant within train.max_length = 5"
+    ):
+        train_together(2, job)

@@ -1,0 +1,106 @@
+"""Several GPUs in one pod: a process each, which take every step together (data parallel, by accelerate's means)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.errors import InterruptedTrainingError, LorryError, StepFailedError
+
+JOB, ERROR = "job.json", "error.txt"
+
+
+def n_processes() -> int:
+    """How many processes train together; in each of them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Which of them this is; the first, 0, is the one that writes."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def wanted() -> int:
+    """How many processes should train: one a GPU that is seen; 1 in a process that is one of several already."""
+    import torch
+
+    return max(torch.cuda.device_count(), 1) if n_processes() == 1 else 1
+
+
+def train_together(n: int, job: Mapping[str, Any]) -> None:
+    """Run ``components.train_lora`` in ``n`` processes; ``job`` holds the arguments of ``train``, as JSON takes them.
+
+    Raises:
+        InterruptedTrainingError: SIGTERM came; a checkpoint is written.
+        LorryError: what the first process said.
+        StepFailedError: a process died without a word.
+    """
+    with tempfile.TemporaryDirectory(prefix="lorry-train-") as folder:
+        path = Path(folder) / JOB
+        path.write_text(json.dumps(job))
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
+        threads = max((os.cpu_count() or n) // n, 1)
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        child = subprocess.Popen([*command, "-m", "components.train_lora", str(path)], env=environment)
+        stopped = []
+
+        def forward(number: int, _frame: object) -> None:
+            stopped.append(number)
+            child.send_signal(number)
+
+        previous = signal.signal(signal.SIGTERM, forward)
+        try:
+            code = child.wait()
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+            child.kill()
+        if code == 0:
+            return
+        error = path.with_name(ERROR)
+        said = error.read_text() if error.is_file() else ""
+    if stopped:
+        raise InterruptedTrainingError(said or "training was stopped; run the same command again to go on")
+    if said:
+        raise LorryError(said)
+    raise StepFailedError(f"training in {n} processes ended with exit code {code}; what they said stands above")
+
+
+def agree(flag: bool) -> bool:
+    """Whether any of the processes says so; each must ask at the same time."""
+    import torch
+
+    if n_processes() == 1:
+        return flag
+    return bool(_summed(torch.tensor([float(flag)]))[0] > 0)
+
+
+def together(values: Sequence[float]) -> list[float]:
+    """The sums of each value over the processes; each must ask at the same time."""
+    import torch
+
+    if n_processes() == 1:
+        return list(values)
+    return [float(value) for value in _summed(torch.tensor(values, dtype=torch.float64))]
+
+
+def _summed(values: Any) -> Any:
+    import torch
+
+    values = values.to("cuda" if torch.cuda.is_available() else "cpu")
+    torch.distributed.all_reduce(values)
+    return values
+
+
+def wait_for_all() -> None:
+    """Wait until every process is here."""
+    import torch
+
+    if n_processes() > 1:
+        torch.distributed.barrier()

@@ -1,0 +1,180 @@
+"""Pinning a recipe's base model: its revision, its size, and what an adapter on it merges into."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import PIPE, STDOUT
+from typing import Any
+
+from components.base_model import folder_revision
+from components.contracts import BaseModelRef
+from components.errors import ModelError, RecipeError
+from components.store import Store, in_bucket
+from pipelines.addresses import DEMO_BASE, claim_of, is_hub_id
+from pipelines.hub import ask_hub
+from pipelines.recipe import Recipe
+from pipelines.stopping import interrupt_on_sigterm
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A base model as the recipe names it, and the keys that it does so by."""
+
+    key: str
+    address: str
+    revision_key: str
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A pinned model, and the model that its card says it was made from."""
+
+    ref: BaseModelRef
+    made_from: str | None
+
+
+def resolve_base(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> BaseModelRef:
+    """Pin the base model and, where it is published in 4 bits, the full-precision one that the adapter merges into.
+
+    Raises:
+        ModelError: a model is not there or of no use, or nobody says what a 4-bit one was made from.
+        RecipeError: what lies on a cluster's volume or in a bucket has no digest in the recipe.
+    """
+    if recipe.base_model == DEMO_BASE:
+        return _in_folder(_make_demo_base(workdir / "base-models", tell)).ref
+    found = _find(_Wanted("base_model", recipe.base_model, "base_revision", recipe.base_revision))
+    if found.ref.quantization is None and recipe.full_precision_base is None:
+        return found.ref
+    full = recipe.full_precision_base or found.made_from
+    if full is None:
+        raise ModelError(
+            f"base_model {recipe.base_model}: is published in 4 bits, and its card does not say what it was made from; "
+            "name the model with the full weights in full_precision_base: an adapter merges into those only"
+        )
+    wanted = _Wanted("full_precision_base", full, "full_precision_revision", recipe.full_precision_revision)
+    return found.ref.model_copy(update={"full_precision": _require_full(_find(wanted).ref)})
+
+
+def _require_full(ref: BaseModelRef) -> BaseModelRef:
+    if ref.quantization is not None:
+        raise ModelError(f"full_precision_base {ref.address}: is published in 4 bits too; name one with full weights")
+    return ref
+
+
+def _find(wanted: _Wanted) -> _Found:
+    if claim_of(wanted.address):
+        return _Found(BaseModelRef(address=wanted.address, revision=_given(wanted), weight_bytes=0), None)
+    if in_bucket(wanted.address):
+        return _Found(_in_bucket(wanted), None)
+    return _on_hub(wanted) if is_hub_id(wanted.address) else _in_folder(Path(wanted.address))
+
+
+def _given(wanted: _Wanted) -> str:
+    if wanted.revision is None:
+        raise RecipeError(
+            f"{wanted.key} = {wanted.address!r}: only the cluster can read it; give its sha256 in {wanted.revision_key}"
+        )
+    return wanted.revision
+
+
+def _on_hub(wanted: _Wanted) -> _Found:
+    from huggingface_hub import hf_hub_download, model_info
+
+    def look_up() -> Any:
+        return model_info(wanted.address, revision=wanted.revision, files_metadata=True)
+
+    info = ask_hub("model", wanted.address, look_up, ModelError)
+    weight_bytes = sum(file.size or 0 for file in info.siblings or [] if file.rfilename.endswith(".safetensors"))
+    if not weight_bytes:
+        raise ModelError(f"{wanted.address}: has no safetensors weights; choose a base model that has them")
+    config = ask_hub(
+        "model", wanted.address, lambda: hf_hub_download(wanted.address, "config.json", revision=info.sha), ModelError
+    )
+    card = info.card_data.to_dict() if info.card_data else {}
+    return _found(wanted.address, str(info.sha), weight_bytes, Path(config), card)
+
+
+def _in_bucket(wanted: _Wanted) -> BaseModelRef:
+    if wanted.revision is None:
+        raise RecipeError(
+            f"{wanted.key} = {wanted.address!r}: give its digest in {wanted.revision_key}, as lorry submit printed it"
+        )
+    store = Store(wanted.address)
+    weights = [key for key in store.keys("") if key.endswith(".safetensors")]
+    if not weights:
+        raise ModelError(f"{wanted.address}: has no safetensors weights there; mend {wanted.key}")
+    weight_bytes = sum(store.size_of(key) or 0 for key in weights)
+    return BaseModelRef(address=wanted.address, revision=wanted.revision, weight_bytes=weight_bytes)
+
+
+def _in_folder(folder: Path) -> _Found:
+    from huggingface_hub import ModelCard
+
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: no base model there (no config.json); mend base_model")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(f"{folder}: has no safetensors weights; save the model with safetensors")
+    readme = folder / "README.md"
+    card = ModelCard.load(readme).data.to_dict() if readme.is_file() else {}
+    weight_bytes = sum(path.stat().st_size for path in weights)
+    return _found(str(folder.absolute()), folder_revision(folder), weight_bytes, folder / "config.json", card)
+
+
+def _found(address: str, revision: str, weight_bytes: int, config: Path, card: Mapping[str, Any]) -> _Found:
+    """``card`` is the head of the model's card, as the hub defines it: ``license``, ``base_model`` and more."""
+    made_from, named = card.get("base_model"), card.get("license")
+    if isinstance(made_from, list):
+        made_from = made_from[0] if len(made_from) == 1 else None
+    ref = BaseModelRef(
+        address=address,
+        revision=revision,
+        weight_bytes=weight_bytes,
+        license=None if named is None else str(named),
+        quantization=_quantization(address, config),
+    )
+    return _Found(ref, None if made_from is None else str(made_from))
+
+
+def _quantization(address: str, config: Path) -> str | None:
+    """How the weights are published: ``nf4`` or ``fp4`` by bitsandbytes, or None for full ones.
+
+    Raises:
+        ModelError: in another way, which nothing trains on here.
+    """
+    try:
+        given = json.loads(config.read_text(encoding="utf-8")).get("quantization_config")
+    except ValueError as error:
+        raise ModelError(f"{address}: its config.json cannot be read ({error})") from error
+    if given is None:
+        return None
+    method = given.get("quant_method", "bitsandbytes")
+    if method != "bitsandbytes" or not given.get("load_in_4bit"):
+        raise ModelError(
+            f"{address}: its weights are quantized by {method}, not in 4 bits by bitsandbytes, and cannot be trained "
+            "on here; choose full weights, or 4 bits by bitsandbytes"
+        )
+    return str(given.get("bnb_4bit_quant_type", "fp4"))
+
+
+def _make_demo_base(root: Path, tell: Callable[[str], None]) -> Path:
+    # A child process: torch takes seconds to load, and the command line must not need it.
+    command = [sys.executable, "-m", "pipelines.demo_base", str(root)]
+    lines = []
+    with interrupt_on_sigterm(), subprocess.Popen(command, stdout=PIPE, stderr=STDOUT, text=True) as child:
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                lines.append(line.rstrip())
+                tell(line.rstrip())
+        finally:
+            child.terminate()  # it has ended already unless this process is told to stop
+    if child.returncode != 0:
+        raise ModelError("the demo's base model could not be made: " + " ".join(lines[-1:]))
+    return Path(lines[-1])
