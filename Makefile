@@ -28,7 +28,7 @@ soak: install
 	$(BIN)/pytest -q -m slow
 
 bench: install
-	$(BIN)/python tests/benchmarks/demo.py
+	status=0; for program in demo split_data train_lora stop; do $(BIN)/python tests/benchmarks/$$program.py || status=1; done; exit $$status
 
 install: .venv/made
 	@$(MAKE) --no-print-directory -j2 .venv/packages .venv/llama
@@ -58,4 +58,4 @@ manifests: install  # every overlay renders, is valid for old and new clusters, 
 
 lock: install  # llama-cpp-python is built apart; CUDA's packages come with the torch wheels that want them
 	$(PIP) install --quiet uv && $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-package llama-cpp-python pyproject.toml | grep -vE '^(nvidia|triton|cuda)' > requirements.lock
-	images/lock $(BIN)/uv $(BIN)/pip
+	images/lock $(CURDIR)/$(BIN)/uv $(CURDIR)/$(BIN)/pip

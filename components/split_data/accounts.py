@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from components.contracts import Message
 
 Outcome = Literal["train", "validation", "test", "unused", "dropped"]
 SPLITS: tuple[Outcome, ...] = ("train", "validation", "test")
@@ -36,7 +39,12 @@ class Dropped:
     excerpt: str = ""
 
 
-def excerpt_of(text: str) -> str:
+def shortened(text: str, length: int = 160) -> str:
     """The beginning of a text, on one line."""
-    line = " ".join(text[:400].split())
-    return line if len(line) <= 160 else line[:157] + "…"
+    line = " ".join(text[: 3 * length].split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def excerpt_of(messages: Sequence[Message]) -> str:
+    """The beginning of the last question of a conversation, and of its answer."""
+    return f"{shortened(messages[-2].content, 120)} → {shortened(messages[-1].content)}"

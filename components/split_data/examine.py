@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from components.contracts import BaseModelRef, Message, Row
 from components.rows import row_id, write_rows
-from components.split_data.accounts import Dropped, excerpt_of
+from components.split_data.accounts import Dropped, excerpt_of, shortened
 from components.split_data.config import SplitConfig
 from components.split_data.forms import RowProblem, messages_of
 from components.split_data.leaks import LeakIndex
@@ -73,7 +73,7 @@ class Examiner:
         if n_tokens is not None:
             self._bound_tokens(n_tokens, reasons)
         for i, (kind, reason) in reasons.items():
-            dropped.append(Dropped(lines[i], kind, reason, excerpt_of(conversations[i][-2].content)))
+            dropped.append(Dropped(lines[i], kind, reason, excerpt_of(conversations[i])))
         good = np.array([i not in reasons for i in range(len(lines))], dtype=bool)
         kept = [conversation for conversation, keep in zip(conversations, good, strict=True) if keep]
         said = (
@@ -140,7 +140,7 @@ def _read(batch: Batch, dropped: list[Dropped]) -> tuple[list[int], list[list[Me
         try:
             messages = _messages(record, batch)
         except RowProblem as problem:
-            dropped.append(Dropped(record.line, "cannot be used", str(problem), excerpt_of(_raw_text(record))))
+            dropped.append(Dropped(record.line, "cannot be used", str(problem), shortened(_raw_text(record))))
             continue
         lines.append(record.line)
         conversations.append(messages)

@@ -134,8 +134,9 @@ def _dropped(fates: Fates) -> list[DroppedKind]:
 
 def _example(fates: Fates, row: int, reason: str) -> Example:
     file, line = fates.found.place(row)
-    messages = fates.found.rows(np.array([row]))[0].messages
-    return Example(file=file, line=line, reason=reason, excerpt=excerpt_of(messages[-2].content))
+    return Example(
+        file=file, line=line, reason=reason, excerpt=excerpt_of(fates.found.rows(np.array([row]))[0].messages)
+    )
 
 
 def _near(fates: Fates, config: SplitConfig) -> NearDuplicates:
@@ -162,7 +163,7 @@ def _lengths(fates: Fates) -> Lengths:
     of = {name: lengths[fates.outcome == OUTCOMES.index(name)] for name in SPLITS}
     used = lengths[_in_splits(fates)]
     # Half an octave a bar.
-    halves = np.arange(np.floor(2 * np.log2(max(used.min(), 1))), 2 * np.log2(max(used.max(), 1)) + 2)
+    halves = np.arange(np.floor(2 * np.log2(max(used.min(), 1))), np.floor(2 * np.log2(max(used.max(), 1))) + 2)
     edges = np.unique(np.floor(2 ** (halves / 2)).astype(int))
     return Lengths(
         unit="words" if tokens is None else "tokens",
