@@ -226,3 +226,50 @@ def test_check_says_which_command_runs_a_recipe(good):
     assert f"run it with: lorry run {good}" in run_lorry("check", good).stdout
     good.write_text(good.read_text() + "publish:\n  store: pvc://lorry-store\n")
     assert f"run it with: lorry submit {good}" in run_lorry("check", good).stdout
+
+
+def write_sources(recipe: Path, tiny_base: Path) -> None:
+    """A recipe of a folder, a file and a file of leaks, all named from its own folder."""
+    folder = recipe.parent
+    (folder / "chats").mkdir()
+    write_jsonl(folder / "chats" / "a.jsonl", demo_rows(6))
+    write_jsonl(folder / "more.jsonl", demo_rows(12)[6:])
+    (folder / "benchmark.txt").write_text("What is a lorry good for?\n")
+    recipe.write_text(
+        f"name: tiny\nbase_model: {tiny_base}\nsplit:\n  sources:\n    - {{data: chats}}\n    - {{data: more.jsonl}}\n"
+        "  validation_rows: 2\n  leaks: {files: [benchmark.txt]}\n"
+    )
+
+
+def test_sources_folders_and_leak_files_are_pinned_and_found_from_the_recipes_folder(good, tiny_base, tmp_path):
+    write_sources(good, tiny_base)
+    resolved = resolve(load_recipe(good), tmp_path / "work", print)
+    assert {key: Path(address).name for key, address in resolved.addresses.items() if key != "base_model"} == {
+        "split.sources.0.data": "chats", "split.sources.1.data": "more.jsonl", "split.leaks.files.0": "benchmark.txt"
+    }  # fmt: skip
+    pins = [source.data_revision for source in resolved.split.sources] + resolved.split.leaks.revisions
+    assert [len(pin or "") for pin in pins] == [64, 64, 64]
+    (tmp_path / "chats" / "b.jsonl").write_text((tmp_path / "more.jsonl").read_text())
+    again = resolve(load_recipe(good), tmp_path / "work", print)
+    assert again.split.sources[0].data_revision != resolved.split.sources[0].data_revision
+
+
+def test_what_is_wrong_with_a_source_is_told_with_its_line(good, tiny_base, tmp_path):
+    write_sources(good, tiny_base)
+    good.write_text(good.read_text().replace("more.jsonl", "less.jsonl").replace("[benchmark.txt]", "[none.txt]"))
+    (tmp_path / "chats" / "a.jsonl").unlink()
+    told = problems(good)
+    assert "line 5: split.sources.0.data = " in told
+    assert "the folder holds no .jsonl, .json, .csv, .parquet file; name the one with the data" in told
+    assert "line 6: split.sources.1.data = " in told
+    assert "line 8: split.leaks.files.0 = " in told
+    good.write_text(good.read_text().replace("{data: chats}", "{data: chats, wieght: 1}"))
+    assert "line 5: split.sources.0.wieght: unknown key; did you mean weight?" in problems(good)
+
+
+def test_the_base_model_is_part_of_the_split_only_where_it_is_asked(good, tmp_path):
+    assert resolve(load_recipe(good), tmp_path / "work", print).split.base_model is None
+    good.write_text(good.read_text().replace("split:\n", "split:\n  quality: {max_tokens: 100}\n"))
+    resolved = resolve(load_recipe(good), tmp_path / "work", print)
+    assert resolved.split.base_model == resolved.base_model
+    assert resolved.with_addresses({"base_model": "s3://b/x"}).split.base_model.address == "s3://b/x"

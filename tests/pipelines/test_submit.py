@@ -14,11 +14,13 @@ import pytest
 from components.digest import sha256_of
 from components.publish_model.config import PublishConfig
 from components.publish_model.publish import publish_figures
+from components.split_data.config import SplitConfig
+from components.split_data.sources import read_batches
 from components.store import Store
 from pipelines.finetune import STEPS
 from pipelines.local_run import read_result
 from tests.buckets import s3_server
-from tests.conftest import TinyRun, free_port, run_lorry
+from tests.conftest import TinyRun, demo_rows, free_port, run_lorry, write_jsonl
 from tests.pipelines.kubeflow_stand_in import DROP, RUN_ID, StandIn, kubeflow, task
 
 STORE = "s3://lorry/store"
@@ -242,3 +244,27 @@ def test_an_unknown_pool_names_the_known_ones(recipe):
     assert done.stderr.strip() == (
         "error: --pool v100: none of small, cpu, t4, a100; add it under placement.pools in the recipe"
     )
+
+
+def test_every_source_and_leak_file_goes_into_the_store(recipe, bucket, tiny_base, tmp_path):
+    (tmp_path / "chats").mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        write_jsonl(tmp_path / "chats" / name, demo_rows(6))
+    (tmp_path / "benchmark.txt").write_text("What is a lorry good for?\n")
+    recipe.write_text(
+        f"name: tiny\nbase_model: {tiny_base}\nsplit:\n  sources: [{{data: chats}}]\n  validation_rows: 2\n"
+        f"  leaks: {{files: [benchmark.txt]}}\n  quality: {{max_perplexity: 1000}}\npublish:\n  store: {STORE}\n"
+    )
+    with kubeflow(StandIn()) as server:
+        done = submit(recipe, server)
+    assert done.returncode == 0, done.stderr
+    (run,) = server.runs
+    section = run["runtime_config"]["parameters"]["split"]
+    folder = section["sources"][0]["data"]
+    assert sorted(Store(folder).keys("")) == ["a.jsonl", "b.jsonl"]
+    assert section["leaks"]["files"][0].startswith(f"{STORE}/inputs/")
+    assert section["base_model"]["address"].startswith(f"{STORE}/base-models/")
+    executors = run["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"]
+    assert "/train:" in executors["exec-split-data"]["container"]["image"]
+    arriving = SplitConfig.model_validate(section)
+    assert sum(len(batch.records) for batch in read_batches(arriving.all_sources)) == 12
