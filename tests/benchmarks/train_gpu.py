@@ -3,9 +3,9 @@
     python tests/benchmarks/train_gpu.py [--steps 20] [--shape 1b]
 
 A Llama shape of 1.24 billion parameters with random weights, rows packed to 4,096 tokens, one sequence a step: LoRA in
-the type that the device computes best, and QLoRA in nf4. TRL's SFTTrainer gets the same rows, packing and LoRA, and is at
-its defaults elsewhere. ``--shape tiny`` runs the same program on a small shape, on a CPU too. Arithmetic is 4 operations a
-parameter and token: forward, and backward through frozen weights. Prints a table; a person judges it.
+the type that the device computes best, and QLoRA in nf4. TRL's SFTTrainer gets the same rows, packing and LoRA, and is
+at its defaults elsewhere. ``--shape tiny`` runs the same program on a small shape, on a CPU too. Arithmetic is 4
+operations a parameter and token: forward, and backward through frozen weights. Prints a table; a person judges it.
 """
 
 from __future__ import annotations
