@@ -73,7 +73,19 @@ def load_weights(
         )
     except (OSError, ValueError, ImportError) as error:
         raise _cannot_load(base_model, "weights", error) from error
+    if quantization is not None:
+        _compute_in(model, dtype)
     return model
+
+
+def _compute_in(model: PreTrainedModel, dtype: torch.dtype | str) -> None:
+    """A model that is published in 4 bits names a type to compute in, which need not be the device's."""
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.compute_dtype = dtype
+            module.compute_type_is_set = True
 
 
 def _quantized(base_model: BaseModelRef, dtype: torch.dtype | str, quantization: str | None) -> dict[str, Any]:

@@ -206,14 +206,17 @@ def _spans_between_marks(marked: str, text: str, tokenizer: PreTrainedTokenizerB
         return None
     ends_at = [sum(map(len, pieces[: 2 * i + 1 : 2])) for i in range(len(pieces) // 2)]
     return [
-        (first, last + _end_of_turn(text[last:], tokenizer))
+        (first, last + _end_of_turn(text[first:last], text[last:], tokenizer))
         for first, last in zip(ends_at[::2], ends_at[1::2], strict=True)
     ]
 
 
-def _end_of_turn(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The length of the special token that ``text`` begins with: a model must learn where to stop."""
-    return max((len(token) for token in tokenizer.all_special_tokens if text.startswith(token)), default=0)
+def _end_of_turn(said: str, after: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The length of the special token that comes after what was ``said``, which a model must learn to stop with."""
+    tokens = [token for token in tokenizer.all_special_tokens if token]
+    if said.rstrip().endswith(tuple(tokens)):
+        return 0
+    return max((len(token) for token in tokens if after.startswith(token)), default=0)
 
 
 def tokenize_conversation(

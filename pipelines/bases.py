@@ -37,6 +37,8 @@ class _Found:
 
     ref: BaseModelRef
     made_from: str | None
+    # Whether its config was read: what lies on a volume or in a bucket is not brought here for it.
+    is_known: bool = True
 
 
 def resolve_base(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> BaseModelRef:
@@ -47,10 +49,16 @@ def resolve_base(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> 
         RecipeError: what lies on a cluster's volume or in a bucket has no digest in the recipe.
     """
     if recipe.base_model == DEMO_BASE:
-        return _in_folder(_make_demo_base(workdir / "base-models", tell)).ref
-    found = _find(_Wanted("base_model", recipe.base_model, "base_revision", recipe.base_revision))
+        found = _in_folder(_make_demo_base(workdir / "base-models", tell))
+    else:
+        found = _find(_Wanted("base_model", recipe.base_model, "base_revision", recipe.base_revision))
     if found.ref.quantization is None and recipe.full_precision_base is None:
         return found.ref
+    if found.ref.quantization is None and found.is_known:
+        raise RecipeError(
+            f"full_precision_base = {recipe.full_precision_base!r}: base_model has full weights itself, and the "
+            "adapter merges into those; leave full_precision_base out"
+        )
     full = recipe.full_precision_base or found.made_from
     if full is None:
         raise ModelError(
@@ -69,9 +77,10 @@ def _require_full(ref: BaseModelRef) -> BaseModelRef:
 
 def _find(wanted: _Wanted) -> _Found:
     if claim_of(wanted.address):
-        return _Found(BaseModelRef(address=wanted.address, revision=_given(wanted), weight_bytes=0), None)
+        ref = BaseModelRef(address=wanted.address, revision=_given(wanted), weight_bytes=0)
+        return _Found(ref, None, is_known=False)
     if in_bucket(wanted.address):
-        return _Found(_in_bucket(wanted), None)
+        return _Found(_in_bucket(wanted), None, is_known=False)
     return _on_hub(wanted) if is_hub_id(wanted.address) else _in_folder(Path(wanted.address))
 
 
@@ -114,17 +123,33 @@ def _in_bucket(wanted: _Wanted) -> BaseModelRef:
 
 
 def _in_folder(folder: Path) -> _Found:
-    from huggingface_hub import ModelCard
-
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: no base model there (no config.json); mend base_model")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise ModelError(f"{folder}: has no safetensors weights; save the model with safetensors")
-    readme = folder / "README.md"
-    card = ModelCard.load(readme).data.to_dict() if readme.is_file() else {}
     weight_bytes = sum(path.stat().st_size for path in weights)
-    return _found(str(folder.absolute()), folder_revision(folder), weight_bytes, folder / "config.json", card)
+    return _found(
+        str(folder.absolute()),
+        folder_revision(folder),
+        weight_bytes,
+        folder / "config.json",
+        _card(folder / "README.md"),
+    )
+
+
+def _card(readme: Path) -> dict[str, Any]:
+    """The head of a model's card; a broken one says nothing."""
+    from huggingface_hub import ModelCard
+    from yaml import YAMLError  # type: ignore[import-untyped]
+
+    if not readme.is_file():
+        return {}
+    try:
+        head: dict[str, Any] = ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict()
+    except (ValueError, YAMLError):
+        return {}
+    return head
 
 
 def _found(address: str, revision: str, weight_bytes: int, config: Path, card: Mapping[str, Any]) -> _Found:

@@ -40,8 +40,8 @@ class Dropped:
 
 
 def shortened(text: str, length: int = 160) -> str:
-    """The beginning of a text, on one line."""
-    line = " ".join(text[: 3 * length].split())
+    """The beginning of a text, on one line; halves of characters, which no file can hold, become question marks."""
+    line = " ".join(text[: 3 * length].encode("utf-8", "replace").decode().split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
 

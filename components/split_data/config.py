@@ -73,8 +73,8 @@ class QualityConfig(Section):
     min_turns: Annotated[int | None, Field(gt=0, description="answers of the assistant")] = None
     max_turns: Annotated[int | None, Field(gt=0, description="answers of the assistant")] = None
     max_repetition: Annotated[
-        float | None,
-        Field(gt=0, le=1, description="share of an answer's three-word runs that it has said before; of long answers"),
+        float,
+        Field(gt=0, le=1, description="share of an answer's three-word runs that it has said before; 1 = any"),
     ] = 0.9
     min_perplexity: Annotated[float | None, Field(gt=1, description="of the answers, under the base model")] = None
     max_perplexity: Annotated[float | None, Field(gt=1, description="of the answers, under the base model")] = None
@@ -155,6 +155,9 @@ class SplitConfig(Section):
             raise ValueError("give either train_rows or train_fraction, not both")
         if sum(filter(None, (self.train_fraction, self.validation_fraction, self.test_fraction))) > 1:
             raise ValueError("the fractions of train, validation and test add up to more than 1")
+        beside = {"data_split", "data_revision", "form", "limit"} & self.model_fields_set if self.sources else set()
+        if any(getattr(self, key) != type(self).model_fields[key].default for key in beside):
+            raise ValueError(f"{', '.join(sorted(beside))} beside sources does nothing: give it in each of the sources")
         if self.sources and len({source.weight is None for source in self.sources}) == 2:
             raise ValueError("give every source a weight, or none")
         return self

@@ -117,12 +117,11 @@ class Examiner:
         row_of = np.repeat(np.arange(len(conversations)), [len(messages) for messages in conversations])
         for at, found in self.leaks.find(words, roles == "user"):
             reasons.setdefault(int(row_of[at]), ("leak", found))
-        if quality.max_repetition is not None:
-            repetition = _repetition(words)
-            for at in np.flatnonzero((repetition > quality.max_repetition) & (roles == "assistant")).tolist():
-                share = f"{100 * repetition[at]:.0f} % of an answer repeats itself"
-                limit = f"more than max_repetition {quality.max_repetition}"
-                reasons.setdefault(int(row_of[at]), ("repeated text", f"{share}, {limit}"))
+        repetition = _repetition(words)
+        for at in np.flatnonzero((repetition > quality.max_repetition) & (roles == "assistant")).tolist():
+            share = f"{100 * repetition[at]:.0f} % of an answer repeats itself"
+            limit = f"more than max_repetition {quality.max_repetition}"
+            reasons.setdefault(int(row_of[at]), ("repeated text", f"{share}, {limit}"))
         return reasons
 
     def _bound_tokens(self, n_tokens: NDArray[np.int64], reasons: dict[int, tuple[str, str]]) -> None:
@@ -140,7 +139,9 @@ def _read(batch: Batch, dropped: list[Dropped]) -> tuple[list[int], list[list[Me
         try:
             messages = _messages(record, batch)
         except RowProblem as problem:
-            dropped.append(Dropped(record.line, "cannot be used", str(problem), shortened(_raw_text(record))))
+            dropped.append(
+                Dropped(record.line, "cannot be used", shortened(str(problem), 300), shortened(_raw_text(record)))
+            )
             continue
         lines.append(record.line)
         conversations.append(messages)

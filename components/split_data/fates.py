@@ -143,7 +143,7 @@ def deal_out(fates: Fates, config: SplitConfig, data: str) -> None:
     require_filled(dealt, data)
     for name, marks in dealt.items():
         fates.outcome[rows[marks]] = OUTCOMES.index(name)
-    for name, n_asked in (("validation", asked.validation), ("test", asked.test)):
+    for name, n_asked in (("train", asked.train or 0), ("validation", asked.validation), ("test", asked.test)):
         if (n_given := int(dealt[name].sum())) < n_asked:
             log.warning(
                 "%s has %d rows, not %d: near-duplicates stay together, and no group fits the rest",

@@ -112,7 +112,7 @@ def _turns(record: dict[str, Any], key: str) -> list[Any]:
     if isinstance(turns, str):  # a cell of a CSV file
         try:
             turns = json.loads(turns)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RowProblem(f"'{key}' is text that is not JSON ({error})") from error
     if not isinstance(turns, list) or not turns:
         raise RowProblem(f"'{key}' is not a list with at least one turn")

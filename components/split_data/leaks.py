@@ -95,7 +95,7 @@ def _texts_of(address: str, revision: str | None) -> Sequence[tuple[str, str]]:
     elif path.suffix in (".yaml", ".yml"):
         read = list(enumerate(_strings(_yaml(path)), start=1))
     else:
-        read = list(enumerate(_plain_text(path).splitlines(), start=1))
+        read = list(_lines_and_paragraphs(_plain_text(path)))
     if not read:
         raise DataError(f"{path}: holds no text; mend split.leaks.files")
     return [
@@ -108,6 +108,19 @@ def _value(path: Path, record: RawRecord) -> Any:
         return record.read()
     except ValueError as error:
         raise DataError(f"{path}: line {record.line}: {error}; mend it, or take it out of split.leaks.files") from error
+
+
+def _lines_and_paragraphs(text: str) -> Iterator[tuple[int, str]]:
+    """Each line, and each run of lines without an empty one between, which may be one text that is wrapped."""
+    paragraph: list[str] = []
+    for number, line in enumerate([*text.splitlines(), ""], start=1):
+        if line.strip():
+            paragraph.append(line)
+            yield number, line
+        else:
+            if len(paragraph) > 1:
+                yield number - len(paragraph), "\n".join(paragraph)
+            paragraph = []
 
 
 def _strings(value: Any) -> Iterator[str]:

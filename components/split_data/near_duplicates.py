@@ -6,7 +6,7 @@ rensa's; what is here chooses the bands for a threshold, confirms pairs and join
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,14 @@ N_HASHES = 128
 MINHASH_SEED = 1
 # How often a pair at the very threshold may share no band.
 MAX_MISSED = 1e-4
-# In a larger bucket a row is compared with its neighbours only: rows that are alike meet in many buckets.
+# Rows of a larger bucket share a lot, such as a template: they are compared all at once, in one matrix product.
 LARGE_BUCKET = 64
+# A bucket that is larger still is cut by the other bands; in what is left a row is compared with its neighbours only.
+LARGEST_MATRIX = 4_000
 NEIGHBOURS = 4
+COLUMNS_AT_ONCE = 2_048
+# Links of one row to earlier ones of its bucket that are told; more would say nothing new.
+MOST_LINKS = 8
 
 Shingles = Callable[[int], NDArray[np.uint32]]
 
@@ -84,38 +89,99 @@ def near_pairs(
     """
     groups = Groups(len(marks))
     seen: set[int] = set()
+
+    def is_new(first: int, second: int) -> bool:
+        code = first * len(marks) + second
+        if code in seen or (not every and groups.root(first) == groups.root(second)):
+            return False
+        seen.add(code)
+        small, large = sorted((sizes[first], sizes[second]))
+        return bool(0 < large * threshold <= small)
+
     for band in range(marks.shape[1]):
-        for first, second in _candidates(marks[:, band], sizes, threshold):
-            code = first * len(marks) + second
-            if code in seen or (not every and groups.root(first) == groups.root(second)):
-                continue
-            seen.add(code)
-            jaccard = _jaccard(shingles(first), shingles(second))
-            if jaccard >= threshold:
-                groups.join(first, second)
-                yield Pair(first, second, jaccard)
+        for bucket in _buckets(np.flatnonzero(sizes), marks[:, band]):
+            for pair in _pairs_in(bucket, band, marks, shingles, threshold, is_new):
+                groups.join(pair.first, pair.second)
+                yield pair
 
 
-def _candidates(marks: NDArray[np.uint64], sizes: NDArray[np.int64], threshold: float) -> Iterator[tuple[int, int]]:
-    """Pairs that share a mark and whose sizes leave the similarity possible."""
-    order = np.argsort(marks, kind="stable")
+def _buckets(rows: NDArray[np.int64], marks: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
+    """The ``rows`` that share a mark, two and more of them, ascending."""
+    order = rows[np.argsort(marks[rows], kind="stable")]
     edges = np.flatnonzero(np.diff(marks[order])) + 1
     starts = np.concatenate([[0], edges])
     ends = np.concatenate([edges, [len(order)]])
-    for at in np.flatnonzero(ends - starts > 1):
-        bucket = order[starts[at] : ends[at]]
-        for first, second in _pairs_of(bucket.tolist()):
-            small, large = sorted((sizes[first], sizes[second]))
-            if 0 < large * threshold <= small:
-                yield first, second
+    return (order[starts[at] : ends[at]] for at in np.flatnonzero(ends - starts > 1))
 
 
-def _pairs_of(bucket: Sequence[int]) -> Iterator[tuple[int, int]]:
-    reach = len(bucket) if len(bucket) <= LARGE_BUCKET else NEIGHBOURS
+def _pairs_in(
+    bucket: NDArray[np.int64],
+    band: int,
+    marks: NDArray[np.uint64],
+    shingles: Shingles,
+    threshold: float,
+    is_new: Callable[[int, int], bool],
+) -> Iterator[Pair]:
+    if len(bucket) <= LARGE_BUCKET:
+        yield from _confirmed(_each_with_the_last(bucket.tolist(), len(bucket)), shingles, threshold, is_new)
+    elif len(bucket) <= LARGEST_MATRIX:
+        yield from _pairs_of_family(bucket, shingles, threshold, is_new)
+    else:
+        for other in set(range(marks.shape[1])) - {band}:
+            for part in _buckets(bucket, marks[:, other]):
+                if len(part) <= LARGEST_MATRIX:
+                    yield from _pairs_of_family(part, shingles, threshold, is_new)
+                else:
+                    near = _each_with_the_last(part.tolist(), NEIGHBOURS)
+                    yield from _confirmed(near, shingles, threshold, is_new)
+
+
+def _each_with_the_last(bucket: Sequence[int], reach: int) -> Iterator[tuple[int, int]]:
+    """Each row with the first and the last ``reach`` rows before it."""
     for at, second in enumerate(bucket):
         if at > reach:
             yield bucket[0], second
         yield from ((first, second) for first in bucket[max(0, at - reach) : at])
+
+
+def _confirmed(
+    pairs: Iterable[tuple[int, int]], shingles: Shingles, threshold: float, is_new: Callable[[int, int], bool]
+) -> Iterator[Pair]:
+    for first, second in pairs:
+        if is_new(first, second) and (jaccard := _jaccard(shingles(first), shingles(second))) >= threshold:
+            yield Pair(first, second, jaccard)
+
+
+def _pairs_of_family(
+    bucket: NDArray[np.int64], shingles: Shingles, threshold: float, is_new: Callable[[int, int], bool]
+) -> Iterator[Pair]:
+    """The pairs of many rows that share much, each confirmed exactly: common shingles are counted all at once."""
+    own = [shingles(int(row)) for row in bucket]
+    common = _common_counts(own)
+    sizes = np.array([len(row) for row in own], dtype=np.float32)
+    for at in range(1, len(bucket)):
+        jaccard = common[at, :at] / (sizes[at] + sizes[:at] - common[at, :at])
+        for before in np.flatnonzero(jaccard >= threshold)[:MOST_LINKS].tolist():
+            first, second = int(bucket[before]), int(bucket[at])
+            if is_new(first, second):
+                yield Pair(first, second, float(jaccard[before]))
+
+
+def _common_counts(rows: Sequence[NDArray[np.uint32]]) -> NDArray[np.float32]:
+    """How many shingles each two rows share, (rows, rows)."""
+    row_of = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    _, column_of, n_rows = np.unique(np.concatenate(rows), return_inverse=True, return_counts=True)
+    # What one row alone has is common to no two.
+    shared = n_rows[column_of] > 1
+    columns, column_of = np.unique(column_of[shared], return_inverse=True)
+    row_of = row_of[shared]
+    common = np.zeros((len(rows), len(rows)), dtype=np.float32)
+    for first in range(0, len(columns), COLUMNS_AT_ONCE):
+        inside = (column_of >= first) & (column_of < first + COLUMNS_AT_ONCE)
+        block = np.zeros((len(rows), COLUMNS_AT_ONCE), dtype=np.float32)
+        block[row_of[inside], column_of[inside] - first] = 1
+        common += block @ block.T
+    return common
 
 
 def _jaccard(left: NDArray[np.uint32], right: NDArray[np.uint32]) -> float:

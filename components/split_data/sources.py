@@ -127,7 +127,8 @@ def _read(source: Source) -> Iterator[tuple[str, RawRecord]]:
 
 
 def _is_folder(address: str) -> bool:
-    return "://" in address or Path(address).is_dir()
+    # A hub id stays one, whatever lies where the step runs.
+    return "://" in address or (Path(address).is_absolute() and Path(address).is_dir())
 
 
 def local_data(address: str, revision: str | None) -> list[Path] | None:
@@ -161,12 +162,17 @@ def local_data(address: str, revision: str | None) -> list[Path] | None:
 
 
 def records_of(path: Path) -> Iterator[RawRecord]:
-    """Every record of one data file."""
-    if path.name.endswith(".parquet"):
-        return _read_parquet(path)
-    if ".jsonl" in path.suffixes:
-        return _read_jsonl(path)
-    return _read_csv(path) if ".csv" in path.suffixes else _read_json(path)
+    """Every record of one data file.
+
+    Raises:
+        DataError: the file cannot be read or unpacked.
+    """
+    name = path.name.removesuffix(next((packed for packed in COMPRESSIONS if path.name.endswith(packed)), ""))
+    readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl, ".csv": _read_csv, ".json": _read_json}
+    try:
+        yield from readers[Path(name).suffix](path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read or unpacked ({error}); copy or pack the file again") from error
 
 
 def _open(path: Path) -> BinaryIO:
@@ -177,32 +183,25 @@ def _open(path: Path) -> BinaryIO:
     return io.BufferedReader(cast(io.RawIOBase, pa.input_stream(path, compression="detect", buffer_size=1 << 20)))
 
 
-def _packed_badly(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot be unpacked ({error}); copy or pack the file again")
-
-
 def _read_jsonl(path: Path) -> Iterator[RawRecord]:
     # Bytes, so that one line of broken UTF-8 is that line's problem and not the file's.
     with _open(path) as file:
-        for number, (line, n_bytes) in enumerate(_lines(path, file), start=1):
+        for number, (line, n_bytes) in enumerate(_lines(file), start=1):
             if n_bytes > MAX_ROW_BYTES:
                 yield RawRecord(number, None, too_long(n_bytes))
             elif line.strip():
                 yield RawRecord(number, line)
 
 
-def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Each line (of a too long one, the beginning) and its length."""
-    try:
-        while line := file.readline(MAX_ROW_BYTES + 1):
-            n_bytes = len(line)
-            rest = line
-            while len(rest) == MAX_ROW_BYTES + 1 and not rest.endswith(b"\n"):
-                rest = file.readline(MAX_ROW_BYTES + 1)
-                n_bytes += len(rest)
-            yield line, n_bytes
-    except OSError as error:
-        raise _packed_badly(path, error) from error
+    while line := file.readline(MAX_ROW_BYTES + 1):
+        n_bytes = len(line)
+        rest = line
+        while len(rest) == MAX_ROW_BYTES + 1 and not rest.endswith(b"\n"):
+            rest = file.readline(MAX_ROW_BYTES + 1)
+            n_bytes += len(rest)
+        yield line, n_bytes
 
 
 def too_long(n_bytes: int) -> str:
@@ -214,8 +213,6 @@ def _read_json(path: Path) -> Iterator[RawRecord]:
     try:
         with _open(path) as file:
             rows = json.loads(file.read())
-    except OSError as error:
-        raise _packed_badly(path, error) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start + 1}); save the file as UTF-8") from error
     except json.JSONDecodeError as error:
@@ -232,6 +229,7 @@ def _read_json(path: Path) -> Iterator[RawRecord]:
 
 def _read_csv(path: Path) -> Iterator[RawRecord]:
     csv.field_size_limit(MAX_ROW_BYTES)
+    reader = csv.DictReader([""])
     try:
         with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -250,21 +248,21 @@ def _read_csv(path: Path) -> Iterator[RawRecord]:
                 else:
                     yield RawRecord(reader.line_num, row)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start + 1}); save the file as UTF-8") from error
-    except OSError as error:
-        raise _packed_badly(path, error) from error
+        raise DataError(f"{path}: not UTF-8 text (after line {reader.line_num}); save the file as UTF-8") from error
 
 
 def _read_parquet(path: Path) -> Iterator[RawRecord]:
     import pyarrow as pa
     import pyarrow.parquet
 
+    number = 0
     try:
-        file = pa.parquet.ParquetFile(path)
+        for batch in pa.parquet.ParquetFile(path).iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield RawRecord(number, row)
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}: not a Parquet file ({error}); write it again") from error
-    rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
-    return (RawRecord(number, row) for number, row in enumerate(rows, start=1))
 
 
 def _read_hub(source: Source) -> Iterator[RawRecord]:

@@ -164,7 +164,7 @@ def _lengths(fates: Fates) -> Lengths:
     used = lengths[_in_splits(fates)]
     # Half an octave a bar.
     halves = np.arange(np.floor(2 * np.log2(max(used.min(), 1))), np.floor(2 * np.log2(max(used.max(), 1))) + 2)
-    edges = np.unique(np.floor(2 ** (halves / 2)).astype(int))
+    edges = np.unique([*np.floor(2 ** (halves / 2)).astype(int), used.max() + 1])
     return Lengths(
         unit="words" if tokens is None else "tokens",
         edges=[int(edge) for edge in edges],

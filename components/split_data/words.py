@@ -64,10 +64,10 @@ class Words:
 
 
 def words_of(texts: Sequence[str]) -> Words:
-    """Hash the words of ``texts``; case does not count."""
+    """Hash the words of ``texts``; case and the ways of writing a character do not count."""
     import rensa
 
-    found = [_WORD.findall(text.casefold()) for text in texts]
+    found = [_WORD.findall(unicodedata.normalize("NFKC", text).casefold()) for text in texts]
     hashes = [np.asarray(row, dtype=np.uint64) for row in rensa.RMinHash.hash_token_sets(found)]
     starts = np.concatenate([[0], np.cumsum([len(row) for row in hashes])]).astype(np.int64)
     return Words(np.concatenate([np.empty(0, dtype=np.uint64), *hashes]), starts)

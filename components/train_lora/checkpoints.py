@@ -67,20 +67,21 @@ def _writer(path: Path) -> str:
 
 
 def publish(run_dir: Path, name: str, run_key: str, keep: int) -> None:
-    """Seal ``run_dir/.writing/name``, give it its place in ``run_dir`` and remove all but the newest ``keep``."""
+    """Seal ``run_dir/.writing/name`` and give it its place in ``run_dir``; keep the newest ``keep`` checkpoints."""
     staged = run_dir / STAGING / name
     hashes = {str(path.relative_to(staged)): _digest(path) for path in sorted(staged.rglob("*")) if path.is_file()}
     _write_durably(staged / SEAL, json.dumps({"run_key": run_key, "files": hashes}, indent=1).encode())
     _sync(staged)
     target = run_dir / name
-    if target.exists():
-        # Aside first: the one that is replaced is whole until the new one has its name.
-        target.rename(run_dir / STAGING / f"{name}.old")
+    shutil.rmtree(target, ignore_errors=True)  # of the same step: damaged, or the same
     staged.rename(target)
     _sync(run_dir)
     shutil.rmtree(run_dir / STAGING, ignore_errors=True)
-    for old in _by_step(run_dir)[keep:]:
-        shutil.rmtree(old)
+    if name.startswith(PREFIX):
+        # A run that has gone back behind a damaged one comes past it again.
+        ahead = [path for path in _by_step(run_dir) if step_of(path) > step_of(target)]
+        for old in (*ahead, *_by_step(run_dir)[len(ahead) + keep :]):
+            shutil.rmtree(old)
 
 
 def newest_valid(run_dir: Path, run_key: str) -> Path | None:
@@ -118,6 +119,25 @@ def step_of(checkpoint: Path) -> int:
 def _by_step(run_dir: Path) -> list[Path]:
     named = (path for path in run_dir.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal())
     return sorted(named, key=step_of, reverse=True)
+
+
+def kept(run_dir: Path) -> list[Path]:
+    """Every checkpoint that is there, the newest first."""
+    return _by_step(run_dir)
+
+
+def require_whole(folder: Path) -> None:
+    """Check that what was published is as it was written.
+
+    Raises:
+        ModelError: it is gone or damaged.
+    """
+    try:
+        _require_undamaged(folder, _read_seal(folder))
+    except _DamagedError as damage:
+        raise ModelError(
+            f"{folder}: {damage}; set train.checkpoint: final, or remove {folder.parent} and train again"
+        ) from None
 
 
 class _DamagedError(Exception):

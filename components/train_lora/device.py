@@ -62,7 +62,9 @@ def choose(config: TrainConfig, base_model: BaseModelRef) -> Device:
 
 def _quantization(config: TrainConfig, base_model: BaseModelRef, precision: str) -> tuple[str, str]:
     if base_model.quantization is not None:
-        _require_bitsandbytes(f"base_model {base_model.address} is published in {base_model.quantization}")
+        _require_bitsandbytes(
+            f"base_model {base_model.address} is published in {base_model.quantization}, which", "choose full weights"
+        )
         return base_model.quantization, "as the base model is published"
     if config.base_quantization == "nf4":
         _require_bitsandbytes("train.base_quantization = 'nf4'")
@@ -73,7 +75,7 @@ def _quantization(config: TrainConfig, base_model: BaseModelRef, precision: str)
     return precision, "nothing asks for fewer bits"
 
 
-def _require_bitsandbytes(who: str) -> None:
+def _require_bitsandbytes(who: str, otherwise: str = "set base_quantization: none") -> None:
     import torch
 
     try:
@@ -86,7 +88,7 @@ def _require_bitsandbytes(who: str) -> None:
     except (ImportError, PackageNotFoundError, RuntimeError, OSError) as error:
         works, found = False, f"bitsandbytes cannot be used here ({str(error).splitlines()[0]})"
     if not works:
-        raise ModelError(f"{who} needs bitsandbytes, and {found}; install it, or set base_quantization: none")
+        raise ModelError(f"{who} needs bitsandbytes, and {found}; install it, or {otherwise}")
 
 
 def _require_no_gpu() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class History:
 
     def best(self) -> tuple[int, float] | None:
         """Step and value of the lowest validation loss of the tuned model, or None before the first."""
-        tuned = {step: loss for step, loss in self.eval_losses().items() if step > 0}
+        tuned = {step: loss for step, loss in self.eval_losses().items() if step > 0 and math.isfinite(loss)}
         return min(tuned.items(), key=lambda item: item[1]) if tuned else None
 
     def validations_without_gain(self, threshold: float) -> int:

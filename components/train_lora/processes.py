@@ -14,7 +14,8 @@ from typing import Any
 
 from components.errors import InterruptedTrainingError, LorryError, StepFailedError
 
-JOB, ERROR = "job.json", "error.txt"
+JOB, ERROR = "job.json", "error"
+STARTER = "LORRY_TRAIN_STARTER"
 
 
 def n_processes() -> int:
@@ -39,7 +40,7 @@ def train_together(n: int, job: Mapping[str, Any]) -> None:
 
     Raises:
         InterruptedTrainingError: SIGTERM came; a checkpoint is written.
-        LorryError: what the first process said.
+        LorryError: what the first process that failed said.
         StepFailedError: a process died without a word.
     """
     with tempfile.TemporaryDirectory(prefix="lorry-train-") as folder:
@@ -47,7 +48,7 @@ def train_together(n: int, job: Mapping[str, Any]) -> None:
         path.write_text(json.dumps(job))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
         threads = max((os.cpu_count() or n) // n, 1)
-        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ, STARTER: str(os.getpid())}
         child = subprocess.Popen([*command, "-m", "components.train_lora", str(path)], env=environment)
         stopped = []
 
@@ -63,8 +64,8 @@ def train_together(n: int, job: Mapping[str, Any]) -> None:
             child.kill()
         if code == 0:
             return
-        error = path.with_name(ERROR)
-        said = error.read_text() if error.is_file() else ""
+        errors = sorted(path.parent.glob(f"{ERROR}.*"), key=lambda error: error.stat().st_mtime)
+        said = errors[0].read_text() if errors else ""
     if stopped:
         raise InterruptedTrainingError(said or "training was stopped; run the same command again to go on")
     if said:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerState,
 
 from components.base_model import load_weights
 from components.contracts import HISTORY_NAME, BaseModelRef, StoppedBy
-from components.errors import InterruptedTrainingError
+from components.errors import InterruptedTrainingError, ModelError
 from components.token_loss import Example
 from components.train_lora import checkpoints
 from components.train_lora.attention import choose_attention, use_attention
@@ -53,9 +53,11 @@ class Run:
         # LoRA's first weights are random: the seed must be set before they are drawn.
         set_seed(config.seed)
         model = load_weights(base_model, device.dtype, device.quantization)
-        attention, why = choose_attention(model)
-        log.info("attention %s: %s", attention, why)
-        use_attention(model, attention)
+        _require_known_quantization(model, base_model, device)
+        attention = choose_attention(model)
+        use_attention(model, attention.name)
+        if config.packing and not attention.flat:
+            raise ModelError(f"train.packing: not with {base_model.address}: {attention.why}; set packing: false")
         rows = Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in examples])
         callbacks = [self.progress, self.limits, SaveByTheClock(config.save_minutes), self.stop]
         self.trainer = LoraTrainer(
@@ -65,9 +67,9 @@ class Run:
             validation=validation,
             keep=config.save_total_limit,
             stop=self.stop,
-            attention=attention,
+            attention=attention.name,
             model=model,
-            args=to_trl(config, device, run_dir),
+            args=to_trl(config, device, run_dir, flat=attention.flat),
             train_dataset=rows,
             eval_dataset=rows.select([0]),  # never read: LoraTrainer.evaluate measures the validation rows
             processing_class=tokenizer,
@@ -94,9 +96,11 @@ class Run:
             state = self.trainer.state
             ended = self._ended()
         if self.stop.requested and not ended:
+            where = f"training was stopped at step {state.global_step} of {state.max_steps}"
+            if not state.global_step:
+                raise InterruptedTrainingError(f"{where}, before the first was done; run the same command again")
             raise InterruptedTrainingError(
-                f"training was stopped at step {state.global_step} of {state.max_steps}; "
-                "its checkpoint is written, run the same command again to go on from there"
+                f"{where}; its checkpoint is written, run the same command again to go on from there"
             )
 
     def _train(self) -> None:
@@ -135,13 +139,11 @@ class Run:
         """Write the weights that the recipe asks for, tokenizer and history."""
         folder.mkdir(parents=True, exist_ok=True)
         self.trainer.save_model(str(folder))
-        if self._exports_best():
-            shutil.copy(self.run_dir / BEST / "adapter_model.safetensors", folder)
+        if self.config.checkpoint == "best" and (best := self.history.best()):
+            checkpoints.require_whole(self.run_dir / f"{BEST}{best[0]}")
+            shutil.copy(self.run_dir / f"{BEST}{best[0]}" / "adapter_model.safetensors", folder)
         (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; nothing downstream reads it
         shutil.copy(self.run_dir / HISTORY_NAME, folder / HISTORY_NAME)
-
-    def _exports_best(self) -> bool:
-        return self.config.checkpoint == "best" and self.history.best() is not None
 
     def figures(self) -> dict[str, Any]:
         """What was measured, under the names of RunRecord."""
@@ -161,9 +163,16 @@ class Run:
             "base_eval_loss": losses.get(0),
             "best_eval_loss": best[1] if best else None,
             "best_step": best[0] if best else None,
-            "adapter_step": best[0] if best and self._exports_best() else self.trainer.state.global_step,
+            "adapter_step": best[0] if best and self.config.checkpoint == "best" else self.trainer.state.global_step,
             "final_eval_loss": losses.get(self.trainer.state.global_step),
         }
+
+
+def _require_known_quantization(model: Any, base_model: BaseModelRef, device: Device) -> None:
+    """Refuse weights that turn out to be packed, before hours of training on them: no adapter merges into them."""
+    packed = getattr(model.config, "quantization_config", None) is not None
+    if packed and device.quantization is None and base_model.full_precision is None:
+        raise ModelError(f"base_model {base_model.address}: is in 4 bits; name the full weights in full_precision_base")
 
 
 def _n_weights(parameter: Any) -> int:

@@ -23,8 +23,8 @@ def to_peft(config: TrainConfig) -> LoraConfig:
     )
 
 
-def to_trl(config: TrainConfig, device: Device, run_dir: Path) -> SFTConfig:
-    """How it is trained. Every step is logged: what is shown of it is Progress's affair."""
+def to_trl(config: TrainConfig, device: Device, run_dir: Path, *, flat: bool) -> SFTConfig:
+    """How it is trained; ``flat``: a batch is one sequence. Every step is logged: Progress chooses what is shown."""
     return SFTConfig(
         output_dir=str(run_dir),
         learning_rate=config.learning_rate,
@@ -38,11 +38,11 @@ def to_trl(config: TrainConfig, device: Device, run_dir: Path) -> SFTConfig:
         per_device_eval_batch_size=config.per_device_eval_batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         gradient_checkpointing=config.gradient_checkpointing,
-        # Rows are cut to max_length before; a batch is one sequence without padding in either case.
+        # Rows are cut to max_length before.
         max_length=config.max_length if config.packing else None,
         packing=config.packing,
         packing_strategy="bfd",
-        padding_free=True,
+        padding_free=flat,
         eval_packing=False,
         eval_strategy="steps",
         eval_steps=config.eval_steps,

@@ -14,6 +14,8 @@ from components.errors import LorryError, RoomError
 from components.train_lora import checkpoints
 from components.train_lora.config import TrainConfig
 from components.train_lora.device import Device
+from components.train_lora.processes import rank
+from components.train_lora.trainer import MEASURING
 
 # Below this a disk is full, whatever a library says that could not write.
 FULL_BYTES = 1 << 20
@@ -30,19 +32,23 @@ def memory_in_words(config: TrainConfig, device: Device) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         total = torch.cuda.get_device_properties(0).total_memory / 1e9
-        raise LorryError(f"out of memory on {device.hardware} ({total:.0f} GB): {_to_lower(config, device)}") from error
+        told = f"out of memory on {device.hardware} ({total:.0f} GB)"
+        raise LorryError(f"{told}: {_to_lower(config, device, error)}") from error
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
-        raise LorryError(f"out of memory on {device.hardware}: {_to_lower(config, device)}") from error
+        raise LorryError(f"out of memory on {device.hardware}: {_to_lower(config, device, error)}") from error
 
 
-def _to_lower(config: TrainConfig, device: Device) -> str:
+def _to_lower(config: TrainConfig, device: Device, error: BaseException) -> str:
+    if MEASURING in getattr(error, "__notes__", ()) and (rows := config.per_device_eval_batch_size) > 1:
+        return f"{MEASURING}; set train.per_device_eval_batch_size {rows // 2} (it is {rows}): the losses stay the same"
     rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
     if rows > 1:
+        fewer = rows // 2 if rows % 2 == 0 else 1
         return (
-            f"set train.per_device_train_batch_size {rows // 2} (it is {rows}) and gradient_accumulation_steps "
-            f"{batches * rows // (rows // 2)} (it is {batches}); the steps stay the same"
+            f"set train.per_device_train_batch_size {fewer} (it is {rows}) and gradient_accumulation_steps "
+            f"{batches * rows // fewer} (it is {batches}); a step has the same rows"
         )
     if not config.gradient_checkpointing:
         return "set train.gradient_checkpointing true; a step takes about a third longer, and is the same"
@@ -63,7 +69,8 @@ def full_disk_in_words(run_dir: Path) -> Iterator[None]:
     except Exception as error:
         if not _is_full(error, run_dir):
             raise
-        shutil.rmtree(run_dir / checkpoints.STAGING, ignore_errors=True)
+        if rank() == 0:
+            shutil.rmtree(run_dir / checkpoints.STAGING, ignore_errors=True)
         kept = checkpoints.newest(run_dir)
         state = "no checkpoint is written yet" if kept is None else f"{kept.name} is whole"
         free = shutil.disk_usage(run_dir).free / 1e6

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from components.base_model import load_tokenizer
 from components.chat_template import fingerprint, template_of, tokenize_conversation
 from components.contracts import RUN_RECORD_NAME, BaseModelRef, Row, RunRecord
-from components.errors import DataError
+from components.errors import DataError, ModelError
 from components.rows import data_fingerprint, read_rows
 from components.run_record import read_record
 from components.token_loss import Example
@@ -85,13 +85,10 @@ def train(
     )
     run_dir = Path(checkpoint_root) / key
     is_writer = processes.rank() == 0
-    with (
-        checkpoints.sole_writer(run_dir) if is_writer else nullcontext(),
-        memory_in_words(config, device),
-        full_disk_in_words(run_dir),
-    ):
-        run = Run(config, base_model, device, tokenizer, run_dir, examples, validation)
-        run.go()
+    with checkpoints.sole_writer(run_dir) if is_writer else nullcontext():
+        with memory_in_words(config, device), full_disk_in_words(run_dir):
+            run = Run(config, base_model, device, tokenizer, run_dir, examples, validation)
+            run.go()
         record = RunRecord(
             run_key=key,
             base_model=base_model,
@@ -114,7 +111,12 @@ def train(
 
 def _examples(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: str, max_length: int) -> list[Example]:
     """Tokenized rows that keep at least one supervised token within ``max_length``."""
-    whole = [Example(*tokenize_conversation(tokenizer, template, row.messages)) for row in rows]
+    whole = [_example(row, tokenizer, template) for row in rows]
+    if not any(example.n_supervised for example in whole):
+        raise DataError(
+            f"none of the {len(rows)} rows has a word that the chat template counts as the assistant's; look at the "
+            "{% generation %} marks of the base model's template"
+        )
     kept = [example for example in (example.cut(max_length) for example in whole) if example.n_supervised]
     if not kept:
         raise DataError(
@@ -123,9 +125,18 @@ def _examples(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template:
         )
     if len(kept) < len(whole):
         log.warning(
-            "%d of %d rows skipped: max_length %d cuts their answers away",
+            "%d of %d rows skipped: no word of the assistant is within max_length %d",
             len(whole) - len(kept),
             len(whole),
             max_length,
         )
     return kept
+
+
+def _example(row: Row, tokenizer: PreTrainedTokenizerBase, template: str) -> Example:
+    try:
+        return Example(*tokenize_conversation(tokenizer, template, row.messages))
+    except ModelError as error:
+        raise DataError(
+            f"row {row.id} (the split's accounts say where it is from): {error}; take it out of the data, or mend it"
+        ) from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +25,9 @@ from components.train_lora.stopping import StopOnSigterm
 
 log = logging.getLogger(__name__)
 
-BEST = "best"
+BEST = "best-"
+# On an error of a validation, which other settings make room for.
+MEASURING = "while the validation rows were measured"
 
 
 class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
@@ -83,9 +87,9 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
             measured = self._measure()
         step = self.state.global_step
         best_before = self.history.best()
-        if step > 0 and (best_before is None or measured.loss < best_before[1]):
-            self.save_model(str(self.run_dir / checkpoints.STAGING / BEST))
-            self._publish(BEST)
+        if step > 0 and math.isfinite(measured.loss) and (best_before is None or measured.loss < best_before[1]):
+            self.save_model(str(self.run_dir / checkpoints.STAGING / f"{BEST}{step}"))
+            self._publish(f"{BEST}{step}")
         self.history.add(step=step, eval_loss=measured.loss, eval_tokens=measured.n_tokens)
         log.info("step %d/%d eval_loss %.4f", step, self.state.max_steps, measured.loss)
         metrics = {"eval_loss": measured.loss}
@@ -94,12 +98,18 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
 
     def _measure(self) -> TokenLoss:
         """The validation loss, each process's share of the rows together."""
-        own = token_loss(
-            self.model,
-            self.validation[rank() :: n_processes()],
-            batch_size=self.args.per_device_eval_batch_size,
-            pad_token_id=self.processing_class.pad_token_id,
-        )
+        try:
+            # As in a step: the first validation of a resumed run comes before accelerate has taken the model.
+            with self.accelerator.autocast():
+                own = token_loss(
+                    self.model,
+                    self.validation[rank() :: n_processes()],
+                    batch_size=self.args.per_device_eval_batch_size,
+                    pad_token_id=self.processing_class.pad_token_id,
+                )
+        except (RuntimeError, MemoryError) as error:
+            error.add_note(MEASURING)
+            raise
         if n_processes() == 1:
             return own
         total, n_tokens = together([own.loss * own.n_tokens, own.n_tokens])
@@ -126,7 +136,19 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         if rank() == 0:
             self.history.save(self.run_dir / checkpoints.STAGING / name)
         self._publish(name)
+        if rank() == 0:
+            self._forget_old_bests()
         log.info("step %d/%d checkpoint written", self.state.global_step, self.state.max_steps)
+
+    def _forget_old_bests(self) -> None:
+        """Remove the best weights that no kept checkpoint's history calls the best."""
+        histories = [
+            History(path / self.history.path.name, path, writes=False) for path in checkpoints.kept(self.run_dir)
+        ]
+        named = {f"{BEST}{best[0]}" for history in (self.history, *histories) if (best := history.best())}
+        for folder in self.run_dir.glob(f"{BEST}*"):
+            if folder.name not in named:
+                shutil.rmtree(folder)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.run_dir / checkpoints.STAGING)

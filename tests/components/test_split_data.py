@@ -153,6 +153,11 @@ BAD_ROWS = {
         chat("q", "word " * 300_000),
         "1.5 MB long; a row may have 1 MB: cut it into conversations",
     ),
+    "half of a character in a key": ({"\ud800": 1}, "has no 'messages' key (its keys: ?)"),
+    "a list in a list in a list": (
+        {"messages": "[" * 100_000},
+        "'messages' is text that is not JSON (maximum",
+    ),
     "the assistant first": (
         {"messages": [{"role": "assistant", "content": "Hi!"}, *chat("q", "a")["messages"]]},
         "begins with a turn of the assistant, not the user",
@@ -254,10 +259,10 @@ def test_a_folder_without_data_and_a_changed_folder_are_errors(tmp_path):
         ("rows.json", b'{"messages": []}', "holds a JSON dict, but must hold a list"),
         ("rows.json", b'[\n{"a" 1}]', "line 2 is not JSON .* name the file .jsonl if"),
         ("rows.json", b"[\xff]", r"not UTF-8 text \(byte 2\)"),
-        ("rows.csv", b"prompt,completion\n\xff,x\n", r"not UTF-8 text \(byte .*save the file as UTF-8"),
+        ("rows.csv", b"prompt,completion\n\xff,x\n", r"not UTF-8 text \(after line .*save the file as UTF-8"),
         ("rows.parquet", b"PAR1 no", "not a Parquet file"),
-        ("rows.jsonl.gz", b"no gzip", r"cannot be unpacked \(.*\); copy or pack the file again"),
-        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999)[:30], "cannot be unpacked .*Truncated"),
+        ("rows.jsonl.gz", b"no gzip", r"cannot be read or unpacked \(.*\); copy or pack the file again"),
+        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999)[:30], "cannot be read or unpacked .*Truncated"),
         ("rows.jsonl", b"", "the file is empty; it must hold at least one conversation"),
         ("rows.jsonl", b"\n\n", "holds no rows"),
     ],
@@ -343,6 +348,7 @@ def test_splits_may_be_fractions(tmp_path):
         ({"sources": [{"data": "a", "weight": 1}, {"data": "b"}]}, "give every source a weight, or none"),
         ({"data": "a.jsonl", "quality": {"min_turns": 3, "max_turns": 2}}, "min_turns 3 is above max_turns 2: no row"),
         ({"data": "a.jsonl", "train_fraction": 0.9, "test_fraction": 0.2}, "add up to more than 1"),
+        ({"sources": [{"data": "a"}], "limit": 3}, "limit beside sources does nothing: give it in each of the sources"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings, message):
@@ -405,6 +411,30 @@ def test_a_group_larger_than_every_split_is_an_error_that_says_what_to_set(tmp_p
     rows = [with_changes(talk(1), 1)] + [chat(*(turn["content"] for turn in talk(1)["messages"])) for _ in range(1)]
     with pytest.raises(DataError, match=r"no group of near-duplicates is small enough for the validation rows"):
         split_rows(tmp_path, rows, validation_rows=1)
+
+
+def test_near_duplicates_are_found_in_a_large_family_that_shares_a_template(tmp_path):
+    """300 rows with 88 shingles in common and 12 of their own; 20 of them have a twin that shares more."""
+    template = prose(90, 0)
+    rows = [[*template, *prose(12, seed)] for seed in range(1, 301)]
+    rows += [[*row[:-3], *prose(3, 1000 + i)] for i, row in enumerate(rows[:20])]
+    result = split_rows(
+        tmp_path,
+        [chat("q", " ".join(row)) for row in rows],
+        duplicates={"jaccard_threshold": 0.9},
+        validation_rows=10,
+    )
+    near = result.summary().near_duplicates
+    assert (near.groups, near.rows) == (20, 40)
+
+
+def test_a_leak_that_is_wrapped_or_written_in_another_way_is_found(tmp_path):
+    passage = prose(30, 7)
+    wrapped = "\n".join(" ".join(passage[i : i + 8]) for i in range(0, 30, 8))
+    (tmp_path / "benchmark.txt").write_text(wrapped.replace("a", "\uff41"))
+    rows = [*few(), chat("so", " ".join(passage))]
+    result = split_rows(tmp_path, rows, leaks={"files": [str(tmp_path / "benchmark.txt")]}, **SIZES)
+    assert result.reasons() == {7: "shares 13 words in a row with benchmark.txt, line 1"}
 
 
 def test_a_leak_is_dropped_and_names_where_it_is_from(tmp_path):

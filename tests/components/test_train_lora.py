@@ -23,6 +23,7 @@ from components.run_record import read_record
 from components.token_loss import Example, token_loss
 from components.train_lora.attention import BY_CONVERSATION, FLASH, choose_attention, use_attention, with_bounds
 from components.train_lora.config import TrainConfig
+from components.train_lora.history import History
 from components.train_lora.processes import train_together
 from tests.components.training import SETTINGS, losses, run, weights
 
@@ -132,11 +133,22 @@ def test_attention_by_conversation_gives_padded_rows_the_logits_that_they_have_a
 
 def test_a_model_with_windows_keeps_its_own_attention(base):
     model = load_weights(base, torch.float32)
-    assert choose_attention(model)[0] == BY_CONVERSATION
+    assert choose_attention(model).name == BY_CONVERSATION
     model.config.sliding_window = 64
-    assert choose_attention(model) == (
-        "sdpa", "the model has attention windows of its own: packed rows are kept apart by a dense mask"
-    )  # fmt: skip
+    assert (choose_attention(model).name, choose_attention(model).flat) == ("sdpa", True)
+
+
+def test_rows_of_a_model_whose_layers_carry_state_are_padded_and_not_packed(base, rows, tmp_path, monkeypatch, caplog):
+    """No mask keeps one row's state from the next in such a layer."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr("components.train_lora.attention.MASKABLE", {"sliding_attention"})
+    with pytest.raises(ModelError, match=r"train.packing: not with .*: layers of the kind full_attention carry state"):
+        run(base, rows, tmp_path, packing=True)
+    padded = run(base, rows, tmp_path, max_steps=2)
+    assert "attention sdpa, rows padded: layers of the kind full_attention carry state" in caplog.text
+    monkeypatch.undo()
+    flat = run(base, rows, tmp_path / "flat", max_steps=2)
+    assert padded.final_eval_loss == pytest.approx(flat.final_eval_loss, rel=1e-4)
 
 
 def test_packing_trains_on_every_supervised_token(base, rows, tmp_path):
@@ -151,7 +163,9 @@ def test_the_best_weights_are_exported_when_the_recipe_asks(base, rows, tmp_path
     assert record.best_step is not None
     assert record.adapter_step == record.best_step
     if record.best_step != record.steps:
-        best = next((tmp_path / "checkpoints").glob("*/best/adapter_model.safetensors")).read_bytes()
+        best = next(
+            (tmp_path / "checkpoints").glob(f"*/best-{record.best_step}/adapter_model.safetensors")
+        ).read_bytes()
         assert weights(tmp_path) == best
     assert record.run_key != read_record(str(undisturbed / "adapter")).run_key
 
@@ -161,7 +175,7 @@ def test_asking_for_the_best_weights_afterwards_trains_nothing_again(base, rows,
     again = run(base, rows, tmp_path, checkpoint="best")
     assert again.run_key == first.run_key
     assert again.adapter_step == again.best_step
-    best = next((tmp_path / "checkpoints").glob("*/best/adapter_model.safetensors")).read_bytes()
+    best = next((tmp_path / "checkpoints").glob(f"*/best-{again.best_step}/adapter_model.safetensors")).read_bytes()
     assert weights(tmp_path) == best
 
 
@@ -294,12 +308,36 @@ def test_a_machine_without_memory_says_what_to_lower_and_by_how_much(base, rows,
     monkeypatch.setattr("components.train_lora.trainer.LoraTrainer.training_step", fail)
     cases = [
         ({}, r"set train.per_device_train_batch_size 1 \(it is 2\) and gradient_accumulation_steps 4 \(it is 2\)"),
+        ({"per_device_train_batch_size": 3}, r"set .*batch_size 1 \(it is 3\) and gradient_accumulation_steps 6"),
         ({"per_device_train_batch_size": 1}, "set train.gradient_checkpointing true"),
         ({"per_device_train_batch_size": 1, "gradient_checkpointing": True}, r"set train.max_length 48 \(it is 96\)"),
     ]
     for settings, message in cases:
         with pytest.raises(LorryError, match=f"out of memory on CPU .*: {message}"):
             run(base, rows, tmp_path, **settings)
+
+
+def test_a_validation_without_memory_says_what_to_lower(base, rows, tmp_path, monkeypatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("components.train_lora.trainer.token_loss", fail)
+    message = r"while the validation rows were measured; set train.per_device_eval_batch_size 4 \(it is 8\)"
+    with pytest.raises(LorryError, match=message):
+        run(base, rows, tmp_path)
+
+
+def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path):
+    history = History(tmp_path / "history.jsonl", None, writes=True)
+    for step, loss in ((0, 7.0), (1, float("nan")), (2, 6.0), (3, 6.5)):
+        history.add(step=step, eval_loss=loss)
+    assert history.best() == (2, 6.0)
+
+
+def test_a_row_that_the_template_refuses_is_named(base, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr("components.train_lora.train.template_of", lambda *_: "{{ raise_exception('no such talk') }}")
+    with pytest.raises(DataError, match=r"row [0-9a-f]{32} \(the split's accounts say .*refuses.*no such talk"):
+        run(base, rows, tmp_path)
 
 
 def test_what_the_device_computes_in_and_why_is_logged(base, rows, tmp_path, caplog):

@@ -256,3 +256,33 @@ def test_a_checkpoint_whose_seal_is_broken_is_skipped(base, rows, tmp_path, capl
     (run_dir / "checkpoint-6" / checkpoints.SEAL).write_text("{")
     assert checkpoints.newest_valid(run_dir, run_dir.name) == run_dir / "checkpoint-4"
     assert f"its {checkpoints.SEAL} cannot be read" in caplog.text
+
+
+def test_a_damaged_newest_checkpoint_does_not_cost_the_ones_that_are_written_after_it(base, rows, tmp_path):
+    """One is kept: the good one, not the one with the highest number."""
+    run(base, rows, tmp_path, save_total_limit=1)
+    run_dir = next((tmp_path / "checkpoints").iterdir())
+    (run_dir / "checkpoint-6" / "optimizer.pt").write_bytes(b"")
+    shutil.copytree(run_dir / "checkpoint-6", run_dir / "checkpoint-90")
+    staged = run_dir / checkpoints.STAGING / "checkpoint-2"
+    staged.mkdir(parents=True)
+    checkpoints.publish(run_dir, "checkpoint-2", run_dir.name, keep=1)
+    assert checkpoints.newest_valid(run_dir, run_dir.name) == run_dir / "checkpoint-2"
+
+
+def test_best_weights_that_are_gone_or_damaged_are_told(base, rows, tmp_path):
+    record = run(base, rows, tmp_path, checkpoint="best")
+    best = next((tmp_path / "checkpoints").iterdir()) / f"best-{record.best_step}"
+    (best / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"adapter_model.safetensors has changed .*set train.checkpoint: final, or"):
+        run(base, rows, tmp_path, checkpoint="best")
+
+
+def test_a_stop_before_the_first_step_says_so(base, rows, tmp_path, monkeypatch):
+    def stop(self: LoraTrainer, *_: Any, **__: Any) -> dict[str, float]:
+        self.stop.requested = True
+        raise Interrupted
+
+    monkeypatch.setattr(LoraTrainer, "evaluate", stop)
+    with pytest.raises(InterruptedTrainingError, match="step 0 of 6, before the first was done; run the same command"):
+        run(base, rows, tmp_path)

@@ -11,7 +11,7 @@ import torch
 
 from components.base_model import folder_revision, load_tokenizer, load_weights
 from components.contracts import BaseModelRef
-from components.errors import ModelError
+from components.errors import ModelError, RecipeError
 from components.export_gguf.convert import merge
 from pipelines.recipe import load_recipe
 from pipelines.resolve import ResolvedRecipe, resolve
@@ -99,3 +99,22 @@ def test_both_bases_are_addresses_that_a_submission_may_move(four_bits, tiny_bas
     assert moved.base_model.address == "s3://b/four"
     assert moved.base_model.to_merge_into.address == "s3://b/full"
     assert recipe.addresses["full_precision_base"] == str(tiny_base)
+
+
+def test_a_full_precision_base_beside_full_weights_is_refused(tiny_base, tmp_path):
+    with pytest.raises(RecipeError, match="base_model has full weights itself, and the adapter merges into those"):
+        resolved_base(tiny_base, tmp_path, full_precision_base=str(tiny_base))
+
+
+def test_a_card_with_a_broken_head_says_nothing(tiny_base, tmp_path):
+    base = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    for head in ("---\n: [\n---\n", "---\n- a list\n---\n", "no head"):
+        (base / "README.md").write_text(head)
+        assert resolved_base(base, tmp_path).license is None
+
+
+def test_packed_weights_that_nobody_said_are_such_are_refused_before_training(four_bits, tmp_path):
+    base = BaseModelRef(address=str(four_bits), revision=folder_revision(four_bits), weight_bytes=0)
+    split_rows(tmp_path / "rows", demo_rows(24), validation_rows=4)
+    with pytest.raises(ModelError, match="is in 4 bits; name the full weights in full_precision_base"):
+        run(base, tmp_path / "rows", tmp_path)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
 from components.errors import DataError, ModelError, RecipeError
-from pipelines.recipe import RECIPES, load_recipe
+from pipelines.recipe import RECIPES, Recipe, load_recipe
 from pipelines.resolve import resolve
 from tests.conftest import demo_rows, free_port, recipe_text, run_lorry, write_jsonl
 
@@ -273,3 +275,20 @@ def test_the_base_model_is_part_of_the_split_only_where_it_is_asked(good, tmp_pa
     resolved = resolve(load_recipe(good), tmp_path / "work", print)
     assert resolved.split.base_model == resolved.base_model
     assert resolved.with_addresses({"base_model": "s3://b/x"}).split.base_model.address == "s3://b/x"
+
+
+def nullable_with_another_default(section: type[BaseModel], place: str) -> list[str]:
+    found = []
+    for name, field in section.model_fields.items():
+        inner = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
+        for part in inner:
+            if issubclass(part, BaseModel) and part is not section:
+                found += nullable_with_another_default(part, f"{place}.{name}")
+        if type(None) in inner and field.default is not None:
+            found.append(f"{place}.{name}")
+    return found
+
+
+def test_a_null_in_a_recipe_never_means_another_default():
+    """Kubeflow carries no null: a key that is null is left out, and the step takes its default."""
+    assert nullable_with_another_default(Recipe, "recipe") == []
