@@ -65,6 +65,7 @@ def test_what_a_run_makes_lies_in_its_work_folder(tiny_run):
     folder = next((tiny_run.workdir / "runs").iterdir())
     assert {path.name for path in folder.iterdir()} == {
         "evaluation.html", "job.json", "log.txt", "pipeline.yaml", "recipe.resolved.json", "result.json", "split.html",
+        "split.json",
     }  # fmt: skip
     assert "Evaluation" in (folder / "evaluation.html").read_text()
 
@@ -119,7 +120,7 @@ def test_code_that_several_parts_import_changes_all_of_them(tmp_path, monkeypatc
     with (tmp_path / "components" / "chat_template.py").open("a") as file:
         file.write("# changed\n")
     changed = [step for step in STEPS if before[step] != code_fingerprint(step)]
-    assert changed == ["train_lora", "evaluate", "export_gguf"]
+    assert changed == ["split_data", "train_lora", "evaluate", "export_gguf"]
 
 
 def test_a_step_that_fails_by_the_users_doing_is_one_line(tiny_base, tmp_path):
