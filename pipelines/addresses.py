@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from components.split_data.sources import DATA_SUFFIXES
+from components.split_data.records import DATA_SUFFIXES
 
 DEMO_BASE = "lorry://demo-base"
 

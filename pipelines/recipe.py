@@ -18,7 +18,8 @@ from components.evaluate.config import EvaluateConfig
 from components.export_gguf.config import ExportConfig
 from components.publish_model.config import PublishConfig
 from components.split_data.config import SplitConfig
-from components.split_data.sources import FILE_SUFFIXES, data_files, is_data_file
+from components.split_data.records import FILE_SUFFIXES, is_data_file
+from components.split_data.sources import data_files
 from components.train_lora.config import TrainConfig
 from pipelines.addresses import DEMO_BASE, absolute
 from pipelines.inputs import changed, inputs_of

@@ -18,7 +18,8 @@ from components.export_gguf.config import ExportConfig
 from components.inputs import local_file
 from components.publish_model.config import PublishConfig
 from components.split_data.config import SplitConfig
-from components.split_data.sources import data_folder_revision, is_data_file
+from components.split_data.records import is_data_file
+from components.split_data.sources import data_folder_revision
 from components.store import in_bucket
 from components.train_lora.config import TrainConfig
 from pipelines.addresses import claim_of, in_pod, is_hub_id

@@ -23,7 +23,8 @@ from components.split_data.config import SplitConfig
 from components.split_data.forms import RowProblem, messages_of
 from components.split_data.leaks import LeakIndex
 from components.split_data.near_duplicates import Bands, marks_of
-from components.split_data.sources import MAX_ROW_BYTES, Batch, RawRecord, too_long
+from components.split_data.records import MAX_ROW_BYTES, RawRecord, too_long
+from components.split_data.sources import Batch
 from components.split_data.words import Words, normal, words_of
 
 if TYPE_CHECKING:

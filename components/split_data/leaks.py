@@ -16,7 +16,7 @@ from components.digest import sha256_of
 from components.errors import DataError
 from components.inputs import local_file
 from components.split_data.config import LeaksConfig
-from components.split_data.sources import RawRecord, is_data_file, records_of
+from components.split_data.records import RawRecord, is_data_file, records_of
 from components.split_data.words import Words, words_of
 
 # A shorter text ("Yes.") is found everywhere and gives nothing away.

@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from components.digest import sha256_of, sha256_of_all
 from components.errors import DataError
 from components.inputs import local_file, local_folder
 from components.split_data.config import Form, Source
 from components.split_data.forms import usual_form
+from components.split_data.records import DATA_SUFFIXES, FILE_SUFFIXES, RawRecord, is_data_file, records_of
 
-FILE_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
-# Every ending of a data file's name; Parquet compresses by itself.
-DATA_SUFFIXES = (*FILE_SUFFIXES, *(f"{kind}{packed}" for kind in FILE_SUFFIXES[:3] for packed in COMPRESSIONS))
 PATTERNS = tuple(f"*{suffix}" for suffix in DATA_SUFFIXES)
-# No conversation that anybody trains on is longer; a line without an end must not fill the memory.
-MAX_ROW_BYTES = 1_000_000
 BATCH_ROWS = 2_000
 ROWS_LOOKED_AT = 100
-
-
-@dataclass(frozen=True)
-class RawRecord:
-    """One record as it came.
-
-    ``line`` counts from 1: the line of a JSONL or CSV file, else the position of the row. Bytes are JSON that nobody
-    has read yet.
-    """
-
-    line: int
-    value: Any
-    problem: str | None = None
-
-    def read(self) -> Any:
-        """The record's value.
-
-        Raises:
-            ValueError: its bytes are not JSON; the message says why.
-        """
-        if self.problem is not None:
-            raise ValueError(self.problem)
-        if not isinstance(self.value, bytes):
-            return self.value
-        try:
-            return json.loads(self.value)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"not UTF-8 text (byte {error.start + 1} of the line)") from error
-        except json.JSONDecodeError as error:
-            raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from error
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"JSON that cannot be read ({error})") from error
 
 
 @dataclass(frozen=True)
@@ -68,11 +28,6 @@ class Batch:
     file: str
     form: Form
     records: Sequence[RawRecord]
-
-
-def is_data_file(address: str) -> bool:
-    """True for an address that ends like a data file."""
-    return address.endswith(DATA_SUFFIXES)
 
 
 def data_files(folder: Path) -> list[Path]:
@@ -159,110 +114,6 @@ def local_data(address: str, revision: str | None) -> list[Path] | None:
             f"{address}: the folder holds no {', '.join(FILE_SUFFIXES)} file; name the folder with the data"
         )
     return files
-
-
-def records_of(path: Path) -> Iterator[RawRecord]:
-    """Every record of one data file.
-
-    Raises:
-        DataError: the file cannot be read or unpacked.
-    """
-    name = path.name.removesuffix(next((packed for packed in COMPRESSIONS if path.name.endswith(packed)), ""))
-    readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl, ".csv": _read_csv, ".json": _read_json}
-    try:
-        yield from readers[Path(name).suffix](path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read or unpacked ({error}); copy or pack the file again") from error
-
-
-def _open(path: Path) -> BinaryIO:
-    """The bytes of a file, unpacked where its name says that it is packed."""
-    import pyarrow as pa
-
-    # pyarrow's stream is a raw one in all but its type.
-    return io.BufferedReader(cast(io.RawIOBase, pa.input_stream(path, compression="detect", buffer_size=1 << 20)))
-
-
-def _read_jsonl(path: Path) -> Iterator[RawRecord]:
-    # Bytes, so that one line of broken UTF-8 is that line's problem and not the file's.
-    with _open(path) as file:
-        for number, (line, n_bytes) in enumerate(_lines(file), start=1):
-            if n_bytes > MAX_ROW_BYTES:
-                yield RawRecord(number, None, too_long(n_bytes))
-            elif line.strip():
-                yield RawRecord(number, line)
-
-
-def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Each line (of a too long one, the beginning) and its length."""
-    while line := file.readline(MAX_ROW_BYTES + 1):
-        n_bytes = len(line)
-        rest = line
-        while len(rest) == MAX_ROW_BYTES + 1 and not rest.endswith(b"\n"):
-            rest = file.readline(MAX_ROW_BYTES + 1)
-            n_bytes += len(rest)
-        yield line, n_bytes
-
-
-def too_long(n_bytes: int) -> str:
-    """Why a row of ``n_bytes`` is dropped."""
-    return f"{n_bytes / 1e6:.1f} MB long; a row may have {MAX_ROW_BYTES / 1e6:.0f} MB: cut it into conversations"
-
-
-def _read_json(path: Path) -> Iterator[RawRecord]:
-    try:
-        with _open(path) as file:
-            rows = json.loads(file.read())
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start + 1}); save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: line {error.lineno} is not JSON ({error.msg} at column {error.colno}); "
-            "mend it, or name the file .jsonl if it has one JSON object a line"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: JSON that cannot be read ({error}); write one JSON object a line (.jsonl)") from error
-    if not isinstance(rows, list):
-        raise DataError(f"{path}: holds a JSON {type(rows).__name__}, but must hold a list of conversations")
-    return (RawRecord(number, row) for number, row in enumerate(rows, start=1))
-
-
-def _read_csv(path: Path) -> Iterator[RawRecord]:
-    csv.field_size_limit(MAX_ROW_BYTES)
-    reader = csv.DictReader([""])
-    try:
-        with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            while True:
-                try:
-                    row = next(reader)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    # The reader counts a line when it has understood it.
-                    yield RawRecord(reader.line_num + 1, None, f"not a CSV row ({error})")
-                    continue
-                if None in row or None in row.values():
-                    wanted = len(reader.fieldnames or ())
-                    yield RawRecord(reader.line_num, None, f"not as many cells as the header's {wanted}")
-                else:
-                    yield RawRecord(reader.line_num, row)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (after line {reader.line_num}); save the file as UTF-8") from error
-
-
-def _read_parquet(path: Path) -> Iterator[RawRecord]:
-    import pyarrow as pa
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        for batch in pa.parquet.ParquetFile(path).iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield RawRecord(number, row)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: not a Parquet file ({error}); write it again") from error
 
 
 def _read_hub(source: Source) -> Iterator[RawRecord]:
