@@ -162,7 +162,8 @@ class _Child:
             try:
                 self._read()
             except KeyboardInterrupt:
-                self.progress.note("stopping; training saves a checkpoint first")
+                saves = "; training saves a checkpoint first" if self.step == "train_lora" else ""
+                self.progress.note(f"stopping {self.step}{saves}")
                 self._stop()
                 raise
             finally:
@@ -189,6 +190,8 @@ class _Child:
             self.last_lines.append(text)
         if text == BEGINS % self.step:
             self.step_speaks = True
+        elif text.startswith("Traceback (most recent call last)"):
+            self.step_speaks = False  # the reason is told at the end, in a line; the log has it all
         elif self.step_speaks and not text.startswith(_KFP_LINES):
             self.progress.line(self.step, text)
 

@@ -211,6 +211,8 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
 
 def _missing_files(recipe: Recipe, document: CommentedMap) -> Iterator[str]:
     for key, address in recipe.addresses.items():
+        if address.startswith("lorry:") and address != DEMO_BASE:
+            yield f"line {_line_of(document, _location(key))}: {key} = {address!r}: unknown; did you mean {DEMO_BASE}?"
         if key == "publish.store" or not address.startswith("/"):
             continue
         told = f"line {_line_of(document, _location(key))}: {key} = {address!r}"

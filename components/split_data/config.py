@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from components.contracts import BaseModelRef
 
 Form = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
-Fraction = Annotated[float, Field(gt=0, lt=1, description="share of the usable rows, between 0 and 1")]
+Fraction = Annotated[float, Field(gt=0, lt=1, description="share of the usable rows: 0.1 is a tenth")]
 Revision = Annotated[
     str | None,
     Field(
@@ -145,16 +145,21 @@ class SplitConfig(Section):
 
     @model_validator(mode="after")
     def _one_way_each(self) -> SplitConfig:
-        if (self.data is None) == (not self.sources):
-            raise ValueError("give either data or sources: one of them, not both")
-        if (self.validation_rows is None) == (self.validation_fraction is None):
-            raise ValueError("give either validation_rows or validation_fraction: one of them, not both")
+        if self.data is None and not self.sources:
+            raise ValueError("data is missing: a path, an address or a hub id (or several in sources)")
+        if self.data is not None and self.sources:
+            raise ValueError("data and sources are both given; give one of them")
+        if self.validation_rows is None and self.validation_fraction is None:
+            raise ValueError("validation_rows (a count) or validation_fraction (such as 0.1) is missing")
+        if self.validation_rows is not None and self.validation_fraction is not None:
+            raise ValueError("validation_rows and validation_fraction are both given; give one of them")
         if self.test_rows and self.test_fraction is not None:
             raise ValueError("give either test_rows or test_fraction, not both")
         if self.train_rows is not None and self.train_fraction is not None:
             raise ValueError("give either train_rows or train_fraction, not both")
-        if sum(filter(None, (self.train_fraction, self.validation_fraction, self.test_fraction))) > 1:
-            raise ValueError("the fractions of train, validation and test add up to more than 1")
+        total = sum(filter(None, (self.train_fraction, self.validation_fraction, self.test_fraction)))
+        if total > 1:
+            raise ValueError(f"the fractions of train, validation and test add up to {total:g}, which is more than 1")
         beside = {"data_split", "data_revision", "form", "limit"} & self.model_fields_set if self.sources else set()
         if any(getattr(self, key) != type(self).model_fields[key].default for key in beside):
             raise ValueError(f"{', '.join(sorted(beside))} beside sources does nothing: give it in each of the sources")

@@ -48,11 +48,21 @@ def wanted(config: SplitConfig, n_rows: int) -> Wanted:
 
 
 def mixed(sources: Sequence[Source], source_of: NDArray[np.int64], draws: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which rows keep the sources' weights: as many as the source allows that runs out first; none is repeated."""
+    """Which rows keep the sources' weights: as many as the source allows that runs out first; none is repeated.
+
+    Raises:
+        DataError: a source has no row.
+    """
     weights = np.array([source.weight or 0.0 for source in sources])
     if not weights.any():
         return np.ones(len(source_of), dtype=bool)
     there = np.bincount(source_of, minlength=len(sources))
+    if not there.all():
+        empty = sources[int(np.argmin(there))].data
+        raise DataError(
+            f"{empty}: none of its rows can be used (of another form, broken, or the same as another source's), and its "
+            "weight would leave nothing of the others; take the source out, or mend it"
+        )
     shares = np.floor((there / weights).min() * weights + 1e-9).astype(np.int64)
     kept = np.zeros(len(source_of), dtype=bool)
     for number, share in enumerate(shares):

@@ -22,6 +22,16 @@ KEYS: dict[Form, tuple[str, ...]] = {
 }
 
 
+_JSON_NAMES = {
+    str: "text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+}
+
+
 class RowProblem(Exception):
     """Why one record cannot be used; the words go into the report."""
 
@@ -46,7 +56,7 @@ def messages_of(record: Any, form: Form) -> list[Message]:
         RowProblem: the record is not a conversation that begins with the user and ends with the assistant.
     """
     if not isinstance(record, dict):
-        raise RowProblem(f"a JSON {type(record).__name__}, not an object")
+        raise RowProblem(f"is {_JSON_NAMES.get(type(record), 'no object')}, not an object")
     missing = [key for key in KEYS[form] if key not in record]
     if missing:
         raise RowProblem(_not_in_form(record, form, missing))
@@ -136,7 +146,9 @@ def _message(turn: Any, role_key: str, content_key: str, roles: dict[str, str]) 
 
 
 def _text(content: Any, place: str) -> str:
-    if not isinstance(content, str) or not content.strip():
+    if content is not None and not isinstance(content, str):
+        raise RowProblem(f"the {place} is {_JSON_NAMES.get(type(content), 'something')}, not text")
+    if content is None or not content.strip():
         raise RowProblem(f"the {place} has no text")
     try:
         content.encode()

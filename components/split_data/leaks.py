@@ -32,6 +32,7 @@ class LeakIndex:
     run_places: NDArray[np.int64]
     short: dict[bytes, int]
     places: list[str]
+    too_short: list[str]
 
     def find(self, words: Words, is_user: NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
         """Each text of ``words`` that holds a leak, by position, and what it is, once a text.
@@ -74,7 +75,10 @@ def build_index(config: LeaksConfig) -> LeakIndex:
     order = np.argsort(runs.hashes, kind="stable")
     is_short = (lengths >= MIN_WORDS) & (lengths < config.ngram_words)
     short = {whole: i for i, whole in enumerate(_wholes(words)) if is_short[i]}
-    return LeakIndex(config.ngram_words, runs.hashes[order], place_of_run[order], short, places)
+    too_short = [
+        f"{place}: {text.strip()}" for place, text, n in zip(places, texts, lengths, strict=True) if n < MIN_WORDS
+    ]
+    return LeakIndex(config.ngram_words, runs.hashes[order], place_of_run[order], short, places, too_short)
 
 
 def _wholes(words: Words) -> Iterator[bytes]:

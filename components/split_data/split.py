@@ -60,7 +60,8 @@ def split_batches(config: SplitConfig, batches: Iterable[Batch], outputs: Output
     data = " + ".join(source.data for source in config.all_sources)
     with tempfile.TemporaryDirectory(prefix="lorry-split-") as folder:
         bands = bands_for(config.duplicates.jaccard_threshold)
-        found = survey(batches, Examiner(config, build_index(config.leaks), bands, Path(folder)))
+        leaks = build_index(config.leaks)
+        found = survey(batches, Examiner(config, leaks, bands, Path(folder)))
         require_usable(found, data)
         fates = Fates(found)
         drop_equal(fates)
@@ -69,7 +70,7 @@ def split_batches(config: SplitConfig, batches: Iterable[Batch], outputs: Output
         deal_out(fates, config, data)
         _write_rows(fates, outputs)
         counts = _write_accounts(fates, outputs.accounts)
-        summary = summary_of(fates, config, counts)
+        summary = summary_of(fates, config, counts, leaks)
     Path(outputs.summary).write_text(summary.model_dump_json(indent=1) + "\n", encoding="utf-8")
     write_page(outputs.report, summary)
     return counts

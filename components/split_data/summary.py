@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from components.split_data.accounts import OUTCOMES, SPLITS, excerpt_of
+from components.split_data.accounts import OUTCOMES, SPLITS, excerpt_of, shortened
 from components.split_data.config import SplitConfig
 from components.split_data.fates import Fates
+from components.split_data.leaks import LeakIndex
 
 EXAMPLES = 10
 LONGEST_GROUPS = 5
@@ -23,7 +25,7 @@ class Document(BaseModel):
 
 
 class SourceSummary(Document):
-    """One source: its address, and how many rows could be used and went into a split."""
+    """One source: its address, how many rows were not dropped, and how many went into a split."""
 
     data: str
     data_revision: str | None
@@ -79,10 +81,12 @@ class Summary(Document):
     dropped: list[DroppedKind]
     near_duplicates: NearDuplicates
     leak_files: list[str]
+    leak_texts: Annotated[int, Field(description="texts of those files")]
+    leak_texts_too_short: Annotated[list[str], Field(description="texts that give nothing away: not looked for")]
     lengths: Lengths
 
 
-def summary_of(fates: Fates, config: SplitConfig, counts: dict[str, int]) -> Summary:
+def summary_of(fates: Fates, config: SplitConfig, counts: dict[str, int], leaks: LeakIndex) -> Summary:
     """Put together what the report shows; reads the words of the examples again."""
     return Summary(
         seed=config.seed,
@@ -91,6 +95,8 @@ def summary_of(fates: Fates, config: SplitConfig, counts: dict[str, int]) -> Sum
         dropped=_dropped(fates),
         near_duplicates=_near(fates, config),
         leak_files=config.leaks.files,
+        leak_texts=len(leaks.places),
+        leak_texts_too_short=[shortened(text) for text in leaks.too_short],
         lengths=_lengths(fates),
     )
 
@@ -101,7 +107,8 @@ def _in_splits(fates: Fates) -> NDArray[np.bool_]:
 
 def _sources(fates: Fates, config: SplitConfig) -> list[SourceSummary]:
     n = len(config.all_sources)
-    usable = np.bincount(fates.found.source_of, minlength=n)
+    kept = fates.outcome != OUTCOMES.index("dropped")
+    usable = np.bincount(fates.found.source_of[kept], minlength=n)
     used = np.bincount(fates.found.source_of[_in_splits(fates)], minlength=n)
     return [
         SourceSummary(

@@ -145,7 +145,7 @@ BAD_ROWS = {
     "an empty answer": (chat("q", "  "), "the assistant turn has no text"),
     "an empty list": ({"messages": []}, "'messages' is not a list with at least one turn"),
     "a turn without content": ({"messages": [{"role": "user"}]}, "a turn without 'role' and 'content'"),
-    "not an object": ([1, 2], "a JSON list, not an object"),
+    "not an object": ([1, 2], "is a list, not an object"),
     "a role that is no word": ({"messages": [{"role": ["user"], "content": "x"}]}, "unknown role ['user']"),
     "half of a character": (chat("cut \ud83d", "a"), "the user turn holds half of a character (at 4)"),
     "only a system message": ({"messages": [{"role": "system", "content": "x"}]}, "has no turn of the user"),
@@ -153,6 +153,7 @@ BAD_ROWS = {
         chat("q", "word " * 300_000),
         "1.5 MB long; a row may have 1 MB: cut it into conversations",
     ),
+    "a number for words": ({"messages": [{"role": "user", "content": 5}]}, "the user turn is a number, not text"),
     "half of a character in a key": ({"\ud800": 1}, "has no 'messages' key (its keys: ?)"),
     "a list in a list in a list": (
         {"messages": "[" * 100_000},
@@ -324,6 +325,14 @@ def test_sources_are_mixed_by_their_weights_and_none_is_repeated(tmp_path):
     assert {(told["file"], told["reason"]) for told in left_out} == {("1.jsonl", "the source's weight leaves it out")}
 
 
+def test_a_weighted_source_without_a_row_is_named(tmp_path):
+    first = write_jsonl(tmp_path / "a.jsonl", few(10))
+    second = write_jsonl(tmp_path / "b.jsonl", few(3))
+    sources = [{"data": str(first), "weight": 1}, {"data": str(second), "weight": 1}]
+    with pytest.raises(DataError, match=r"b.jsonl: none of its rows can be used .*; take the source out, or mend it"):
+        split_data(tmp_path / "out", SplitConfig.model_validate({"sources": sources, "validation_rows": 2}))
+
+
 def test_sources_may_each_have_a_form_and_a_limit_of_their_own(tmp_path):
     first = write_jsonl(tmp_path / "a.jsonl", few(10))
     second = write_jsonl(tmp_path / "b.jsonl", [{"instruction": f"i{i}", "output": "o"} for i in range(10)])
@@ -340,14 +349,14 @@ def test_splits_may_be_fractions(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "give either data or sources"),
-        ({"data": "a.jsonl", "sources": [{"data": "b.jsonl"}]}, "give either data or sources"),
-        ({"data": "a.jsonl", "validation_fraction": 0.1}, "give either validation_rows or validation_fraction"),
+        ({}, "data is missing: a path, an address or a hub id"),
+        ({"data": "a.jsonl", "sources": [{"data": "b.jsonl"}]}, "data and sources are both given; give one"),
+        ({"data": "a.jsonl", "validation_fraction": 0.1}, "validation_rows and validation_fraction are both given"),
         ({"data": "a.jsonl", "test_rows": 1, "test_fraction": 0.1}, "give either test_rows or test_fraction"),
         ({"data": "a.jsonl", "train_rows": 1, "train_fraction": 0.1}, "give either train_rows or train_fraction"),
         ({"sources": [{"data": "a", "weight": 1}, {"data": "b"}]}, "give every source a weight, or none"),
         ({"data": "a.jsonl", "quality": {"min_turns": 3, "max_turns": 2}}, "min_turns 3 is above max_turns 2: no row"),
-        ({"data": "a.jsonl", "train_fraction": 0.9, "test_fraction": 0.2}, "add up to more than 1"),
+        ({"data": "a.jsonl", "train_fraction": 0.9, "test_fraction": 0.2}, "add up to 1.1, which is more than 1"),
         ({"sources": [{"data": "a"}], "limit": 3}, "limit beside sources does nothing: give it in each of the sources"),
     ],
 )
@@ -453,6 +462,7 @@ def test_a_leak_is_dropped_and_names_where_it_is_from(tmp_path):
         chat(" ".join(passage.split()[:12]), "Twelve words are no leak."),
     ]
     result = split_rows(tmp_path, rows, leaks={"files": [str(benchmark), str(prompts)]}, **SIZES)
+    assert result.summary().leak_texts_too_short == ["benchmark.jsonl, line 1: Another one?", "prompts.yaml, text 1: a"]
     assert result.reasons() == {
         7: "shares 13 words in a row with benchmark.jsonl, line 2",
         8: "says the same as prompts.yaml, text 2",

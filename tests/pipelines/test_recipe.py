@@ -105,7 +105,7 @@ def test_every_problem_gets_its_own_line(good):
 
 def test_a_missing_key_is_named(good):
     good.write_text("name: x\nbase_model: a/b\nsplit:\n  validation_rows: 3\n")
-    assert "line 3: split: give either data or sources: one of them, not both" in problems(good)
+    assert "line 3: split: data is missing: a path, an address or a hub id (or several in sources)" in problems(good)
 
 
 @pytest.mark.parametrize(
@@ -292,3 +292,8 @@ def nullable_with_another_default(section: type[BaseModel], place: str) -> list[
 def test_a_null_in_a_recipe_never_means_another_default():
     """Kubeflow carries no null: a key that is null is left out, and the step takes its default."""
     assert nullable_with_another_default(Recipe, "recipe") == []
+
+
+def test_a_misspelt_demo_base_is_found_by_check(good, tiny_base):
+    good.write_text(good.read_text().replace(str(tiny_base), "lorry://demobase"))
+    assert "base_model = 'lorry://demobase': unknown; did you mean lorry://demo-base?" in problems(good)
