@@ -60,8 +60,8 @@ def mixed(sources: Sequence[Source], source_of: NDArray[np.int64], draws: NDArra
     if not there.all():
         empty = sources[int(np.argmin(there))].data
         raise DataError(
-            f"{empty}: none of its rows can be used (of another form, broken, or the same as another source's), and its "
-            "weight would leave nothing of the others; take the source out, or mend it"
+            f"{empty}: none of its rows can be used (of another form, broken, or the same as another source's), and "
+            "its weight would leave nothing of the others; take the source out, or mend it"
         )
     shares = np.floor((there / weights).min() * weights + 1e-9).astype(np.int64)
     kept = np.zeros(len(source_of), dtype=bool)
