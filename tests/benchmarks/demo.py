@@ -98,7 +98,7 @@ def timed_demo(workdir: Workdir) -> float:
 
 def validation_loss(result: RunResult) -> Figure:
     """The best validation loss of training against the untuned base's on the same rows."""
-    train = result.figures("train_metrics")
+    train = result.figures["train_metrics"]
     base, best, final = train["base_eval_loss"], train["best_eval_loss"], train["final_eval_loss"]
     change = best / base - 1
     value = f"{base:.3f} -> {best:.3f} ({100 * change:+.1f} %), final {final:.3f}"
