@@ -187,7 +187,7 @@ def test_ctrl_c_saves_leaves_no_process_and_the_next_run_goes_on_from_there(long
     child.send_signal(signal.SIGINT)
     output, _ = child.communicate(timeout=60)
     assert child.returncode == 130, output
-    assert "stopping; training saves a checkpoint first" in output
+    assert "stopping train_lora; training saves a checkpoint first" in output
     assert processes_of(workdir) == []
     saved = max(int(path.name.split("-")[1]) for path in workdir.glob("checkpoints/*/checkpoint-*"))
     second = start(long_recipe, workdir)
