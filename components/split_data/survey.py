@@ -40,6 +40,7 @@ class Survey:
     n_words: NDArray[np.int64] = field(init=False)
     n_tokens: NDArray[np.int64] | None = field(init=False)
     n_shingles: NDArray[np.int64] = field(init=False)
+    n_files: int = field(init=False)
 
     def __post_init__(self) -> None:
         counts = [len(part.ids) for part in self.parts]
@@ -49,6 +50,7 @@ class Survey:
         self.n_words = _joined([part.n_words for part in self.parts])
         tokens = [part.n_tokens for part in self.parts if part.n_tokens is not None]
         self.n_tokens = _joined(tokens) if tokens else None
+        self.n_files = len({part.file for part in self.parts})
         self.n_shingles = _joined([np.diff(part.shingle_starts) for part in self.parts])
 
     def __len__(self) -> int:
@@ -76,7 +78,7 @@ class Survey:
     def where(self, row: int) -> str:
         """``place`` in words; the file is named where there are several."""
         file, line = self.place(row)
-        return f"line {line}" if len({part.file for part in self.parts}) == 1 else f"{file} line {line}"
+        return f"line {line}" if self.n_files == 1 else f"{file} line {line}"
 
     def rows(self, rows: NDArray[np.int64]) -> list[Row]:
         """The messages of the rows at ``rows``, which ascend."""

@@ -79,8 +79,8 @@ def publish(run_dir: Path, name: str, run_key: str, keep: int) -> None:
     shutil.rmtree(run_dir / STAGING, ignore_errors=True)
     if name.startswith(PREFIX):
         # A run that has gone back behind a damaged one comes past it again.
-        ahead = [path for path in _by_step(run_dir) if step_of(path) > step_of(target)]
-        for old in (*ahead, *_by_step(run_dir)[len(ahead) + keep :]):
+        ahead = [path for path in kept(run_dir) if step_of(path) > step_of(target)]
+        for old in (*ahead, *kept(run_dir)[len(ahead) + keep :]):
             shutil.rmtree(old)
 
 
@@ -90,7 +90,7 @@ def newest_valid(run_dir: Path, run_key: str) -> Path | None:
     Raises:
         ModelError: it is another run's, copied here.
     """
-    for checkpoint in _by_step(run_dir):
+    for checkpoint in kept(run_dir):
         try:
             seal = _read_seal(checkpoint)
             _require_undamaged(checkpoint, seal)
@@ -108,7 +108,7 @@ def newest_valid(run_dir: Path, run_key: str) -> Path | None:
 
 def newest(run_dir: Path) -> Path | None:
     """The newest checkpoint by its name, or None."""
-    return next(iter(_by_step(run_dir)), None)
+    return next(iter(kept(run_dir)), None)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -116,14 +116,10 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix(PREFIX))
 
 
-def _by_step(run_dir: Path) -> list[Path]:
-    named = (path for path in run_dir.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal())
-    return sorted(named, key=step_of, reverse=True)
-
-
 def kept(run_dir: Path) -> list[Path]:
     """Every checkpoint that is there, the newest first."""
-    return _by_step(run_dir)
+    named = (path for path in run_dir.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal())
+    return sorted(named, key=step_of, reverse=True)
 
 
 def require_whole(folder: Path) -> None:
