@@ -43,3 +43,7 @@ class RefusedByStoreError(StoreError):
 
 class ClusterError(LorryError):
     """A Kubeflow endpoint or a cluster refuses, or does not answer."""
+
+
+class GateError(LorryError):
+    """A model is outside the bounds that its recipe asks of it."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -20,7 +21,13 @@ from components.digest import sha256_of
 from components.errors import ModelError
 from components.llama_kernels import load_proven_kernels
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 MAGIC = b"GGUF"
+# Positions whose logits are held at once: 32 MB of a vocabulary of 128,000.
+LOGITS_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -196,6 +203,33 @@ class GgufModel:
             presence_penalty=sampling.presence_penalty,
         )
         return generated
+
+    def logits(self, tokens: Sequence[int], wanted: Sequence[bool]) -> Iterator[NDArray[np.float32]]:
+        """Logits after each token of ``tokens`` that is wanted, block by block, each (positions, vocabulary).
+
+        Raises:
+            ModelError: llama.cpp cannot compute them.
+        """
+        import llama_cpp
+        import numpy as np
+
+        context, vocabulary = self._llama._ctx.ctx, self._llama.n_vocab()
+        self._llama.reset()
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+        batch = self._llama._batch
+        for first in range(0, len(tokens), LOGITS_BLOCK):
+            part = tokens[first : first + LOGITS_BLOCK]
+            batch.set_batch(part, first, logits_all=False)
+            places = [place for place in range(len(part)) if wanted[first + place]]
+            for place in range(len(part)):
+                batch.batch.logits[place] = wanted[first + place]
+            if (status := llama_cpp.llama_decode(context, batch.batch)) != 0:
+                raise ModelError(f"{self.path}: llama.cpp cannot compute {len(tokens)} tokens (status {status})")
+            if places:
+                rows = [
+                    np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, i), (vocabulary,)) for i in places
+                ]
+                yield np.stack(rows)
 
     def is_end(self, token: int) -> bool:
         """True for the tokens that end a turn."""

@@ -200,9 +200,10 @@ app.command()(chat)
 def _run(recipe_path: Path, workdir_path: Path) -> Path:
     """Run a recipe and show the figures; give the path of the exported model."""
     from pipelines import summary
-    from pipelines.local_run import Workdir, run_pipeline
+    from pipelines.local_run import run_pipeline
     from pipelines.progress import Progress
     from pipelines.resolve import on_this_machine, resolve
+    from pipelines.workdir import Workdir
 
     recipe = load_recipe(recipe_path)
     workdir = Workdir(workdir_path.absolute())

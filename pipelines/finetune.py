@@ -8,7 +8,9 @@ from kfp import compiler, dsl
 from ruamel.yaml import YAML
 
 from components.evaluate.component import evaluate as evaluate_step
+from components.evaluate_gguf.component import evaluate_gguf as evaluate_gguf_step
 from components.export_gguf.component import export_gguf
+from components.gate.component import gate as gate_step
 from components.publish_model.component import publish_model
 from components.split_data.component import split_data
 from components.train_lora.component import train_lora
@@ -17,7 +19,7 @@ from pipelines.images import load_settings
 from pipelines.placement import Places, name_images
 from pipelines.pools import Placement
 
-STEPS = ("split_data", "train_lora", "evaluate", "export_gguf", "publish_model")
+STEPS = ("split_data", "train_lora", "evaluate", "export_gguf", "evaluate_gguf", "gate", "publish_model")
 
 
 class Outputs(NamedTuple):
@@ -34,6 +36,9 @@ class Outputs(NamedTuple):
     evaluation_metrics: dsl.Metrics
     model: dsl.Model
     export_metrics: dsl.Metrics
+    gguf_report: dsl.HTML
+    gguf_answers: dsl.Artifact
+    gguf_metrics: dsl.Metrics
     published: dsl.Artifact
 
 
@@ -41,7 +46,8 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
     """The graph, each of its tasks where ``places`` puts it."""
 
     @dsl.pipeline(
-        name="finetune", description="Split, train a LoRA adapter, evaluate, export a quantized GGUF, publish it."
+        name="finetune",
+        description="Split, train a LoRA adapter, evaluate, export a quantized GGUF, measure it, publish it.",
     )
     def finetune(
         base_model: dict,
@@ -49,6 +55,8 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
         train: dict,
         evaluate: dict,
         export: dict,
+        evaluate_gguf: dict,
+        gate: dict,
         publish: dict,
         recipe: str,
         checkpoint_root: str,
@@ -85,6 +93,25 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
                 evaluation=evaluated.outputs["metrics"],
             )
         )
+        measured = places.on_cpu(
+            evaluate_gguf_step(
+                config=evaluate_gguf,
+                evaluate=evaluate,
+                base_model=base_model,
+                code=code_fingerprint("evaluate_gguf"),
+                adapter=trained.outputs["adapter"],
+                model=exported.outputs["model"],
+                validation=rows.outputs["validation"],
+            )
+        )
+        passed = places.on_small(
+            gate_step(
+                config=gate,
+                code=code_fingerprint("gate"),
+                evaluation=evaluated.outputs["metrics"],
+                gguf_evaluation=measured.outputs["metrics"],
+            )
+        )
         published = places.on_small(
             publish_model(
                 config=publish,
@@ -96,7 +123,8 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
                 train_metrics=trained.outputs["metrics"],
                 evaluation_metrics=evaluated.outputs["metrics"],
                 export_metrics=exported.outputs["metrics"],
-            )
+                gguf_metrics=measured.outputs["metrics"],
+            ).after(passed)
         )
         # It moves the store's pointer each time, also to a model that was there before.
         published.set_caching_options(False)
@@ -112,6 +140,9 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
             evaluation_metrics=evaluated.outputs["metrics"],
             model=exported.outputs["model"],
             export_metrics=exported.outputs["metrics"],
+            gguf_report=measured.outputs["report"],
+            gguf_answers=measured.outputs["answers"],
+            gguf_metrics=measured.outputs["metrics"],
             published=published.outputs["published"],
         )
 

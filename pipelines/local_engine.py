@@ -27,15 +27,20 @@ _REUSED = re.compile(r"^Task '?([\w-]+?)'? cache hit ")
 _ENDED = re.compile(r"^Task '?([\w-]+?)'? finished with status (\w+)")
 
 
+def step_of(task_name: str) -> str:
+    """The step that a task of KFP's runs: a step that stands twice in a graph has numbers at its end."""
+    return re.sub(r"-\d+$", "", task_name).replace("-", "_")
+
+
 def event_of(message: str) -> dict[str, str] | None:
     """What a log message of kfp.local says about a step, or None."""
     text = _ANSI.sub("", message).strip()
     if match := _STARTED.match(text):
-        return {"event": "started", "step": match[1].replace("-", "_")}
+        return {"event": "started", "step": step_of(match[1])}
     if match := _REUSED.match(text):
-        return {"event": "reused", "step": match[1].replace("-", "_")}
+        return {"event": "reused", "step": step_of(match[1])}
     if match := _ENDED.match(text):
-        return {"event": match[2].lower(), "step": match[1].replace("-", "_")}
+        return {"event": match[2].lower(), "step": step_of(match[1])}
     return None
 
 
@@ -59,9 +64,31 @@ def _end_with_parent() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _note_outputs(path: Path) -> None:
+    """Append a line a finished task to ``path``: a pipeline that fails gives no outputs, those of its tasks stand."""
+    from kfp import dsl
+    from kfp.local.orchestrator import task_executor
+
+    execute = task_executor.execute_single_task
+
+    def execute_and_note(task_name: str, *args: Any, **kwargs: Any) -> Any:
+        outputs, state = execute(task_name, *args, **kwargs)
+        made = {
+            name: {"path": artifact.path, "metadata": artifact.metadata}
+            for name, artifact in outputs.items()
+            if isinstance(artifact, dsl.Artifact)
+        }
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step_of(task_name), "outputs": made}) + "\n")
+        return outputs, state
+
+    task_executor.execute_single_task = execute_and_note
+
+
 def _run(job: dict[str, Any]) -> None:
     from kfp import components, dsl, local
 
+    _note_outputs(Path(job["outputs"]))
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
         pipeline_root=job["pipeline_root"],

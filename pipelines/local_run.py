@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,93 +18,20 @@ from pipelines.local_engine import EVENT, SECONDS_TO_SAVE
 from pipelines.progress import Progress
 from pipelines.resolve import ResolvedRecipe
 from pipelines.stopping import interrupt_on_sigterm
+from pipelines.workdir import OUTPUTS, RunResult, Workdir, keep_what_was_made, new_folder, read_result, reports_in
 
-# KFP gives a file no ending; a browser wants one.
-REPORTS = {"split_report": "split.html", "split_summary": "split.json", "evaluation_report": "evaluation.html"}
+DOCUMENT = "pipeline.yaml"
 
 _KFP_LINES = ("[KFP Executor", "Wrote executor output file")
 # The last line of a step's traceback when the error is one that the user can mend.
 _USER_ERROR = re.compile(r"^components\.errors\.\w+: (.*)$")
 
 
-@dataclass(frozen=True)
-class Workdir:
-    """Where everything lies that runs make."""
-
-    root: Path
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.root / "checkpoints"
-
-    @property
-    def steps(self) -> Path:
-        return self.root / "steps"
-
-    @property
-    def cache(self) -> Path:
-        return self.root / "cache"
-
-    @property
-    def store(self) -> Path:
-        """Where models are published when the recipe names no store."""
-        return self.root / "store"
-
-    @property
-    def runs(self) -> Path:
-        return self.root / "runs"
-
-    def latest_result(self) -> RunResult | None:
-        """What the last finished run made, or None."""
-        finished = sorted(self.runs.glob("*/result.json"), key=lambda path: path.stat().st_mtime)
-        return read_result(finished[-1].parent) if finished else None
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The folder of one finished run, and what its pipeline made: path and metadata by output name."""
-
-    folder: Path
-    outputs: dict[str, dict[str, Any]]
-
-    def path(self, name: str) -> Path:
-        """The file or folder of one output."""
-        return Path(self.outputs[name]["path"])
-
-    @property
-    def figures(self) -> dict[str, dict[str, float]]:
-        """The metrics, by the name of the output."""
-        return {
-            name: {key: value for key, value in output["metadata"].items() if isinstance(value, int | float)}
-            for name, output in self.outputs.items()
-        }
-
-    @property
-    def places(self) -> dict[str, Path | str]:
-        """Where what a person wants to open lies."""
-        return {
-            "model": self.model,
-            "published": "{store}/models/{sha256}".format(**self.outputs["published"]["metadata"]),
-            "adapter": self.path("adapter"),
-            **{page.removesuffix(".html") + " report": self.folder / page for page in REPORTS.values()},
-            "log": self.folder / "log.txt",
-        }
-
-    @property
-    def model(self) -> Path:
-        """The exported GGUF file."""
-        return next(self.path("model").glob("*.gguf"))
-
-
-def read_result(folder: Path) -> RunResult:
-    """The result that a finished run left in its folder."""
-    return RunResult(folder, json.loads((folder / "result.json").read_text(encoding="utf-8")))
-
-
 def run_pipeline(recipe: ResolvedRecipe, workdir: Workdir, progress: Progress) -> RunResult:
     """Compile the pipeline, run the compiled document with kfp.local, and give what it made.
 
-    Ctrl-C and SIGTERM stop the step in work (training saves a checkpoint) and leave no process behind.
+    Ctrl-C and SIGTERM stop the step in work (training saves a checkpoint) and leave no process behind. What finished
+    steps made for people lies in the run's folder also when a later step fails.
 
     Raises:
         StepFailedError: a step failed; the message is the step's own where it is the user's to mend.
@@ -115,25 +39,38 @@ def run_pipeline(recipe: ResolvedRecipe, workdir: Workdir, progress: Progress) -
     """
     from pipelines.finetune import compile_finetune
 
-    folder = workdir.runs / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    folder.mkdir(parents=True)
-    document = folder / "pipeline.yaml"
-    compile_finetune(document)
+    folder = new_folder(workdir.runs, recipe.name)
+    compile_finetune(folder / DOCUMENT)
     (folder / "recipe.resolved.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    try:
+        run_document(folder, recipe.arguments(workdir.checkpoints), workdir, progress)
+    except StepFailedError:
+        keep_what_was_made(folder)
+        for label, page in reports_in(folder).items():
+            progress.note(f"{label}: {page}")
+        raise
+    keep_what_was_made(folder)
+    return read_result(folder)
+
+
+def run_document(folder: Path, arguments: dict[str, Any], workdir: Workdir, progress: Progress) -> None:
+    """Run the compiled document of a run's ``folder``; log, outputs and result are left there.
+
+    Raises:
+        StepFailedError: see ``run_pipeline``.
+        KeyboardInterrupt: see ``run_pipeline``.
+    """
     job = {
-        "document": str(document),
-        "arguments": recipe.arguments(workdir.checkpoints),
+        "document": str(folder / DOCUMENT),
+        "arguments": arguments,
         "pipeline_root": str(workdir.steps),
         "cache_root": str(workdir.cache),
+        "outputs": str(folder / OUTPUTS),
         "result": str(folder / "result.json"),
     }
     (folder / "job.json").write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
     with (folder / "log.txt").open("w", encoding="utf-8") as log_file:
         _Child(folder / "job.json", log_file, progress).follow()
-    result = read_result(folder)
-    for name, page in REPORTS.items():
-        shutil.copyfile(result.path(name), folder / page)
-    return result
 
 
 class _Child:

@@ -15,7 +15,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from components.errors import RecipeError
 from components.evaluate.config import EvaluateConfig
+from components.evaluate_gguf.config import EvaluateGgufConfig
 from components.export_gguf.config import ExportConfig
+from components.gate.config import GateConfig
 from components.publish_model.config import PublishConfig
 from components.split_data.config import SplitConfig
 from components.split_data.records import FILE_SUFFIXES, is_data_file
@@ -48,6 +50,8 @@ class Recipe(BaseModel):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     export: ExportConfig = ExportConfig()
+    evaluate_gguf: EvaluateGgufConfig = EvaluateGgufConfig()
+    gate: GateConfig = GateConfig()
     publish: PublishConfig = PublishConfig()
     placement: Placement = Placement()
 
@@ -84,7 +88,7 @@ def load_recipe(path: Path) -> Recipe:
         problems = [_in_words(detail, document) for detail in _worth_telling(error.errors(), document)]
         raise RecipeError("\n".join(f"{path}: {problem}" for problem in problems)) from error
     recipe = _with_absolute_paths(recipe, path.absolute().parent)
-    missing = list(_missing_files(recipe, document))
+    missing = [*_missing_files(recipe, document), *_what_cannot_be_measured(recipe, document)]
     if missing:
         raise RecipeError("\n".join(f"{path}: {problem}" for problem in missing))
     return recipe
@@ -223,6 +227,15 @@ def _missing_files(recipe: Recipe, document: CommentedMap) -> Iterator[str]:
             yield f"{told}: not one of {', '.join(FILE_SUFFIXES)}; convert the data first"
         elif key.endswith(".data") and path.is_dir() and not data_files(path):
             yield f"{told}: the folder holds no {', '.join(FILE_SUFFIXES)} file; name the one with the data"
+
+
+def _what_cannot_be_measured(recipe: Recipe, document: CommentedMap) -> Iterator[str]:
+    if recipe.gate.asks_for_answers and recipe.evaluate.prompts is None:
+        key = "gate.max_seconds_per_answer"
+        yield (
+            f"line {_line_of(document, _location(key))}: {key} = {recipe.gate.max_seconds_per_answer!r}: no answer is "
+            "measured without prompts; name a prompts file in evaluate.prompts, or leave the bound out"
+        )
 
 
 def _location(key: str) -> list[int | str]:

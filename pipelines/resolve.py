@@ -14,7 +14,9 @@ from components.digest import sha256_of
 from components.errors import DataError, RecipeError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.prompts import read_prompts
+from components.evaluate_gguf.config import EvaluateGgufConfig
 from components.export_gguf.config import ExportConfig
+from components.gate.config import GateConfig
 from components.inputs import local_file
 from components.publish_model.config import PublishConfig
 from components.split_data.config import SplitConfig
@@ -42,6 +44,8 @@ class ResolvedRecipe(BaseModel):
     train: TrainConfig
     evaluate: EvaluateConfig
     export: ExportConfig
+    evaluate_gguf: EvaluateGgufConfig
+    gate: GateConfig
     publish: PublishConfig
 
     @property
@@ -100,6 +104,8 @@ def resolve(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> Resol
         train=recipe.train,
         evaluate=recipe.evaluate,
         export=recipe.export,
+        evaluate_gguf=recipe.evaluate_gguf,
+        gate=recipe.gate,
         publish=recipe.publish,
     )
 

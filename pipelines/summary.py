@@ -28,7 +28,7 @@ def show(
 
 def _in_words(figures: Figures) -> dict[str, str]:
     split, train = figures["split_metrics"], figures["train_metrics"]
-    evaluation, export = figures["evaluation_metrics"], figures["export_metrics"]
+    evaluation, export, gguf = figures["evaluation_metrics"], figures["export_metrics"], figures["gguf_metrics"]
     return {
         "split_data": (
             f"{split['read']:.0f} rows read: {split['train']:.0f} train, {split['validation']:.0f} validation, "
@@ -44,7 +44,22 @@ def _in_words(figures: Figures) -> dict[str, str]:
             f"{export['size_bytes'] / 1e6:.1f} MB, {100 * export['reduction']:.1f} % smaller than f16 "
             f"({export['f16_size_bytes'] / 1e6:.1f} MB)"
         ),
+        "evaluate_gguf": "\n".join(_cost_of_quantization(gguf)),
     }
+
+
+def _cost_of_quantization(gguf: Mapping[str, float]) -> list[str]:
+    lines = [
+        f"perplexity {100 * gguf['perplexity_increase']:+.2f} % against f16, KL divergence "
+        f"{gguf['kl_divergence']:.4f}, same top token at {100 * gguf['same_top_token']:.1f} % of "
+        f"{gguf['measured_tokens']:.0f}"
+    ]
+    if (seconds := gguf.get("quantized_seconds_per_answer")) is not None:
+        lines.append(
+            f"{seconds:.2f} s an answer, first token after {gguf['quantized_first_token_seconds']:.2f} s, "
+            f"{gguf['quantized_tokens_per_second']:.0f} tokens/s on {gguf['n_threads']:.0f} cores"
+        )
+    return lines
 
 
 def _losses(evaluation: Mapping[str, float]) -> list[str]:

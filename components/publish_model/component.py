@@ -14,19 +14,20 @@ def publish_model(
     train_metrics: dsl.Input[dsl.Metrics],
     evaluation_metrics: dsl.Input[dsl.Metrics],
     export_metrics: dsl.Input[dsl.Metrics],
+    gguf_metrics: dsl.Input[dsl.Metrics],
     published: dsl.Output[dsl.Artifact],
 ) -> None:
     """Put the model into the store, whole or not at all, and move ``current`` to it."""
-    from components.kfp_step import step
+    from components.kfp_step import logged_metrics, step
 
     with step("publish_model"):
         from components.publish_model.config import PublishConfig
         from components.publish_model.publish import publish, publish_figures
 
         section = PublishConfig.model_validate(config)
-        manifest = publish(section, model_path=model.path, recipe=recipe)
-        measured = (split_metrics, train_metrics, evaluation_metrics, export_metrics)
-        names = ("split_metrics", "train_metrics", "evaluation_metrics", "export_metrics")
+        manifest = publish(section, model_path=model.path, recipe=recipe, measured=logged_metrics(gguf_metrics))
+        measured = (split_metrics, train_metrics, evaluation_metrics, export_metrics, gguf_metrics)
+        names = ("split_metrics", "train_metrics", "evaluation_metrics", "export_metrics", "gguf_metrics")
         figures = {name: metrics.metadata for name, metrics in zip(names, measured, strict=True)}
         publish_figures(section, run, {**figures, "model": {"sha256": manifest.sha256, "store": section.store}})
         with open(published.path, "w", encoding="utf-8") as file:

@@ -18,10 +18,13 @@ from components.store import Store
 log = logging.getLogger(__name__)
 
 
-def publish(config: PublishConfig, *, model_path: str, recipe: str) -> ModelManifest:
+def publish(
+    config: PublishConfig, *, model_path: str, recipe: str, measured: Mapping[str, float] | None = None
+) -> ModelManifest:
     """Put the model of the folder ``model_path`` into the store, then move ``current`` to it.
 
     The manifest is written last: where it stands, the model is whole. A model that is there already stays.
+    ``measured`` are figures of the exported file, which its manifest did not know yet.
 
     Raises:
         ModelError: the folder holds no model, or one that is not what its manifest says.
@@ -31,13 +34,15 @@ def publish(config: PublishConfig, *, model_path: str, recipe: str) -> ModelMani
     store = Store(config.store, make=True)
     folder = Path(model_path)
     manifest = _checked(folder)
+    manifest = manifest.model_copy(update={"evaluation": {**manifest.evaluation, **(measured or {})}})
     file_key = key_of(manifest.sha256, manifest.file)
     if _is_there(store, manifest, file_key):
         log.info("%s is in the store already", manifest.sha256)
     else:
         log.info("publishing %s, %.1f MB", store.address_of(file_key), manifest.size_bytes / 1e6)
         store.put(file_key, folder / manifest.file)
-        store.put_bytes(key_of(manifest.sha256, MANIFEST_NAME), (folder / MANIFEST_NAME).read_bytes())
+        written = manifest.model_dump_json(indent=2) + "\n"
+        store.put_bytes(key_of(manifest.sha256, MANIFEST_NAME), written.encode())
     store.put_bytes(CURRENT_KEY, Current(sha256=manifest.sha256, recipe=recipe).model_dump_json().encode())
     log.info("current is now %s", manifest.sha256)
     return manifest

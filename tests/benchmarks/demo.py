@@ -29,7 +29,7 @@ from components.contracts import BaseModelRef, ModelManifest, Row
 from components.export_gguf.convert import convert, merge, quantize
 from components.gguf_model import GgufModel, usable_cores
 from components.rows import read_rows
-from pipelines.local_run import RunResult, Workdir
+from pipelines.workdir import RunResult, Workdir
 from tests.conftest import free_port, lorry_process, run_lorry
 
 N_QUESTIONS = 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from pipelines.fingerprint import code_fingerprint
 from pipelines.local_engine import event_of
 from tests.conftest import ROOT, TinyRun, chat, recipe_text, run_lorry, write_jsonl
 
-STEPS = ("split_data", "train_lora", "evaluate", "export_gguf", "publish_model")
+STEPS = ("split_data", "train_lora", "evaluate", "export_gguf", "evaluate_gguf", "gate", "publish_model")
 
 
 def fates(output: str) -> dict[str, str]:
@@ -64,8 +65,9 @@ def test_what_a_run_makes_lies_in_its_work_folder(tiny_run):
     assert {path.name for path in tiny_run.workdir.iterdir()} == {"cache", "checkpoints", "runs", "steps", "store"}
     folder = next((tiny_run.workdir / "runs").iterdir())
     assert {path.name for path in folder.iterdir()} == {
-        "evaluation.html", "job.json", "log.txt", "pipeline.yaml", "recipe.resolved.json", "result.json", "split.html",
-        "split.json",
+        "answers.json", "answers-gguf.json", "evaluation.html", "figures.json", "history.jsonl", "job.json", "log.txt",
+        "outputs.jsonl", "pipeline.yaml", "quantization.html", "recipe.resolved.json", "result.json", "run.json",
+        "split.html", "split.json",
     }  # fmt: skip
     assert "Evaluation" in (folder / "evaluation.html").read_text()
 
@@ -87,7 +89,24 @@ def test_a_changed_train_section_does_not_split_again(copy):
 
 def test_a_changed_export_section_trains_nothing(copy):
     copy.recipe.write_text(copy.recipe.read_text().replace("Q8_0", "Q6_K"))
-    assert fates(run(copy).stdout) == {**REPEATED, "export_gguf": "ran"}
+    assert fates(run(copy).stdout) == {**REPEATED, "export_gguf": "ran", "evaluate_gguf": "ran", "gate": "ran"}
+
+
+def test_a_model_outside_the_gate_is_not_published_and_its_figures_stay_to_look_at(copy, tiny_run):
+    pointer = tiny_run.workdir / "store" / "models" / "current.json"
+    before = pointer.read_bytes()
+    copy.recipe.write_text(copy.recipe.read_text() + "gate:\n  max_validation_loss: 0.5\n")
+    done = run_lorry("run", copy.recipe, "--workdir", copy.workdir)
+    assert done.returncode == 1
+    assert re.match(
+        r"error: gate: not published: tuned_validation_loss is [\d.]+, [\d.]+ above gate\.max_validation_loss = 0\.5$",
+        done.stderr.strip(),
+    )
+    assert pointer.read_bytes() == before
+    told = dict(line.split(": ", 1) for line in done.stdout.splitlines() if " report: " in line)
+    page = Path(told["quantization report"])
+    assert page.is_file()
+    assert json.loads((page.parent / "figures.json").read_text())["evaluate"]["tuned_validation_loss"] > 0.5
 
 
 def test_an_appended_row_splits_again(copy):
@@ -110,7 +129,8 @@ def test_changed_code_of_a_part_changes_its_fingerprint_and_no_other(tmp_path, m
         with (tmp_path / "components" / path).open("a") as file:
             file.write("# changed\n")
     after = {step: code_fingerprint(step) for step in STEPS}
-    assert [step for step in STEPS if before[step] != after[step]] == ["train_lora", "export_gguf"]
+    changed = [step for step in STEPS if before[step] != after[step]]
+    assert changed == ["train_lora", "export_gguf", "evaluate_gguf"]
 
 
 def test_code_that_several_parts_import_changes_all_of_them(tmp_path, monkeypatch):
@@ -120,7 +140,7 @@ def test_code_that_several_parts_import_changes_all_of_them(tmp_path, monkeypatc
     with (tmp_path / "components" / "chat_template.py").open("a") as file:
         file.write("# changed\n")
     changed = [step for step in STEPS if before[step] != code_fingerprint(step)]
-    assert changed == ["split_data", "train_lora", "evaluate", "export_gguf"]
+    assert changed == ["split_data", "train_lora", "evaluate", "export_gguf", "evaluate_gguf"]
 
 
 def test_a_step_that_fails_by_the_users_doing_is_one_line(tiny_base, tmp_path):

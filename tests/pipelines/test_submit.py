@@ -18,7 +18,7 @@ from components.split_data.config import SplitConfig
 from components.split_data.sources import read_batches
 from components.store import Store
 from pipelines.finetune import STEPS
-from pipelines.local_run import read_result
+from pipelines.workdir import read_result
 from tests.buckets import s3_server
 from tests.conftest import TinyRun, demo_rows, free_port, run_lorry, write_jsonl
 from tests.pipelines.kubeflow_stand_in import DROP, RUN_ID, StandIn, kubeflow, task

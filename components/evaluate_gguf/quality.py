@@ -1,0 +1,93 @@
+"""Two GGUF files on the same tokens: perplexity of each, and how far the second's predictions are from the first's."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from components.gguf_model import GgufModel
+from components.token_loss import MAX_LOSS_FOR_PERPLEXITY, Example
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+ROWS_BETWEEN_LINES = 10
+
+
+@dataclass
+class Quality:
+    """Sums over the tokens that count. Losses and divergences are in nats."""
+
+    n_tokens: int = 0
+    reference_loss: float = 0.0
+    loss: float = 0.0
+    divergence: float = 0.0
+    divergences: list[float] = field(default_factory=list)
+    same_top: int = 0
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Means, by the names that the gate and the comparison of runs use."""
+        import numpy as np
+
+        n = max(self.n_tokens, 1)
+        f16, quantized = _perplexity(self.reference_loss / n), _perplexity(self.loss / n)
+        return {
+            "measured_tokens": self.n_tokens,
+            "f16_perplexity": f16,
+            "quantized_perplexity": quantized,
+            "perplexity_increase": quantized / f16 - 1,
+            "kl_divergence": self.divergence / n,
+            "kl_divergence_99th_percentile": float(np.percentile(self.divergences, 99)) if self.divergences else 0.0,
+            "same_top_token": self.same_top / n,
+        }
+
+    def add(self, reference: NDArray[np.float32], other: NDArray[np.float32], targets: Sequence[int]) -> None:
+        """Count positions: ``reference`` and ``other`` are logits (position, vocabulary), ``targets`` what follows."""
+        import numpy as np
+
+        ours, theirs = _log_softmax(reference), _log_softmax(other)
+        rows = np.arange(len(targets))
+        self.reference_loss -= float(ours[rows, targets].sum())
+        self.loss -= float(theirs[rows, targets].sum())
+        divergences = (np.exp(ours) * (ours - theirs)).sum(axis=1)
+        self.divergence += float(divergences.sum())
+        self.divergences += divergences.tolist()
+        self.same_top += int((ours.argmax(axis=1) == theirs.argmax(axis=1)).sum())
+        self.n_tokens += len(targets)
+
+
+def compare(reference: GgufModel, other: GgufModel, examples: Sequence[Example]) -> Quality:
+    """Measure both on every supervised token of ``examples``, each cut to the smaller context."""
+    quality = Quality()
+    longest = min(reference.n_ctx, other.n_ctx)
+    for number, whole in enumerate(examples, start=1):
+        example = whole.cut(longest)
+        # The logits after a token predict the next one.
+        wanted = [label != -100 for label in example.labels[1:]] + [False]
+        targets = [token for token, counts in zip(example.input_ids[1:], wanted[:-1], strict=True) if counts]
+        blocks = zip(reference.logits(example.input_ids, wanted), other.logits(example.input_ids, wanted), strict=True)
+        done = 0
+        for ours, theirs in blocks:
+            quality.add(ours, theirs, targets[done : done + len(ours)])
+            done += len(ours)
+        if number % ROWS_BETWEEN_LINES == 0 or number == len(examples):
+            log.info("row %d/%d compared with f16", number, len(examples))
+    return quality
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> Any:
+    import numpy as np
+
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, MAX_LOSS_FOR_PERPLEXITY))

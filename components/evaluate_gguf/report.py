@@ -1,0 +1,21 @@
+"""What quantization costs, as a page a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment
+
+from components.evaluate_gguf.answers import TimedAnswer
+
+TEMPLATE = Path(__file__).parent / "report.html.jinja"
+
+
+def write_report(path: str, file: str, figures: Mapping[str, float], answers: Sequence[TimedAnswer]) -> None:
+    """Write one HTML file without outside references."""
+    f16 = [answer for answer in answers if answer.model == "f16"]
+    quantized = [answer for answer in answers if answer.model == "quantized"]
+    template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    page = template.render(file=file, figures=figures, pairs=list(zip(f16, quantized, strict=True)))
+    Path(path).write_text(page, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The bounds outside which nothing is published."""

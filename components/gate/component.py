@@ -1,0 +1,22 @@
+"""The KFP face of the gate."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="lorry/data", install_kfp_package=False)
+def gate(
+    config: dict,
+    code: str,
+    evaluation: dsl.Input[dsl.Metrics],
+    gguf_evaluation: dsl.Input[dsl.Metrics],
+    metrics: dsl.Output[dsl.Metrics],
+) -> None:
+    """Fail when a figure is outside the recipe's bounds."""
+    from components.kfp_step import log_metrics, logged_metrics, step
+
+    with step("gate"):
+        from components.gate.config import GateConfig
+        from components.gate.gate import require_within
+
+        measured = {**logged_metrics(evaluation), **logged_metrics(gguf_evaluation)}
+        log_metrics(metrics, require_within(GateConfig.model_validate(config), measured))
