@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Quantization = Literal["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Checkpoint = Literal["final", "best"]
-StoppedBy = Literal["steps", "early_stopping", "max_train_minutes"]
+StoppedBy = Literal["steps", "early_stopping", "max_train_minutes", "stop_after_fraction"]
+RunStatus = Literal["finished", "diverged", "out_of_memory"]
 
 
 class Contract(BaseModel):
@@ -58,13 +59,17 @@ class BaseModelRef(Contract):
 class RunRecord(Contract):
     """One training run: what went in, what came out, on what it ran."""
 
-    schema_version: Literal[1] = 1
-    status: Literal["finished"] = "finished"
-    stopped_by: Annotated[StoppedBy, Field(description="what ended the training")] = "steps"
+    schema_version: Literal[2] = 2
+    status: RunStatus = "finished"
+    reason: Annotated[str | None, Field(description="why it is not finished")] = None
+    stopped_by: Annotated[StoppedBy | None, Field(description="what ended the training")] = "steps"
     run_key: str
     base_model: BaseModelRef
     train: dict[str, Any]
     data_fingerprint: Annotated[str, Field(description="sha256 over the ids of the training rows, in order")]
+    validation_fingerprint: Annotated[
+        str, Field(description="sha256 over the tokens of the validation rows: losses under another one do not compare")
+    ]
     code_fingerprint: str
     template_fingerprint: str
     versions: dict[str, str]
@@ -74,8 +79,8 @@ class RunRecord(Contract):
     base_quantization: Annotated[str | None, Field(description="how training held the base's weights")] = None
     train_rows: int
     skipped_rows: Annotated[int, Field(description="rows whose answers were cut away by max_length")]
-    trainable_parameters: int
-    total_parameters: int
+    trainable_parameters: Annotated[int | None, Field(description="None where it failed before they were made")]
+    total_parameters: int | None
     steps: int
     minutes: Annotated[float, Field(description="wall-clock minutes of all invocations together, lost steps apart")]
     tokens_per_second: Annotated[float, Field(description="non-padding tokens, forward and backward; mean")]
@@ -85,6 +90,15 @@ class RunRecord(Contract):
     final_eval_loss: float | None
     adapter_step: Annotated[int, Field(description="the step whose weights the adapter folder holds")]
     checkpoint: Checkpoint
+
+
+class Trial(Contract):
+    """One run of a sweep: what it is called, what the sweep sets in its recipe, and that recipe."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.=,-]*$", max_length=120)]
+    settings: Annotated[dict[str, Any], Field(description="dotted keys of the recipe, and their values")]
+    data: list[str]
+    recipe: dict[str, Any]
 
 
 class ModelManifest(Contract):
@@ -113,3 +127,4 @@ class ModelManifest(Contract):
 MANIFEST_NAME = "model.json"
 RUN_RECORD_NAME = "run.json"
 HISTORY_NAME = "history.jsonl"
+TRIAL_NAME = "trial.json"

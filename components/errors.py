@@ -29,6 +29,18 @@ class InterruptedTrainingError(LorryError):
     """Training was asked to stop; its checkpoint is written."""
 
 
+class TrialFailedError(LorryError):
+    """A training that failed by its settings: the same again fails again, and a sweep goes on without it."""
+
+
+class DivergedError(TrialFailedError):
+    """The loss went up and away."""
+
+
+class OutOfMemoryError(TrialFailedError):
+    """The memory of GPU or machine ran out."""
+
+
 class StepFailedError(LorryError):
     """A step of a pipeline ended without its outputs."""
 

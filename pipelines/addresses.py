@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,7 +29,7 @@ def absolute(address: str, folder: Path) -> str:
         return address.removeprefix(HUB_SCHEME).removeprefix("datasets/")
     if "://" in address or (is_hub_id(address) and not (folder / address).exists()):
         return address
-    return str((folder / address).absolute())
+    return os.path.abspath(folder / address)
 
 
 def is_hub_id(address: str) -> bool:

@@ -12,9 +12,9 @@ from rich.console import Console
 from components.chat.command import chat
 from components.command_line import run_app
 from components.errors import RecipeError
-from components.export_gguf.room import require_room
 from components.model_server.command import serve
 from pipelines.addresses import claims_in
+from pipelines.experiments import DEFAULT_WORKDIR, WorkdirPath, report, sweep
 from pipelines.recipe import RECIPES, load_recipe
 
 app = typer.Typer(
@@ -26,10 +26,6 @@ app = typer.Typer(
 console = Console()
 
 RecipePath = Annotated[Path, typer.Argument(help="a recipe (YAML); the shipped ones lie in pipelines/recipes")]
-WorkdirPath = Annotated[
-    Path, typer.Option("--workdir", envvar="LORRY_WORKDIR", help="folder for everything that runs make")
-]
-DEFAULT_WORKDIR = Path(".lorry")
 
 
 @app.command()
@@ -47,7 +43,10 @@ def check(recipe: RecipePath) -> None:
 @app.command()
 def run(recipe: RecipePath, workdir: WorkdirPath = DEFAULT_WORKDIR) -> None:
     """Run a recipe's whole pipeline on this machine; what has not changed since an earlier run is reused."""
-    _run(recipe, workdir)
+    from pipelines.run_recipe import run_recipe
+    from pipelines.workdir import Workdir
+
+    run_recipe(console, recipe, Workdir(workdir.absolute()))
 
 
 PoolName = Annotated[
@@ -181,6 +180,8 @@ def demo(
 ) -> None:
     """Everything offline: make a small base model, run the demo recipe, serve the result behind the chat page."""
     from pipelines.demo import serve_until_stopped
+    from pipelines.run_recipe import run_recipe
+    from pipelines.workdir import Workdir
 
     if serve_after:
         from components.listening import require_free_port
@@ -188,34 +189,15 @@ def demo(
         # Asked first: minutes of training should not end in a port that is taken.
         require_free_port(host, server_port, "--server-port")
         require_free_port(host, chat_port, "--chat-port")
-    model = _run(RECIPES / "demo.yaml", workdir)
+    model = run_recipe(console, RECIPES / "demo.yaml", Workdir(workdir.absolute()))
     if serve_after:
         serve_until_stopped(console, model, host, server_port, chat_port)
 
 
+app.command()(sweep)
+app.command()(report)
 app.command()(serve)
 app.command()(chat)
-
-
-def _run(recipe_path: Path, workdir_path: Path) -> Path:
-    """Run a recipe and show the figures; give the path of the exported model."""
-    from pipelines import summary
-    from pipelines.local_run import run_pipeline
-    from pipelines.progress import Progress
-    from pipelines.resolve import on_this_machine, resolve
-    from pipelines.workdir import Workdir
-
-    recipe = load_recipe(recipe_path)
-    workdir = Workdir(workdir_path.absolute())
-    with Progress(console) as progress:
-        progress.started("resolve")
-        pinned = resolve(recipe, workdir.root, lambda line: progress.line("resolve", line))
-        resolved = on_this_machine(pinned, workdir.store)
-        require_room(workdir.root, resolved.base_model.to_merge_into.weight_bytes)
-        progress.finished("resolve")
-        result = run_pipeline(resolved, workdir, progress)
-    summary.show(console, result.folder.name, result.figures, progress.minutes, result.places)
-    return result.model
 
 
 def main() -> NoReturn:

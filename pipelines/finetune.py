@@ -160,10 +160,18 @@ def compile_finetune(
     Raises:
         RecipeError: the image settings cannot be used.
     """
-    settings = None if placement is None else load_settings()
     compiler.Compiler().compile(finetune_on(Places(placement, claims, split_with_model=split_with_model)), str(path))
-    if settings is None:
-        return
+    if placement is not None:
+        write_image_names(path)
+
+
+def write_image_names(path: Path) -> None:
+    """Put registry and tag on every image that the compiled document at ``path`` names.
+
+    Raises:
+        RecipeError: the image settings cannot be used.
+    """
+    settings = load_settings()
     yaml = YAML(typ="rt")
     with path.open(encoding="utf-8") as file:
         documents = list(yaml.load_all(file))

@@ -12,6 +12,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, TextIO
 
+from components.contracts import TRIAL_NAME, Trial
 from components.errors import StepFailedError
 from components.kfp_step import BEGINS
 from pipelines.local_engine import EVENT, SECONDS_TO_SAVE
@@ -27,11 +28,12 @@ _KFP_LINES = ("[KFP Executor", "Wrote executor output file")
 _USER_ERROR = re.compile(r"^components\.errors\.\w+: (.*)$")
 
 
-def run_pipeline(recipe: ResolvedRecipe, workdir: Workdir, progress: Progress) -> RunResult:
+def run_pipeline(recipe: ResolvedRecipe, trial: Trial, workdir: Workdir, progress: Progress) -> RunResult:
     """Compile the pipeline, run the compiled document with kfp.local, and give what it made.
 
-    Ctrl-C and SIGTERM stop the step in work (training saves a checkpoint) and leave no process behind. What finished
-    steps made for people lies in the run's folder also when a later step fails.
+    ``trial`` says what the run is of, to whom compares it. Ctrl-C and SIGTERM stop the step in work (training saves a
+    checkpoint) and leave no process behind. What finished steps made for people lies in the run's folder also when a
+    later step fails.
 
     Raises:
         StepFailedError: a step failed; the message is the step's own where it is the user's to mend.
@@ -42,6 +44,7 @@ def run_pipeline(recipe: ResolvedRecipe, workdir: Workdir, progress: Progress) -
     folder = new_folder(workdir.runs, recipe.name)
     compile_finetune(folder / DOCUMENT)
     (folder / "recipe.resolved.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / TRIAL_NAME).write_text(trial.model_dump_json(indent=2) + "\n", encoding="utf-8")
     try:
         run_document(folder, recipe.arguments(workdir.checkpoints), workdir, progress)
     except StepFailedError:

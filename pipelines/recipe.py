@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.comments import CommentedMap
 
 from components.errors import RecipeError
 from components.evaluate.config import EvaluateConfig
@@ -26,6 +23,7 @@ from components.train_lora.config import TrainConfig
 from pipelines.addresses import DEMO_BASE, absolute
 from pipelines.inputs import changed, inputs_of
 from pipelines.pools import Placement
+from pipelines.yaml_document import line_of, location, read_yaml, validated
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -81,145 +79,35 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: it cannot be used; one line of the message a problem, each with its YAML line and key.
     """
-    document = _read_yaml(path)
-    try:
-        recipe = Recipe.model_validate(_plain(document))
-    except ValidationError as error:
-        problems = [_in_words(detail, document) for detail in _worth_telling(error.errors(), document)]
-        raise RecipeError("\n".join(f"{path}: {problem}" for problem in problems)) from error
-    recipe = _with_absolute_paths(recipe, path.absolute().parent)
+    if not path.is_file():
+        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+        raise RecipeError(f"{path}: no such recipe file; shipped recipes in {RECIPES}: {known}")
+    document = read_yaml(path, "recipe", Recipe)
+    recipe = validated(path, document, Recipe)
+    recipe = with_absolute_paths(recipe, folder_of(path))
     missing = [*_missing_files(recipe, document), *_what_cannot_be_measured(recipe, document)]
     if missing:
         raise RecipeError("\n".join(f"{path}: {problem}" for problem in missing))
     return recipe
 
 
-def _read_yaml(path: Path) -> CommentedMap:
-    if not path.is_file():
-        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
-        raise RecipeError(f"{path}: no such recipe file; shipped recipes in {RECIPES}: {known}")
-    try:
-        document = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise RecipeError(f"{path}: line {line}: not valid YAML ({error.problem})") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(document, CommentedMap):
-        raise RecipeError(f"{path}: holds no recipe; it must have the keys {', '.join(_required_keys())} at least")
-    return document
+def folder_of(path: Path) -> Path:
+    """The folder that relative paths of the document at ``path`` begin from, without ``..``."""
+    return Path(os.path.abspath(path)).parent
 
 
-def _plain(node: Any) -> Any:
-    """ruamel's containers and scalar types as Python's own."""
-    if isinstance(node, CommentedMap):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, CommentedSeq):
-        return [_plain(value) for value in node]
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
-
-
-def _required_keys() -> list[str]:
-    return [name for name, field in Recipe.model_fields.items() if field.is_required()]
-
-
-def _worth_telling(errors: Sequence[ErrorDetails], document: CommentedMap) -> list[ErrorDetails]:
-    # A union reports each of its branches; the first says enough.
-    told: dict[str, ErrorDetails] = {}
-    for detail in errors:
-        told.setdefault(_place(document, detail["loc"]), detail)
-    return list(told.values())
-
-
-def _in_words(detail: ErrorDetails, document: CommentedMap) -> str:
-    place = _place(document, detail["loc"])
-    line = _line_of(document, detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        return f"line {line}: {place}: unknown key{_nearest(detail['loc'])}"
-    if detail["type"] == "missing":
-        return f"line {line}: {place}: missing; add it"
-    if detail["type"] == "value_error" and isinstance(detail["input"], dict):
-        return f"line {line}: {place}: {detail['msg'].removeprefix('Value error, ')}"
-    described = _description(detail["loc"])
-    hint = f" ({described})" if described else ""
-    return f"line {line}: {place} = {detail['input']!r}: {_lower_first(detail['msg'])}{hint}"
-
-
-def _place(document: CommentedMap, location: Sequence[int | str]) -> str:
-    """The key that is meant, dotted: the branches of a union, which the document does not hold, left out."""
-    named = [str(location[0])] if location else ["the recipe"]
-    node: Any = document.get(location[0]) if location else document
-    for part in location[1:]:
-        if isinstance(node, CommentedMap):
-            node = node.get(part)
-        elif isinstance(node, CommentedSeq) and isinstance(part, int):
-            node = node[part]
-        else:
-            break
-        named.append(str(part))
-    return ".".join(named)
-
-
-def _line_of(document: CommentedMap, location: Sequence[int | str]) -> int:
-    """The YAML line of the deepest part of ``location`` that the document holds, from 1."""
-    node: Any = document
-    line = 1
-    for part in location:
-        if isinstance(node, CommentedMap) and part in node:
-            line = node.lc.key(part)[0] + 1
-        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
-            line = node.lc.item(part)[0] + 1
-        else:
-            break
-        node = node[part]
-    return line
-
-
-def _fields_at(location: Sequence[int | str]) -> dict[str, Any]:
-    fields: dict[str, Any] = dict(Recipe.model_fields)
-    for part in location[:-1]:
-        fields = _fields_of(fields[str(part)].annotation) if str(part) in fields else fields
-    return fields
-
-
-def _fields_of(annotation: Any) -> dict[str, Any]:
-    """The fields of a section, or of each of a mapping's sections."""
-    section = get_args(annotation)[-1] if get_args(annotation) else annotation
-    return dict(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else {}
-
-
-def _nearest(location: Sequence[int | str]) -> str:
-    fields = _fields_at(location)
-    close = difflib.get_close_matches(str(location[-1]), fields, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known keys: {', '.join(fields)}"
-
-
-def _description(location: Sequence[int | str]) -> str:
-    """What the deepest field on the way to ``location`` is for."""
-    for end in range(len(location), 0, -1):
-        if field := _fields_at(location[:end]).get(str(location[end - 1])):
-            return str(field.description or "")
-    return ""
-
-
-def _lower_first(message: str) -> str:
-    return message[:1].lower() + message[1:]
-
-
-def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
+def with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
+    """The same recipe, its relative paths taken from ``folder``."""
     return changed(recipe, {key: absolute(address, folder) for key, address in recipe.addresses.items()})
 
 
 def _missing_files(recipe: Recipe, document: CommentedMap) -> Iterator[str]:
     for key, address in recipe.addresses.items():
         if address.startswith("lorry:") and address != DEMO_BASE:
-            yield f"line {_line_of(document, _location(key))}: {key} = {address!r}: unknown; did you mean {DEMO_BASE}?"
+            yield f"line {line_of(document, location(key))}: {key} = {address!r}: unknown; did you mean {DEMO_BASE}?"
         if key == "publish.store" or not address.startswith("/"):
             continue
-        told = f"line {_line_of(document, _location(key))}: {key} = {address!r}"
+        told = f"line {line_of(document, location(key))}: {key} = {address!r}"
         path = Path(address)
         if not path.exists():
             yield f"{told}: no such file or folder, and not a hub id; mend the path"
@@ -233,10 +121,6 @@ def _what_cannot_be_measured(recipe: Recipe, document: CommentedMap) -> Iterator
     if recipe.gate.asks_for_answers and recipe.evaluate.prompts is None:
         key = "gate.max_seconds_per_answer"
         yield (
-            f"line {_line_of(document, _location(key))}: {key} = {recipe.gate.max_seconds_per_answer!r}: no answer is "
+            f"line {line_of(document, location(key))}: {key} = {recipe.gate.max_seconds_per_answer!r}: no answer is "
             "measured without prompts; name a prompts file in evaluate.prompts, or leave the bound out"
         )
-
-
-def _location(key: str) -> list[int | str]:
-    return [int(part) if part.isdecimal() else part for part in key.split(".")]

@@ -120,7 +120,7 @@ def reports_in(folder: Path) -> dict[str, Path | str]:
 def keep_what_was_made(folder: Path) -> None:
     """Copy what every finished step of a run made for people and for comparisons into the run's folder."""
     figures: dict[str, dict[str, float]] = {}
-    for step, name, path, metadata in _made(folder / OUTPUTS):
+    for step, name, path, metadata in made_by_steps(folder / OUTPUTS):
         if (kept := KEPT.get((step, name))) and path.is_file():
             shutil.copyfile(path, folder / kept)
         elif (step, name) == ("train_lora", "adapter"):
@@ -131,7 +131,7 @@ def keep_what_was_made(folder: Path) -> None:
     (folder / FIGURES_NAME).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def _made(outputs: Path) -> Iterator[tuple[str, str, Path, dict[str, Any]]]:
+def made_by_steps(outputs: Path) -> Iterator[tuple[str, str, Path, dict[str, Any]]]:
     """Step, output, path and metadata of everything that finished steps made."""
     lines = outputs.read_text(encoding="utf-8").splitlines() if outputs.is_file() else []
     for line in lines:

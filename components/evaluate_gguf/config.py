@@ -12,9 +12,7 @@ class EvaluateGgufConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_rows: Annotated[
-        int | None, Field(gt=0, description="validation rows on which both files are compared; None = all")
-    ] = 100
+    max_rows: Annotated[int, Field(gt=0, description="validation rows on which both files are compared")] = 100
     n_threads: Annotated[
         int, Field(gt=0, description="cores and threads that answer: the CPU limit of the model server's pods")
     ] = 2

@@ -107,7 +107,7 @@ def measure_quality(f16: Path, quantized: Path, examples: Sequence[Example]) -> 
     return quality
 
 
-def _examples(path: str, max_rows: int | None, base_model: BaseModelRef, max_length: int) -> list[Example]:
+def _examples(path: str, max_rows: int, base_model: BaseModelRef, max_length: int) -> list[Example]:
     tokenizer = load_tokenizer(base_model)
     template = template_of(tokenizer, base_model.address)
     rows = read_rows(path)[:max_rows]

@@ -11,7 +11,9 @@ from components.contracts import Checkpoint
 # How a run is followed and saved. This changes nothing that is measured, so it is no part of the run's key.
 WATCHING = frozenset({"logging_steps", "save_steps", "save_minutes", "save_total_limit", "checkpoint", "tensorboard"})
 # Where an invocation stops changes no step before: a run with a later end goes on from an earlier one's checkpoint.
-STOPPING = frozenset({"max_train_minutes", "early_stopping_patience", "early_stopping_threshold"})
+STOPPING = frozenset(
+    {"max_train_minutes", "early_stopping_patience", "early_stopping_threshold", "stop_after_fraction"}
+)
 
 
 class TrainConfig(BaseModel):
@@ -51,6 +53,10 @@ class TrainConfig(BaseModel):
     max_train_minutes: Annotated[
         float | None, Field(gt=0, description="minutes of training, all invocations together; None = to the last step")
     ] = None
+    stop_after_fraction: Annotated[
+        float,
+        Field(gt=0, le=1, description="share of the steps after which training ends; the schedule stays that of all"),
+    ] = 1.0
     early_stopping_patience: Annotated[
         int | None, Field(gt=0, description="validations without a better loss until training ends; None = never")
     ] = None

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 Entry = dict[str, Any]
+# A validation loss is above the untuned base's when it is so by more than rounding.
+ABOVE = 1.001
 
 
 class History:
@@ -58,6 +60,20 @@ class History:
         """Step and value of the lowest validation loss of the tuned model, or None before the first."""
         tuned = {step: loss for step, loss in self.eval_losses().items() if step > 0 and math.isfinite(loss)}
         return min(tuned.items(), key=lambda item: item[1]) if tuned else None
+
+    def has_lost_its_way(self) -> bool:
+        """Whether the last two validation losses are above the untuned base's, and training has lowered no loss.
+
+        Too large a step can leave a model whose gradients are zero: its losses are numbers, and stay what they are.
+        """
+        losses = sorted(self.eval_losses().items())
+        if len(losses) < 3 or losses[0][0] != 0:
+            return False
+        (_, base), *_, (before, second_last), (_, last) = losses
+        trained = [entry for entry in self.entries if "loss" in entry]
+        lately = [entry["loss"] for entry in trained if entry["step"] > before]
+        is_above = min(second_last, last) > ABOVE * base
+        return is_above and bool(lately) and sum(lately) / len(lately) >= trained[0]["loss"]
 
     def validations_without_gain(self, threshold: float) -> int:
         """How many validations ago the loss was last lower by more than ``threshold`` than ever before."""

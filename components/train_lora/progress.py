@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from components.errors import DivergedError
 from components.train_lora.history import History
 from components.train_lora.processes import agree
 from components.train_lora.stopping import Limits
@@ -16,6 +18,7 @@ from components.train_lora.stopping import Limits
 log = logging.getLogger(__name__)
 
 TENSORBOARD = "tensorboard"
+LOWER = "lower train.learning_rate, or train.max_grad_norm"
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
@@ -48,6 +51,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
     ) -> None:
         if "loss" not in logs:
             return
+        if not math.isfinite(logs["loss"]):
+            raise DivergedError(f"training diverged: the loss is {logs['loss']} at step {state.global_step}; {LOWER}")
         now = time.monotonic()
         tokens = float(logs.get("num_tokens", 0.0)) - self._tokens_before
         self._tokens_before += tokens
@@ -77,8 +82,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
         log.info("step %d/%d loss %.4f tokens/s %.0f left %d s", state.global_step, state.max_steps, loss, rate, left)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        out_of_time = agree(self.limits.reached(self.minutes()) == "max_train_minutes")
-        if state.global_step >= state.max_steps or out_of_time:
+        at_limit = agree(self.limits.reached(self.minutes(), state) in ("max_train_minutes", "stop_after_fraction"))
+        if state.global_step >= state.max_steps or at_limit:
             control.should_evaluate = True
             control.should_save = True
             control.should_training_stop = True

@@ -120,7 +120,8 @@ class Run:
     def _measure_if_due(self) -> None:
         """Measure what was not: SIGTERM can come between a step and its validation."""
         state = self.trainer.state
-        due = state.global_step % self.config.eval_steps == 0 or state.global_step >= state.max_steps
+        at_end = state.global_step >= state.max_steps or self.limits.reached(0.0, state) == "stop_after_fraction"
+        due = at_end or state.global_step % self.config.eval_steps == 0
         if due and state.global_step not in self.history.eval_losses():
             self.trainer.evaluate()
 
@@ -128,7 +129,7 @@ class Run:
         """Whether the run is where the recipe ends, by steps or a limit."""
         state = self.trainer.state
         if state.global_step < state.max_steps or not state.global_step:
-            limit = self.limits.reached(self.progress.minutes()) if state.global_step else None
+            limit = self.limits.reached(self.progress.minutes(), state) if state.global_step else None
             # The end by the clock comes with a validation; without one, the steps go on.
             if limit is None or state.global_step not in self.history.eval_losses():
                 return False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from components.errors import LorryError, RoomError
+from components.errors import LorryError, OutOfMemoryError, RoomError
 from components.train_lora import checkpoints
 from components.train_lora.config import TrainConfig
 from components.train_lora.device import Device
@@ -26,18 +26,18 @@ def memory_in_words(config: TrainConfig, device: Device) -> Iterator[None]:
     """Say what to lower when the memory of GPU or machine runs out.
 
     Raises:
-        LorryError: it ran out.
+        OutOfMemoryError: it ran out.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
         total = torch.cuda.get_device_properties(0).total_memory / 1e9
         told = f"out of memory on {device.hardware} ({total:.0f} GB)"
-        raise LorryError(f"{told}: {_to_lower(config, device, error)}") from error
+        raise OutOfMemoryError(f"{told}: {_to_lower(config, device, error)}") from error
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
-        raise LorryError(f"out of memory on {device.hardware}: {_to_lower(config, device, error)}") from error
+        raise OutOfMemoryError(f"out of memory on {device.hardware}: {_to_lower(config, device, error)}") from error
 
 
 def _to_lower(config: TrainConfig, device: Device, error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -80,14 +81,17 @@ def _run_python_on_the_way_back(_block: torch.nn.Module, _inputs: Any, output: A
 
 
 class Limits(TrainerCallback):  # type: ignore[misc]
-    """The recipe's ends: minutes, and validations without a better loss. Both follow from the history alone."""
+    """The recipe's ends before the last step: a share of them, minutes, and validations without a better loss."""
 
     def __init__(self, config: TrainConfig, history: History) -> None:
         self.config = config
         self.history = history
 
-    def reached(self, minutes: float) -> StoppedBy | None:
+    def reached(self, minutes: float, state: TrainerState) -> StoppedBy | None:
         """Which limit is reached after ``minutes`` of training, if any."""
+        fraction = self.config.stop_after_fraction
+        if fraction < 1 and state.global_step >= math.ceil(fraction * state.max_steps):
+            return "stop_after_fraction"
         patience = self.config.early_stopping_patience
         if patience and self.history.validations_without_gain(self.config.early_stopping_threshold) >= patience:
             return "early_stopping"
@@ -95,7 +99,7 @@ class Limits(TrainerCallback):  # type: ignore[misc]
         return "max_train_minutes" if limit is not None and minutes >= limit else None
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step > 0 and self.reached(0.0):
+        if state.global_step > 0 and self.reached(0.0, state):
             control.should_save = True
             control.should_training_stop = True
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.base_model import load_tokenizer
 from components.chat_template import fingerprint, template_of, tokenize_conversation
-from components.contracts import RUN_RECORD_NAME, BaseModelRef, Row, RunRecord
-from components.errors import DataError, ModelError
+from components.contracts import BaseModelRef, Row, RunRecord
+from components.errors import DataError, ModelError, TrialFailedError
 from components.rows import data_fingerprint, read_rows
-from components.run_record import read_record
+from components.run_record import read_record, write_record
 from components.token_loss import Example
 from components.train_lora import checkpoints, processes
 from components.train_lora.config import STOPPING, WATCHING, TrainConfig
@@ -49,7 +51,8 @@ def train(
         BusyError: another process trains this run.
         InterruptedTrainingError: SIGTERM came; a checkpoint is written.
         RoomError: the disk is full; the newest checkpoint is whole.
-        LorryError: the memory of GPU or machine ran out; the message says what to lower.
+        TrialFailedError: the memory of GPU or machine ran out, or the loss went away; the message says what to lower,
+            and a record of that status is in the folder.
     """
     if (n := processes.wanted()) > 1:
         log.info("%d GPUs: training in as many processes, each with rows of its own in every step", n)
@@ -59,6 +62,7 @@ def train(
         processes.train_together(n, {**job, **sections})
         return read_record(adapter_path)
 
+    from components.train_lora.failure import figures_of_failed, write_failed
     from components.train_lora.run import Run
     from components.train_lora.shortage import full_disk_in_words, memory_in_words
 
@@ -86,27 +90,39 @@ def train(
     run_dir = Path(checkpoint_root) / key
     is_writer = processes.rank() == 0
     with checkpoints.sole_writer(run_dir) if is_writer else nullcontext():
-        with memory_in_words(config, device), full_disk_in_words(run_dir):
-            run = Run(config, base_model, device, tokenizer, run_dir, examples, validation)
-            run.go()
-        record = RunRecord(
-            run_key=key,
-            base_model=base_model,
-            train=config.model_dump(),
-            data_fingerprint=data_fingerprint(rows),
-            code_fingerprint=code,
-            template_fingerprint=fingerprint(template),
-            versions={name: version(name) for name in LIBRARIES},
-            seed=config.seed,
-            train_rows=len(rows),
-            skipped_rows=len(rows) - len(examples),
-            checkpoint=config.checkpoint,
-            **run.figures(),
-        )
+        known: dict[str, Any] = {
+            "run_key": key,
+            "base_model": base_model,
+            "train": config.model_dump(),
+            "data_fingerprint": data_fingerprint(rows),
+            "validation_fingerprint": _tokens_fingerprint(validation),
+            "code_fingerprint": code,
+            "template_fingerprint": fingerprint(template),
+            "versions": {name: version(name) for name in LIBRARIES},
+            "seed": config.seed,
+            "train_rows": len(rows),
+            "skipped_rows": len(rows) - len(examples),
+            "checkpoint": config.checkpoint,
+        }
+        try:
+            with memory_in_words(config, device), full_disk_in_words(run_dir):
+                run = Run(config, base_model, device, tokenizer, run_dir, examples, validation)
+                run.go()
+        except TrialFailedError as error:
+            write_failed(RunRecord(**known, **figures_of_failed(error, run_dir, device)), run_dir, Path(adapter_path))
+            raise
+        record = RunRecord(**known, **run.figures())
         if is_writer:
             run.write_adapter(Path(adapter_path))
-            (Path(adapter_path) / RUN_RECORD_NAME).write_text(record.model_dump_json(indent=2) + "\n")
+            write_record(record, Path(adapter_path))
     return record
+
+
+def _tokens_fingerprint(examples: Sequence[Example]) -> str:
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps([example.input_ids, example.labels]).encode())
+    return digest.hexdigest()
 
 
 def _examples(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: str, max_length: int) -> list[Example]:

@@ -16,16 +16,20 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
+from components.errors import DivergedError
 from components.token_loss import Example, TokenLoss, token_loss
 from components.train_lora import checkpoints
 from components.train_lora.attention import with_bounds
 from components.train_lora.history import History
 from components.train_lora.processes import n_processes, rank, together, wait_for_all
+from components.train_lora.progress import LOWER
 from components.train_lora.stopping import StopOnSigterm
 
 log = logging.getLogger(__name__)
 
 BEST = "best-"
+# A validation loss so many times the untuned base's comes from steps that are too large, not from learning by heart.
+DIVERGED = 2.0
 # On an error of a validation, which other settings make room for.
 MEASURING = "while the validation rows were measured"
 
@@ -92,9 +96,21 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
             self._publish(f"{BEST}{step}")
         self.history.add(step=step, eval_loss=measured.loss, eval_tokens=measured.n_tokens)
         log.info("step %d/%d eval_loss %.4f", step, self.state.max_steps, measured.loss)
+        self._require_converging(step, measured.loss)
         metrics = {"eval_loss": measured.loss}
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _require_converging(self, step: int, loss: float) -> None:
+        base = self.history.eval_losses().get(0)
+        told = "" if base is None else f", that of the untuned base is {base:.4g}"
+        if not math.isfinite(loss) or (base is not None and loss > DIVERGED * base):
+            raise DivergedError(f"training diverged: the validation loss is {loss:.4g} at step {step}{told}; {LOWER}")
+        if self.history.has_lost_its_way():
+            raise DivergedError(
+                f"training diverged: the validation loss is {loss:.4g} at step {step}{told}, and the loss on the rows "
+                f"that it learns is no lower than at its first step; {LOWER}"
+            )
 
     def _measure(self) -> TokenLoss:
         """The validation loss, each process's share of the rows together."""

@@ -1,0 +1,20 @@
+"""What a user may ask of a comparison: the ``compare`` section of a sweep, and the flags of ``lorry report``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class CompareConfig(BaseModel):
+    """How losses are read, and what the chosen model may cost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    at_minutes: Annotated[
+        float | None, Field(gt=0, description="compare each run's last validation loss before so many minutes")
+    ] = None
+    max_seconds_per_answer: Annotated[
+        float | None, Field(gt=0, description="of the quantized model's mean answer; a slower one is not chosen")
+    ] = None

@@ -1,0 +1,62 @@
+"""Is the difference between two losses more than chance? By repeated seeds, or by how the last evaluations scatter."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from components.compare_runs.runs import ComparedRun
+
+# How many of the last evaluations tell the scatter, and how many standard deviations a difference must have.
+LAST_EVALUATIONS = 3
+DEVIATIONS = 2.0
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A difference of at most ``nats`` may be chance; ``source`` says how that is known."""
+
+    nats: float
+    source: str
+
+
+def seed_deviation(repeated: Sequence[Sequence[float]]) -> float | None:
+    """The pooled standard deviation of losses over seeds; ``repeated`` has the losses of each setting.
+
+    None where no setting was run with two seeds.
+    """
+    several = [losses for losses in repeated if len(losses) > 1]
+    freedom = sum(len(losses) - 1 for losses in several)
+    if not freedom:
+        return None
+    return math.sqrt(sum(statistics.variance(losses) * (len(losses) - 1) for losses in several) / freedom)
+
+
+def noise_of_seeds(deviation: float, n_first: int, n_second: int) -> Noise:
+    """Noise of the difference of two means over seeds."""
+    return Noise(DEVIATIONS * deviation * math.sqrt(1 / n_first + 1 / n_second), "repeated seeds")
+
+
+def noise_of_evaluations(first: ComparedRun, second: ComparedRun) -> Noise | None:
+    """Noise of the difference of two runs' last losses, by their last evaluations.
+
+    The larger of two scatters: of the differences at the same steps, and of each run's losses around a straight line.
+    None where the two have fewer than three evaluations at the same steps.
+    """
+    ours = {point.step: point.loss for point in first.measured if point.loss is not None}
+    theirs = {point.step: point.loss for point in second.measured if point.loss is not None}
+    steps = sorted(ours.keys() & theirs.keys())[-LAST_EVALUATIONS:]
+    if len(steps) < LAST_EVALUATIONS:
+        return None
+    apart = statistics.stdev(ours[step] - theirs[step] for step in steps)
+    scatters = [_scatter(steps, [losses[step] for step in steps]) for losses in (ours, theirs)]
+    return Noise(DEVIATIONS * max(apart, *scatters), "the spread of the last evaluations")
+
+
+def _scatter(steps: Sequence[int], losses: Sequence[float]) -> float:
+    """Standard deviation of losses around their straight line."""
+    line = statistics.linear_regression(steps, losses)
+    left = [loss - (line.intercept + line.slope * step) for step, loss in zip(steps, losses, strict=True)]
+    return math.sqrt(sum(value**2 for value in left) / (len(left) - 2))

@@ -1,0 +1,168 @@
+"""One run as a comparison sees it, read from the folder that a run or a trial leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.contracts import HISTORY_NAME, RUN_RECORD_NAME, TRIAL_NAME, RunRecord, RunStatus, Trial
+from components.errors import ModelError
+from components.run_folder import FIGURES_NAME, GGUF_ANSWERS_NAME, SAMPLES_NAME
+from components.run_record import read_record
+from components.train_lora.config import STOPPING, WATCHING
+
+LossKind = Literal["validation", "test", "training"]
+# What is compared as a setting of its own, or says nothing of a loss.
+NOT_SETTINGS = WATCHING | STOPPING | {"seed", "per_device_eval_batch_size", "eval_steps", "gradient_checkpointing"}
+
+
+class Point(BaseModel):
+    """What was measured after one step. Losses are in nats a token."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int
+    minutes: float | None = None
+    training_loss: float | None = None
+    loss: float | None = None
+
+
+class Answer(BaseModel):
+    """One model's answer to one turn."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    prompt: str
+    turn: str
+    model: str
+    text: str
+    seconds: float
+    n_tokens: int
+
+
+class ComparedRun(BaseModel):
+    """A run: what went in, what it cost, and how its loss went."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    status: RunStatus = "finished"
+    reason: str | None = None
+    stopped_early: Annotated[bool, Field(description="a sweep did not continue it to its last step")] = False
+    measured_on: Annotated[str, Field(description="runs with another value have losses that do not compare")]
+    loss_kind: LossKind
+    base_model: str
+    data: str
+    steps: int
+    settings: Annotated[dict[str, Any], Field(description="of the training, base_model and data included")]
+    seed: int | None = None
+    trainable_parameters: int | None = None
+    hardware: str | None = None
+    minutes: float | None = None
+    tokens_per_second: float | None = None
+    base_loss: Annotated[float | None, Field(description="of the untuned base, on the same rows")] = None
+    loss_step: Annotated[int | None, Field(description="the step whose weights the run gives")] = None
+    curve: list[Point] = []
+    figures: dict[str, float] = {}
+    answers: list[Answer] = []
+    recipe: dict[str, Any] | None = None
+
+    @property
+    def loss(self) -> float | None:
+        """The loss of the weights that the run gives; None where it failed or was not measured."""
+        if self.status != "finished":
+            return None
+        found = [point for point in self.measured if self.loss_step in (None, point.step)]
+        return found[-1].loss if found else None
+
+    @property
+    def measured(self) -> list[Point]:
+        """The points of the curve with a loss that is a number, in the order of steps."""
+        return [point for point in self.curve if point.loss is not None and math.isfinite(point.loss)]
+
+    def loss_before(self, minutes: float) -> float | None:
+        """The last loss that was measured within so many minutes of training."""
+        if self.status != "finished":
+            return None
+        within = [point.loss for point in self.measured if point.minutes is not None and point.minutes <= minutes]
+        return within[-1] if within else None
+
+
+def read_run(folder: Path, name: str | None = None) -> ComparedRun:
+    """The run whose record lies in ``folder``.
+
+    Raises:
+        ModelError: there is no record, or it is of another version or damaged.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such run folder; give folders of .lorry/runs, or a table (.csv)")
+    if not (folder / RUN_RECORD_NAME).is_file():
+        raise ModelError(
+            f"{folder}: holds no {RUN_RECORD_NAME}, so no training was finished there; give a folder of .lorry/runs, a "
+            "trial's folder of a sweep, or an adapter's"
+        )
+    record = read_record(str(folder))
+    trial = _trial(folder / TRIAL_NAME)
+    data = ", ".join(trial.data) if trial else f"rows {record.data_fingerprint[:12]}"
+    own = {key: value for key, value in record.train.items() if key not in NOT_SETTINGS}
+    figures = _figures(folder / FIGURES_NAME)
+    return ComparedRun(
+        name=name or (trial.name if trial else folder.name),
+        status=record.status,
+        reason=record.reason,
+        stopped_early=record.stopped_by == "stop_after_fraction",
+        measured_on=record.validation_fingerprint,
+        loss_kind="validation",
+        base_model=record.base_model.address,
+        data=data,
+        steps=record.steps,
+        settings={**own, "base_model": record.base_model.address, "data": data},
+        seed=record.seed,
+        trainable_parameters=record.trainable_parameters,
+        hardware=record.hardware,
+        minutes=record.minutes,
+        tokens_per_second=record.tokens_per_second,
+        base_loss=record.base_eval_loss,
+        loss_step=record.adapter_step,
+        curve=_curve(folder / HISTORY_NAME, record),
+        figures=figures,
+        answers=[*_answers(folder / SAMPLES_NAME), *_answers(folder / GGUF_ANSWERS_NAME)],
+        recipe=trial.recipe if trial else None,
+    )
+
+
+def _trial(path: Path) -> Trial | None:
+    return Trial.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+
+def _figures(path: Path) -> dict[str, float]:
+    if not path.is_file():
+        return {}
+    return {name: value for step in json.loads(path.read_bytes()).values() for name, value in step.items()}
+
+
+def _answers(path: Path) -> list[Answer]:
+    try:
+        return [Answer.model_validate(told) for told in json.loads(path.read_bytes())] if path.is_file() else []
+    except (ValueError, ValidationError) as error:
+        raise ModelError(f"{path}: holds no answers that can be read; run the recipe again") from error
+
+
+def _curve(path: Path, record: RunRecord) -> list[Point]:
+    """The history's entries by step; the untuned base's, step 0, is the record's own."""
+    if not path.is_file():
+        return []
+    points: dict[int, dict[str, Any]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        point = points.setdefault(entry["step"], {"step": entry["step"]})
+        if "eval_loss" in entry:
+            point["loss"] = entry["eval_loss"]
+        if "loss" in entry:
+            point["training_loss"] = entry["loss"]
+            point["minutes"] = entry.get("minutes")
+    return [Point(**point) for step, point in sorted(points.items()) if step > 0]

@@ -1,0 +1,99 @@
+"""Runs from a table that somebody kept by hand: a CSV file with a line a run, or a line an evaluation.
+
+Columns: ``run``; and any of ``group``, ``base_model``, ``dataset``, ``max_steps``, ``learning_rate``, ``lora_rank``,
+``lora_alpha``, ``seed``, ``hardware``, ``step``, ``train_loss``, ``validation_loss``, ``test_loss``, ``minutes``,
+``tokens_per_second``.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from components.compare_runs.runs import ComparedRun, LossKind, Point
+from components.errors import DataError
+
+# The losses that a table may hold, the one that says most of unseen rows first.
+LOSSES: dict[LossKind, str] = {"validation": "validation_loss", "test": "test_loss", "training": "train_loss"}
+SETTINGS = ("max_steps", "learning_rate", "lora_rank", "lora_alpha")
+NUMBERS = (*SETTINGS, *LOSSES.values(), "seed", "step", "minutes", "tokens_per_second")
+TEXTS = ("group", "run", "base_model", "dataset", "hardware")
+
+Line = Mapping[str, str]
+
+
+def read_table(path: Path) -> list[ComparedRun]:
+    """The runs of a table, in its order. Losses of another data set, or of another kind, do not compare.
+
+    Raises:
+        DataError: it cannot be read, or a cell is not a number.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such table; give a .csv file, or folders of runs")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or ())
+        if "run" not in columns:
+            raise DataError(f"{path}: has no column 'run'; its first line must name the columns: {', '.join(TEXTS)}, …")
+        if unknown := [name for name in columns if name not in (*TEXTS, *NUMBERS)]:
+            raise DataError(f"{path}: unknown column {unknown[0]!r}; known are {', '.join((*TEXTS, *NUMBERS))}")
+        lines = [line for line in reader if any(line.values())]
+    if not lines:
+        raise DataError(f"{path}: holds no runs; add a line a run")
+    for number, line in enumerate(lines, start=2):
+        for name in NUMBERS:
+            _number(line, name, f"{path}: line {number}")
+    by_run: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        by_run.setdefault((line.get("group") or "", line["run"]), []).append(line)
+    names = [run for _, run in by_run]
+    return [
+        _run(run if names.count(run) == 1 else f"{group}/{run}", group, own) for (group, run), own in by_run.items()
+    ]
+
+
+def _run(name: str, group: str, lines: Sequence[Line]) -> ComparedRun:
+    kinds = [kind for kind, column in LOSSES.items() if any(line.get(column) for line in lines)]
+    kind: LossKind = kinds[0] if kinds else "validation"
+    first = lines[0]
+    base_model, data = first.get("base_model") or "", first.get("dataset") or ""
+    settings = {name: value for name in SETTINGS if (value := _number(first, name)) is not None}
+    curve = [
+        Point(
+            step=int(_number(line, "step") or _number(line, "max_steps") or 0),
+            minutes=_number(line, "minutes"),
+            training_loss=_number(line, "train_loss"),
+            loss=_number(line, LOSSES[kind]),
+        )
+        for line in lines
+    ]
+    curve.sort(key=lambda point: point.step)
+    minutes = [point.minutes for point in curve if point.minutes is not None]
+    seed = _number(first, "seed")
+    return ComparedRun(
+        name=name,
+        # Training losses are means over different last batches unless the runs are of one group.
+        measured_on=f"{data}, {kind}" if kind != "training" else f"{data}, training, {group}",
+        loss_kind=kind,
+        base_model=base_model,
+        data=data,
+        steps=curve[-1].step,
+        settings={**settings, "base_model": base_model, "data": data},
+        seed=None if seed is None else int(seed),
+        hardware=first.get("hardware") or None,
+        minutes=max(minutes) if minutes else None,
+        tokens_per_second=_number(first, "tokens_per_second"),
+        curve=curve,
+    )
+
+
+def _number(line: Line, name: str, place: str = "") -> float | None:
+    text = (line.get(name) or "").strip()
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise DataError(f"{place}: {name} = {text!r} is not a number; mend it, or leave the cell empty") from None
+    return int(value) if value.is_integer() else value

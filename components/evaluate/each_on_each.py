@@ -1,0 +1,41 @@
+"""Models that were validated on different rows, each measured on the rows of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from components.evaluate.config import EvaluateConfig
+from components.evaluate.pair import Pair
+from components.run_record import read_record
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run: the folder of its adapter, and the file of its validation rows."""
+
+    name: str
+    adapter_path: str
+    validation_path: str
+
+
+def losses(runs: Sequence[Trained], tell: Callable[[str], None]) -> dict[str, dict[str, float]]:
+    """The tuned loss, in nats a token, of each run's model on each run's rows: by model, then by rows.
+
+    Rows are cut to the longest that any of the models was trained with, so that a column is of the same tokens.
+
+    Raises:
+        ModelError: a base model or an adapter does not load.
+    """
+    records = {run.name: read_record(run.adapter_path) for run in runs}
+    longest = max(record.train["max_length"] for record in records.values())
+    batch_size = EvaluateConfig().per_device_eval_batch_size
+    found: dict[str, dict[str, float]] = {}
+    for run in runs:
+        pair = Pair(records[run.name].base_model, run.adapter_path, records[run.name], max_length=longest)
+        found[run.name] = {}
+        for rows in runs:
+            measured = pair.tuned_loss(rows.validation_path, batch_size)
+            found[run.name][rows.name] = measured.loss
+            tell(f"{run.name} on the rows of {rows.name}: {measured.loss:.4f} over {measured.n_tokens} tokens")
+    return found

@@ -1,0 +1,1 @@
+"""Successive halving: which trials of a rung are continued."""

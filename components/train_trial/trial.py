@@ -1,0 +1,64 @@
+"""Train one trial as far as its rung goes, and keep its record."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+from components.contracts import HISTORY_NAME, RUN_RECORD_NAME, TRIAL_NAME, BaseModelRef, RunRecord, Trial
+from components.errors import LorryError
+from components.run_record import read_record
+from components.train_lora.config import TrainConfig
+from components.train_lora.train import train
+
+log = logging.getLogger(__name__)
+
+
+def run_trial(
+    trial: Trial,
+    config: TrainConfig,
+    base_model: BaseModelRef,
+    *,
+    fraction: float,
+    code: str,
+    checkpoint_root: str,
+    train_path: str,
+    validation_path: str,
+    record_path: str,
+) -> RunRecord:
+    """Train to ``fraction`` of the trial's steps, going on from an earlier rung's checkpoint; write its folder.
+
+    The folder holds ``run.json``, ``history.jsonl`` and ``trial.json``. A trial that diverged or ran out of memory has
+    a record that says so. The weights of a good one are in the checkpoints.
+
+    Raises:
+        LorryError: training failed for another reason, or was stopped.
+    """
+    log.info("trial %s: to %.0f %% of its steps", trial.name, 100 * fraction)
+    own = config.model_copy(update={"stop_after_fraction": min(fraction, config.stop_after_fraction)})
+    with tempfile.TemporaryDirectory(prefix="lorry-trial-") as adapter:
+        try:
+            record = train(
+                own,
+                base_model,
+                code=code,
+                checkpoint_root=checkpoint_root,
+                train_path=train_path,
+                validation_path=validation_path,
+                adapter_path=adapter,
+            )
+        except LorryError as error:
+            # Of several processes each writes the record of its failure; their launcher knows only the words.
+            if not (Path(adapter) / RUN_RECORD_NAME).is_file():
+                raise
+            record = read_record(adapter)
+            log.warning("trial %s %s: %s; the sweep goes on", trial.name, record.status.replace("_", " "), error)
+        folder = Path(record_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (RUN_RECORD_NAME, HISTORY_NAME):
+            if (made := Path(adapter) / name).is_file():
+                shutil.copy(made, folder / name)
+    (folder / TRIAL_NAME).write_text(trial.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return record

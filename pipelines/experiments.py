@@ -1,0 +1,200 @@
+"""The commands that compare: ``lorry sweep`` and ``lorry report``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from components.errors import ModelError, RecipeError
+
+console = Console()
+DEFAULT_WORKDIR = Path(".lorry")
+
+WorkdirPath = Annotated[
+    Path, typer.Option("--workdir", envvar="LORRY_WORKDIR", help="folder for everything that runs make")
+]
+
+
+def sweep(
+    document: Annotated[
+        Path, typer.Argument(metavar="SWEEP", help="a sweep (YAML); the shipped ones lie in pipelines/recipes/sweeps")
+    ],
+    run_best: Annotated[
+        bool, typer.Option("--run-best", help="then run the best recipe whole: evaluate, export, publish")
+    ] = False,
+    list_trials: Annotated[bool, typer.Option("--list", help="show the trials, and run nothing")] = False,
+    endpoint: Annotated[
+        str | None, typer.Option(help="address of Kubeflow Pipelines: run there; without it, on this machine")
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option(envvar="KFP_NAMESPACE", help="your namespace, where Kubeflow serves several users")
+    ] = None,
+    experiment: Annotated[
+        str, typer.Option(envvar="KFP_EXPERIMENT", help="which experiment the run belongs to")
+    ] = "lorry",
+    pool: Annotated[str | None, typer.Option("--pool", help="where trials train: t4, a100, cpu, or your own")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(envvar="LORRY_STORE", help="in place of the recipe's publish.store, with --endpoint"),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="with --endpoint: follow the run to its end")] = False,
+    workdir: WorkdirPath = DEFAULT_WORKDIR,
+) -> None:
+    """Try settings of a recipe side by side, compare them in one table, and test the best on unseen rows."""
+    from pipelines.progress import Progress
+    from pipelines.resolve import on_this_machine
+    from pipelines.run_recipe import run_recipe
+    from pipelines.sweep_run import run_sweep
+    from pipelines.trials import load_sweep, resolve_sweep
+    from pipelines.workdir import Workdir
+
+    loaded = load_sweep(document)
+    if list_trials:
+        _show_trials(loaded.settings)
+        return
+    if endpoint is not None:
+        if run_best:
+            raise RecipeError("--run-best: with --endpoint, submit the best recipe of the report with lorry submit")
+        _submit(loaded, endpoint, namespace, experiment, pool, store, wait, workdir)
+        return
+    here = Workdir(workdir.absolute())
+    with Progress(console) as progress:
+        progress.started("resolve")
+        resolved = resolve_sweep(
+            loaded,
+            here.root,
+            lambda line: progress.line("resolve", line),
+            lambda recipe: on_this_machine(recipe, here.store),
+        )
+        progress.finished("resolve")
+        result = run_sweep(resolved, here, progress)
+    _show(result.comparison)
+    for label, place in result.places.items():
+        console.print(f"{label:<26}{place}", markup=False, highlight=False, soft_wrap=True)
+    if not run_best:
+        return
+    if result.best_recipe is None:
+        raise ModelError(f"--run-best: no trial of {document} has a loss; see the table's last column")
+    run_recipe(console, result.best_recipe, here)
+
+
+def _submit(
+    loaded: object,
+    endpoint: str,
+    namespace: str | None,
+    experiment: str,
+    pool: str | None,
+    store: str | None,
+    wait: bool,
+    workdir: Path,
+) -> None:
+    from pipelines.kubeflow import Kubeflow
+    from pipelines.progress import Progress
+    from pipelines.submit import Following
+    from pipelines.sweep_run import submit_sweep
+    from pipelines.trials import LoadedSweep, resolve_sweep
+    from pipelines.upload import require_store, upload_inputs
+
+    assert isinstance(loaded, LoadedSweep)
+    if store is not None:
+        loaded = loaded.publishing_to(store)
+    placement = loaded.base.placement.on(pool)
+    kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
+    require_store(loaded.base.publish.store)
+    experiment_id = kubeflow.experiment_id(experiment)
+    with Progress(console) as progress:
+        progress.started("resolve")
+
+        def tell(line: str) -> None:
+            progress.line("resolve", line)
+
+        resolved = resolve_sweep(
+            loaded, workdir.absolute(), tell, lambda recipe: upload_inputs(recipe, namespace or "kubeflow", tell)
+        )
+        run_id = submit_sweep(resolved, placement, kubeflow, experiment_id, tell)
+        progress.finished("resolve")
+        progress.note(f"submitted: {kubeflow.page_of(run_id)}")
+        if wait:
+            Following(kubeflow, run_id, progress, 5.0).until_the_end()
+            progress.note(f"table, curves and best recipe are on its page: {kubeflow.page_of(run_id)}")
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="folders of runs (.lorry/runs/…), of sweeps (.lorry/sweeps/…), or a table of runs (.csv)"),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder for report.html, .md, .png and .json")] = Path(
+        "report"
+    ),
+    at_minutes: Annotated[
+        float | None, typer.Option(min=0.001, help="compare losses after so many minutes of training")
+    ] = None,
+    equal_minutes: Annotated[
+        bool, typer.Option("--equal-minutes", help="compare losses at the minutes of the shortest run")
+    ] = False,
+    max_seconds_per_answer: Annotated[
+        float | None, typer.Option(min=0.001, help="choose the best model whose served file answers within so many")
+    ] = None,
+    each_on_each: Annotated[
+        bool, typer.Option("--each-on-each", help="measure every model on every run's validation rows (takes torch)")
+    ] = False,
+) -> None:
+    """Compare runs: one table, what each setting does, what may be chance, answers side by side, which to take."""
+    from components.compare_runs.compare import compare
+    from components.compare_runs.config import CompareConfig
+    from components.compare_runs.report import write_reports
+    from pipelines.run_folders import read_all, shortest_minutes
+
+    read = read_all(runs)
+    if equal_minutes:
+        at_minutes = shortest_minutes(read)
+    config = CompareConfig(at_minutes=at_minutes, max_seconds_per_answer=max_seconds_per_answer)
+    matrix = None
+    if each_on_each:
+        from pipelines.run_folders import measure_each_on_each
+
+        matrix = measure_each_on_each(runs, lambda line: console.print(line, markup=False, highlight=False))
+    comparison = compare(read, config, matrix)
+    made = write_reports(comparison, output)
+    _show(comparison)
+    for path in made.values():
+        console.print(path, markup=False, highlight=False, soft_wrap=True)
+
+
+def _show(comparison: object) -> None:
+    """The tables of a comparison on the terminal, with what is to be known of them."""
+    from components.compare_runs.compare import Comparison
+    from components.compare_runs.report import table_of
+
+    assert isinstance(comparison, Comparison)
+    for compared in comparison.sets:
+        headings, rows = table_of(comparison, compared, brief=True)
+        table = Table(title=compared.label, title_justify="left")
+        for heading in headings:
+            table.add_column(heading, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print(compared.verdict, markup=False, highlight=False)
+    for line in comparison.warnings:
+        console.print(f"note: {line}", markup=False, highlight=False)
+    if comparison.choice:
+        console.print(f"choice: {comparison.choice.name or 'none'}. {comparison.choice.reason}", markup=False)
+
+
+def _show_trials(settings: dict[str, dict[str, object]]) -> None:
+    table = Table(title=f"{len(settings)} trials", title_justify="left")
+    table.add_column("trial")
+    keys = list(dict.fromkeys(key for own in settings.values() for key in own))
+    keys = [key for key in keys if len({str(own.get(key)) for own in settings.values()}) > 1]
+    for key in keys:
+        table.add_column(key)
+    for name, own in settings.items():
+        table.add_row(name, *(str(own.get(key, "")) for key in keys))
+    console.print(table)

@@ -1,0 +1,73 @@
+"""The runs that ``lorry report`` is given: folders of runs and sweeps, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from components.compare_runs.runs import ComparedRun, read_run
+from components.compare_runs.table_file import read_table
+from components.contracts import RUN_RECORD_NAME
+from components.errors import ModelError
+from pipelines.sweep_run import TRIALS
+from pipelines.workdir import OUTPUTS, made_by_steps
+
+
+def read_all(paths: Sequence[Path]) -> list[ComparedRun]:
+    """The runs at ``paths``, in their order; a sweep's folder stands for its trials.
+
+    Raises:
+        ModelError: a folder holds no run.
+        DataError: a table cannot be read.
+    """
+    runs: list[ComparedRun] = []
+    for path in paths:
+        runs += read_table(path) if path.suffix == ".csv" else [_named(folder, path) for folder in _folders(path)]
+    return runs
+
+
+def _named(folder: Path, given: Path) -> ComparedRun:
+    # A run's own name is its recipe's, which several runs have; its folder's is its alone.
+    return read_run(folder, folder.name if folder == given else None)
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    """The folder itself, or those of a sweep's trials."""
+    trials = path / TRIALS
+    if (path / RUN_RECORD_NAME).is_file() or not trials.is_dir():
+        yield path
+        return
+    yield from sorted(folder for folder in trials.iterdir() if folder.is_dir())
+
+
+def shortest_minutes(runs: Sequence[ComparedRun]) -> float:
+    """The minutes of the run that trained shortest.
+
+    Raises:
+        ModelError: no run knows its minutes.
+    """
+    known = [run.minutes for run in runs if run.minutes and run.status == "finished"]
+    if not known:
+        raise ModelError("--equal-minutes: none of the runs knows its minutes of training")
+    return min(known)
+
+
+def measure_each_on_each(paths: Sequence[Path], tell: Callable[[str], None]) -> dict[str, dict[str, float]]:
+    """The loss of every run's model on every run's validation rows: by the model's run, then by the rows'.
+
+    Raises:
+        ModelError: a folder is not that of a whole run, or its files are gone.
+    """
+    from components.evaluate.each_on_each import Trained, losses
+
+    found = []
+    for path in paths:
+        made = {(step, name): place for step, name, place, _ in made_by_steps(path / OUTPUTS)}
+        adapter, rows = made.get(("train_lora", "adapter")), made.get(("split_data", "validation"))
+        if adapter is None or rows is None or not (adapter.is_dir() and rows.is_file()):
+            raise ModelError(
+                f"{path}: --each-on-each needs the adapter and the rows of a whole run, and they are not there; give "
+                "folders of .lorry/runs whose steps are still in the work folder"
+            )
+        found.append(Trained(path.name, str(adapter), str(rows)))
+    return losses(found, tell)

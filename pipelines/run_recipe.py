@@ -1,0 +1,34 @@
+"""A recipe from its file to the table of figures, on this machine: what ``lorry run`` and ``lorry demo`` do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from components.export_gguf.room import require_room
+from pipelines import summary
+from pipelines.local_run import run_pipeline
+from pipelines.progress import Progress
+from pipelines.recipe import load_recipe
+from pipelines.resolve import on_this_machine, resolve
+from pipelines.trials import as_trial
+from pipelines.workdir import Workdir
+
+
+def run_recipe(console: Console, path: Path, workdir: Workdir) -> Path:
+    """Run the recipe at ``path`` and show its figures; give the path of the exported model.
+
+    Raises:
+        LorryError: the recipe cannot be used, or a step failed.
+    """
+    recipe = load_recipe(path)
+    with Progress(console) as progress:
+        progress.started("resolve")
+        pinned = resolve(recipe, workdir.root, lambda line: progress.line("resolve", line))
+        resolved = on_this_machine(pinned, workdir.store)
+        require_room(workdir.root, resolved.base_model.to_merge_into.weight_bytes)
+        progress.finished("resolve")
+        result = run_pipeline(resolved, as_trial(recipe.name, {}, recipe, resolved), workdir, progress)
+    summary.show(console, result.folder.name, result.figures, progress.minutes, result.places)
+    return result.model

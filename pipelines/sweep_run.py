@@ -1,0 +1,110 @@
+"""Running a sweep: on this machine, or sent to a Kubeflow endpoint."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.compare_runs.compare import Comparison
+from components.compare_runs.report import CHART, DATA, PAGE, RECIPE, TABLE
+from components.errors import StepFailedError
+from pipelines.addresses import claims_in
+from pipelines.kubeflow import Kubeflow
+from pipelines.local_run import DOCUMENT, run_document
+from pipelines.pools import Placement
+from pipelines.progress import Progress
+from pipelines.trials import ResolvedSweep
+from pipelines.workdir import OUTPUTS, Workdir, made_by_steps, new_folder
+
+TRIALS = "trials"
+KEPT = {
+    ("compare_runs", "report"): PAGE,
+    ("compare_runs", "table"): TABLE,
+    ("compare_runs", "curves"): CHART,
+    ("compare_runs", "comparison"): DATA,
+    ("compare_runs", "best_recipe"): RECIPE,
+    ("evaluate", "report"): "winner-evaluation.html",
+}
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep leaves on this machine: its reports, and a folder a trial in ``trials/``."""
+
+    folder: Path
+
+    @property
+    def comparison(self) -> Comparison:
+        """Table, rankings and effects."""
+        return Comparison.model_validate_json((self.folder / DATA).read_bytes())
+
+    @property
+    def best_recipe(self) -> Path | None:
+        """The best setting as a recipe, or None where no trial has a loss."""
+        path = self.folder / RECIPE
+        return path if path.is_file() and path.stat().st_size else None
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """Where what a person wants to open lies."""
+        names = {"report": PAGE, "as Markdown": TABLE, "loss curves": CHART, "best recipe": RECIPE, "trials": TRIALS}
+        names |= {"winner on the test rows": KEPT["evaluate", "report"], "log": "log.txt"}
+        return {label: self.folder / name for label, name in names.items() if (self.folder / name).exists()}
+
+
+def run_sweep(resolved: ResolvedSweep, workdir: Workdir, progress: Progress) -> SweepResult:
+    """Compile the sweep, run the compiled document with kfp.local, one trial after another.
+
+    Raises:
+        StepFailedError: a step failed; trials that finished are reused by the same command.
+        KeyboardInterrupt: after everything has stopped.
+    """
+    from pipelines.sweep import compile_sweep
+
+    folder = new_folder(workdir.sweeps, resolved.sweep.name)
+    compile_sweep(folder / DOCUMENT, resolved.fractions)
+    try:
+        run_document(folder, resolved.arguments(workdir.checkpoints), workdir, progress)
+    except StepFailedError:
+        _keep(folder)
+        raise
+    _keep(folder)
+    return SweepResult(folder)
+
+
+def _keep(folder: Path) -> None:
+    for step, name, path, _ in made_by_steps(folder / OUTPUTS):
+        if kept := KEPT.get((step, name)):
+            shutil.copyfile(path, folder / kept)
+        elif (step, name) == ("promote_trials", "runs"):
+            shutil.copytree(path, folder / TRIALS, dirs_exist_ok=True)
+
+
+def submit_sweep(
+    resolved: ResolvedSweep, placement: Placement, kubeflow: Kubeflow, experiment_id: str, tell: Callable[[str], None]
+) -> str:
+    """Compile the sweep for a cluster and start it; give the run's id.
+
+    Raises:
+        ClusterError: the endpoint refuses or does not answer.
+    """
+    from pipelines.placement import CHECKPOINTS
+    from pipelines.sweep import compile_sweep
+
+    with tempfile.TemporaryDirectory() as folder:
+        document = Path(folder) / DOCUMENT
+        compile_sweep(
+            document,
+            resolved.fractions,
+            parallelism=resolved.sweep.parallelism,
+            placement=placement,
+            claims=claims_in(resolved.addresses),
+            split_with_model=resolved.split_with_model,
+        )
+        name = f"{resolved.sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        tell(f"{len(resolved.trials)} trials, {resolved.sweep.parallelism} at a time")
+        return kubeflow.submit(document, resolved.arguments(CHECKPOINTS), name, experiment_id)
