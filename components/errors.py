@@ -59,3 +59,7 @@ class ClusterError(LorryError):
 
 class GateError(LorryError):
     """A model is outside the bounds that its recipe asks of it."""
+
+
+class HubError(LorryError):
+    """The model hub refuses, or does not answer."""

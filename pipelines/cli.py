@@ -14,7 +14,7 @@ from components.command_line import run_app
 from components.errors import RecipeError
 from components.model_server.command import serve
 from pipelines.addresses import claims_in
-from pipelines.experiments import DEFAULT_WORKDIR, WorkdirPath, report, sweep
+from pipelines.experiments import DEFAULT_WORKDIR, WorkdirPath, push, report, sweep
 from pipelines.recipe import RECIPES, load_recipe
 
 app = typer.Typer(
@@ -196,6 +196,7 @@ def demo(
 
 app.command()(sweep)
 app.command()(report)
+app.command()(push)
 app.command()(serve)
 app.command()(chat)
 

@@ -1,4 +1,4 @@
-"""The commands that compare: ``lorry sweep`` and ``lorry report``."""
+"""The commands that compare and hand on: ``lorry sweep``, ``lorry report`` and ``lorry push``."""
 
 from __future__ import annotations
 
@@ -149,12 +149,12 @@ def report(
     from components.compare_runs.compare import compare
     from components.compare_runs.config import CompareConfig
     from components.compare_runs.report import write_reports
-    from pipelines.run_folders import read_all, shortest_minutes
+    from pipelines.run_folders import read_all
 
     read = read_all(runs)
-    if equal_minutes:
-        at_minutes = shortest_minutes(read)
-    config = CompareConfig(at_minutes=at_minutes, max_seconds_per_answer=max_seconds_per_answer)
+    config = CompareConfig(
+        at_minutes=at_minutes, equal_minutes=equal_minutes, max_seconds_per_answer=max_seconds_per_answer
+    )
     matrix = None
     if each_on_each:
         from pipelines.run_folders import measure_each_on_each
@@ -165,6 +165,33 @@ def report(
     _show(comparison)
     for path in made.values():
         console.print(path, markup=False, highlight=False, soft_wrap=True)
+
+
+def push(
+    repository: Annotated[str, typer.Argument(help="owner/name on the hub; made where it is not there")],
+    run: Annotated[
+        Path | None, typer.Option(help="folder of a finished run; without it, the last one in --workdir")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private/--public", help="who may see a repository that is made")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the card and the files, and send nothing")] = False,
+    workdir: WorkdirPath = DEFAULT_WORKDIR,
+) -> None:
+    """Put a run's adapter, GGUF file and model card into a repository of the hub (a token that may write: HF_TOKEN)."""
+    from pipelines.push import card_of, files_of, find_run
+    from pipelines.push import push as push_run
+    from pipelines.workdir import Workdir
+
+    result = find_run(run, Workdir(workdir.absolute()))
+    card = card_of(result, repository)
+    if dry_run:
+        console.print(card, markup=False, highlight=False, soft_wrap=True)
+        for name, path in files_of(result):
+            console.print(f"{name}: {path.stat().st_size / 1e6:.1f} MB", markup=False, highlight=False)
+        return
+    address = push_run(
+        result, repository, card, private=private, tell=lambda line: console.print(line, markup=False, highlight=False)
+    )
+    console.print(f"pushed: {address}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(comparison: object) -> None:

@@ -40,18 +40,6 @@ def _folders(path: Path) -> Iterator[Path]:
     yield from sorted(folder for folder in trials.iterdir() if folder.is_dir())
 
 
-def shortest_minutes(runs: Sequence[ComparedRun]) -> float:
-    """The minutes of the run that trained shortest.
-
-    Raises:
-        ModelError: no run knows its minutes.
-    """
-    known = [run.minutes for run in runs if run.minutes and run.status == "finished"]
-    if not known:
-        raise ModelError("--equal-minutes: none of the runs knows its minutes of training")
-    return min(known)
-
-
 def measure_each_on_each(paths: Sequence[Path], tell: Callable[[str], None]) -> dict[str, dict[str, float]]:
     """The loss of every run's model on every run's validation rows: by the model's run, then by the rows'.
 

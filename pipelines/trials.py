@@ -174,7 +174,7 @@ def _require_different(path: Path, recipes: Mapping[str, Recipe]) -> None:
         twin = seen.setdefault(recipe.model_dump_json(exclude={"name"}), name)
         if twin != name:
             raise RecipeError(
-                f"{path}: trials {twin!r} and {name!r} are the same run; leave one out, or give it a seed"
+                f"{path}: trials {twin!r} and {name!r} are the same run; leave one out, or set train.seed"
             )
 
 
@@ -249,11 +249,11 @@ def as_trial(name: str, settings: dict[str, Any], recipe: Recipe, resolved: Reso
     addresses = {key: value for key, value in resolved.addresses.items() if key in recipe.addresses}
     if recipe.base_model == DEMO_BASE:
         del addresses["base_model"]
-    written = changed(recipe, addresses).model_dump(mode="json", exclude_defaults=True)
+    there = changed(recipe, addresses)
+    written = there.model_dump(mode="json", exclude_defaults=True)
     if pools := written.get("placement", {}).get("pools"):
         written["placement"]["pools"] = {
             key: own for key, own in pools.items() if recipe.placement.pools[key] != POOLS.get(key)
         }
-    return Trial(
-        name=name, settings=settings, data=[source.data for source in recipe.split.all_sources], recipe=written
-    )
+    data = [source.data for source in there.split.all_sources]
+    return Trial(name=name, settings=settings, data=data, recipe=written)

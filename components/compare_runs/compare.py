@@ -83,13 +83,15 @@ def compare(
     ``each_on_each`` has losses of every model on every run's rows, where they were measured.
 
     Raises:
-        ModelError: there are none, or two have one name.
+        ModelError: there are none, two have one name, or none knows its minutes where equal ones are asked for.
     """
     if not runs:
         raise ModelError("no runs to compare; give the folders of at least one run")
     names = [run.name for run in runs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ModelError(f"two runs are named {twice[0]!r}; give each folder once, or rename one")
+    if config.equal_minutes:
+        config = config.model_copy(update={"at_minutes": _shortest_minutes(runs)})
     sets: dict[tuple[str, LossKind], list[ComparedRun]] = {}
     for run in runs:
         sets.setdefault((run.measured_on, run.loss_kind), []).append(run)
@@ -102,6 +104,13 @@ def compare(
         each_on_each=each_on_each,
         warnings=[*_warnings(runs, compared), *_set_warnings(compared)],
     )
+
+
+def _shortest_minutes(runs: Sequence[ComparedRun]) -> float:
+    known = [run.minutes for run in runs if run.minutes and run.status == "finished"]
+    if not known:
+        raise ModelError("equal minutes are asked for, and none of the runs knows its minutes of training")
+    return min(known)
 
 
 def _quality(

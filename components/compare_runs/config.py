@@ -15,6 +15,9 @@ class CompareConfig(BaseModel):
     at_minutes: Annotated[
         float | None, Field(gt=0, description="compare each run's last validation loss before so many minutes")
     ] = None
+    equal_minutes: Annotated[
+        bool, Field(description="as at_minutes, with the minutes of the run that trained shortest")
+    ] = False
     max_seconds_per_answer: Annotated[
         float | None, Field(gt=0, description="of the quantized model's mean answer; a slower one is not chosen")
     ] = None

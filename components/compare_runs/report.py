@@ -17,6 +17,7 @@ from components.token_loss import MAX_LOSS_FOR_PERPLEXITY
 
 FOLDER = Path(__file__).parent
 PAGE, TABLE, CHART, DATA, RECIPE = "report.html", "report.md", "curves.png", "comparison.json", "best-recipe.yaml"
+FOR_PAGES = ("trainable", "hardware", "perplexity", "tokens/s")
 FIRST_KEYS = ("name", "description", "base_model", "split", "train", "evaluate", "export")
 # Columns whose every cell is empty are left out.
 COLUMNS = (
@@ -62,15 +63,19 @@ def table_of(
 ) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of one set, all as text; a column that no run has a value for is left out.
 
-    ``brief`` leaves out what is the same for all of several runs, too.
+    ``brief`` is for a terminal: only what differs between runs, and a failure without its reason.
     """
     rows = [_cells(comparison, compared, comparison.run(name)) for name in compared.runs]
     least = 1 if brief and len(rows) > 1 else 0
     kept = [
         place
-        for place in range(len(COLUMNS))
-        if any(row[place] for row in rows) and (place == 0 or len({row[place] for row in rows}) > least)
+        for place, name in enumerate(COLUMNS)
+        if any(row[place] for row in rows)
+        and (place == 0 or len({row[place] for row in rows}) > least)
+        and not (brief and name in FOR_PAGES)
     ]
+    if brief:
+        rows = [[*row[:-1], row[-1].partition(":")[0]] for row in rows]
     return [COLUMNS[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 

@@ -72,8 +72,9 @@ class History:
         (_, base), *_, (before, second_last), (_, last) = losses
         trained = [entry for entry in self.entries if "loss" in entry]
         lately = [entry["loss"] for entry in trained if entry["step"] > before]
+        at_first = [entry["loss"] for entry in trained][: len(lately)]
         is_above = min(second_last, last) > ABOVE * base
-        return is_above and bool(lately) and sum(lately) / len(lately) >= trained[0]["loss"]
+        return is_above and sum(lately) >= sum(at_first)
 
     def validations_without_gain(self, threshold: float) -> int:
         """How many validations ago the loss was last lower by more than ``threshold`` than ever before."""

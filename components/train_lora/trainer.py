@@ -109,7 +109,7 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         if self.history.has_lost_its_way():
             raise DivergedError(
                 f"training diverged: the validation loss is {loss:.4g} at step {step}{told}, and the loss on the rows "
-                f"that it learns is no lower than at its first step; {LOWER}"
+                f"that it learns is no lower than at first; {LOWER}"
             )
 
     def _measure(self) -> TokenLoss:
