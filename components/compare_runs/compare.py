@@ -241,10 +241,7 @@ def _warnings(runs: Sequence[ComparedRun], sets: Sequence[ComparedSet]) -> list[
             f"Losses were measured in {len(sets)} ways (other rows, other tokens or another kind of loss), and are "
             "ranked in each alone; lorry report --each-on-each measures every model on every validation set."
         )
-    failed = [f"{run.name} ({run.status.replace('_', ' ')})" for run in runs if run.status != "finished"]
-    if failed:
-        told.append(f"Without a loss: {', '.join(failed)}.")
-    return told
+    return told + [f"{run.name}: {run.reason}" for run in runs if run.reason is not None]
 
 
 def _set_warnings(sets: Sequence[ComparedSet]) -> list[str]:

@@ -63,7 +63,7 @@ def table_of(
 ) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of one set, all as text; a column that no run has a value for is left out.
 
-    ``brief`` is for a terminal: only what differs between runs, and a failure without its reason.
+    ``brief`` is for a terminal: only what differs between runs.
     """
     rows = [_cells(comparison, compared, comparison.run(name)) for name in compared.runs]
     least = 1 if brief and len(rows) > 1 else 0
@@ -74,8 +74,6 @@ def table_of(
         and (place == 0 or len({row[place] for row in rows}) > least)
         and not (brief and name in FOR_PAGES)
     ]
-    if brief:
-        rows = [[*row[:-1], row[-1].partition(":")[0]] for row in rows]
     return [COLUMNS[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
@@ -119,7 +117,7 @@ def _told(value: Any, in_words: Callable[[Any], str]) -> str:
 
 def _outcome(run: ComparedRun) -> str:
     if run.status != "finished":
-        return f"{run.status.replace('_', ' ')}: {run.reason}" if run.reason else run.status
+        return run.status.replace("_", " ")
     return "not continued" if run.stopped_early else ""
 
 

@@ -88,7 +88,7 @@ def build_tool() -> Path:
 
 
 def chunks_of(model_path: Path, text: str, n_ctx: int) -> list[Example]:
-    """The text as the tool reads it: chunks of ``n_ctx`` tokens, each from a beginning-of-text token, second halves count."""
+    """The text as the tool reads it: chunks of ``n_ctx`` tokens after a beginning-of-text one; second halves count."""
     model = GgufModel(model_path, n_ctx=n_ctx)
     llama = model._llama
     tokens = llama.tokenize(text.encode(), add_bos=True, special=False)
