@@ -36,7 +36,7 @@ def model_card(result: RunResult, repository: str) -> str:
         datasets=[name for name in trial.data if is_hub_id(name)] or None,
         library_name="peft",
         pipeline_tag="text-generation",
-        tags=["lora", "gguf", "lorry", "base_model:adapter:" + base.address] if is_hub_id(base.address) else None,
+        tags=["lora", "gguf", "lorry"],
     )
     card = ModelCard.from_template(
         head,
