@@ -1,6 +1,7 @@
 """``make image-check``: one tiny real job in each image, as its own user, with a read-only root and no network.
 
-Split the demo's data, train two steps, convert and quantize, serve one answer, serve the page. Only /tmp and the
+Split the demo's data, train two steps, compare the run, convert, quantize and measure, serve one answer, serve the
+page. Only /tmp and the
 mounted folder can be written. Each job begins from what the one before it made.
 """
 
@@ -65,6 +66,34 @@ manifest = export(
     adapter_path="/check/adapter", evaluation={}, model_path="/check/model",
 )
 print("bytes:", manifest.size_bytes)
+"""
+
+COMPARE = """
+from pathlib import Path
+from components.compare_runs.compare import compare
+from components.compare_runs.config import CompareConfig
+from components.compare_runs.report import write_reports
+from components.compare_runs.runs import read_run
+comparison = compare([read_run(Path("/check/adapter"))], CompareConfig())
+made = write_reports(comparison, Path("/check/report"))
+print("report: bytes of its picture", made["curves.png"].stat().st_size)
+"""
+
+MEASURE = """
+from pathlib import Path
+from components.base_model import folder_revision
+from components.contracts import BaseModelRef
+from components.evaluate.config import EvaluateConfig
+from components.evaluate_gguf.config import EvaluateGgufConfig
+from components.evaluate_gguf.evaluate import evaluate_gguf
+Path("/check/prompts.yaml").write_text("- {name: one, turns: [Hello]}")
+figures = evaluate_gguf(
+    EvaluateGgufConfig(n_threads=1), EvaluateConfig(prompts="/check/prompts.yaml", max_new_tokens=4),
+    BaseModelRef(address="/check/base", revision=folder_revision(Path("/check/base")), weight_bytes=0),
+    adapter_path="/check/adapter", model_path="/check/model", validation_path="/check/validation",
+    report_path="/check/quantization.html", answers_path="/check/answers.json",
+)
+print("same top token:", figures["same_top_token"], "seconds an answer:", figures["quantized_seconds_per_answer"])
 """
 
 ASK = """
@@ -173,8 +202,9 @@ def broken_kernels(path: Path) -> None:
 
 CHECKS: dict[str, Callable[[Checker], str]] = {
     "data": lambda checker: checker.run("data", SPLIT),
-    "train": lambda checker: checker.run("train", TRAIN),
-    "export": lambda checker: checker.run("export", EXPORT),
+    # What was trained is compared in the image that holds no torch.
+    "train": lambda checker: checker.run("train", TRAIN) + checker.run("data", COMPARE),
+    "export": lambda checker: checker.run("export", EXPORT) + checker.run("export", MEASURE),
     "model-server": check_model_server,
     "chat": lambda checker: checker.serve("chat", LOOK),
 }
