@@ -124,7 +124,11 @@ class ModelManifest(Contract):
     converter: Annotated[str, Field(description="name and version of what converted and quantized")]
 
 
+# The files of a model's folder, and of a run's: what a comparison reads of it.
 MANIFEST_NAME = "model.json"
 RUN_RECORD_NAME = "run.json"
 HISTORY_NAME = "history.jsonl"
 TRIAL_NAME = "trial.json"
+FIGURES_NAME = "figures.json"
+SAMPLES_NAME = "answers.json"
+GGUF_ANSWERS_NAME = "answers-gguf.json"

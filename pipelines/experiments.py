@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from components.errors import ModelError, RecipeError
+
+if TYPE_CHECKING:
+    from components.compare_runs.compare import Comparison
+    from pipelines.sweep_document import LoadedSweep
 
 console = Console()
 DEFAULT_WORKDIR = Path(".lorry")
@@ -49,8 +53,9 @@ def sweep(
     from pipelines.progress import Progress
     from pipelines.resolve import on_this_machine
     from pipelines.run_recipe import run_recipe
+    from pipelines.sweep_document import load_sweep
     from pipelines.sweep_run import run_sweep
-    from pipelines.trials import load_sweep, resolve_sweep
+    from pipelines.trials import resolve_sweep
     from pipelines.workdir import Workdir
 
     loaded = load_sweep(document)
@@ -84,7 +89,7 @@ def sweep(
 
 
 def _submit(
-    loaded: object,
+    loaded: LoadedSweep,
     endpoint: str,
     namespace: str | None,
     experiment: str,
@@ -97,10 +102,9 @@ def _submit(
     from pipelines.progress import Progress
     from pipelines.submit import Following
     from pipelines.sweep_run import submit_sweep
-    from pipelines.trials import LoadedSweep, resolve_sweep
+    from pipelines.trials import resolve_sweep
     from pipelines.upload import require_store, upload_inputs
 
-    assert isinstance(loaded, LoadedSweep)
     if store is not None:
         loaded = loaded.publishing_to(store)
     placement = loaded.base.placement.on(pool)
@@ -194,12 +198,10 @@ def push(
     console.print(f"pushed: {address}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _show(comparison: object) -> None:
+def _show(comparison: Comparison) -> None:
     """The tables of a comparison on the terminal, with what is to be known of them."""
-    from components.compare_runs.compare import Comparison
     from components.compare_runs.report import table_of
 
-    assert isinstance(comparison, Comparison)
     for compared in comparison.sets:
         headings, rows = table_of(comparison, compared, brief=True)
         table = Table(title=compared.label, title_justify="left")

@@ -18,6 +18,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from pipelines.progress import step_of
+
 EVENT = "\x1e"
 SECONDS_TO_SAVE = 15.0
 
@@ -25,11 +27,6 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"^Executing task '?([\w-]+?)'?$")
 _REUSED = re.compile(r"^Task '?([\w-]+?)'? cache hit ")
 _ENDED = re.compile(r"^Task '?([\w-]+?)'? finished with status (\w+)")
-
-
-def step_of(task_name: str) -> str:
-    """The step that a task of KFP's runs: a step that stands twice in a graph has numbers at its end."""
-    return re.sub(r"-\d+$", "", task_name).replace("-", "_")
 
 
 def event_of(message: str) -> dict[str, str] | None:

@@ -6,9 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from components.contracts import TRIAL_NAME, ModelManifest, RunRecord, Trial
+from components.contracts import (
+    FIGURES_NAME,
+    GGUF_ANSWERS_NAME,
+    SAMPLES_NAME,
+    TRIAL_NAME,
+    ModelManifest,
+    RunRecord,
+    Trial,
+)
 from components.gguf_model import GgufModel
-from components.run_folder import FIGURES_NAME, GGUF_ANSWERS_NAME, SAMPLES_NAME
 from components.run_record import read_record
 from components.train_lora.config import STOPPING, WATCHING
 from pipelines.addresses import is_hub_id

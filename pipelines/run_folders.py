@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from components.compare_runs.report import DATA
 from components.compare_runs.runs import ComparedRun, read_run
 from components.compare_runs.table_file import read_table
 from components.contracts import RUN_RECORD_NAME
@@ -32,12 +34,15 @@ def _named(folder: Path, given: Path) -> ComparedRun:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    """The folder itself, or those of a sweep's trials."""
+    """The folder itself, or those of a sweep's trials in its order."""
     trials = path / TRIALS
     if (path / RUN_RECORD_NAME).is_file() or not trials.is_dir():
         yield path
         return
-    yield from sorted(folder for folder in trials.iterdir() if folder.is_dir())
+    told = path / DATA
+    names = [run["name"] for run in json.loads(told.read_bytes())["runs"]] if told.is_file() else []
+    rest = sorted(folder.name for folder in trials.iterdir() if folder.is_dir() and folder.name not in names)
+    yield from (trials / name for name in (*names, *rest))
 
 
 def measure_each_on_each(paths: Sequence[Path], tell: Callable[[str], None]) -> dict[str, dict[str, float]]:

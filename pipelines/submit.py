@@ -16,7 +16,7 @@ from components.store import Store, in_bucket
 from pipelines.addresses import claims_in
 from pipelines.kubeflow import Kubeflow, RefusedError
 from pipelines.pools import Placement
-from pipelines.progress import Progress
+from pipelines.progress import Progress, step_of
 from pipelines.resolve import ResolvedRecipe
 from pipelines.upload import upload_inputs
 
@@ -129,10 +129,10 @@ class Following:
 
 def _step_of(task: Any) -> str | None:
     """The pipeline's step that a task is; Kubeflow has tasks of its own beside them."""
-    from pipelines.finetune import STEPS
+    from pipelines import finetune, sweep
 
-    name = (task.display_name or "").replace("-", "_")
-    return name if name in STEPS else None
+    name = step_of(task.display_name or "")
+    return name if name in (*finetune.STEPS, *sweep.STEPS) else None
 
 
 def figures_of(recipe: ResolvedRecipe, run_id: str) -> dict[str, Any] | None:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.contracts import HISTORY_NAME, RUN_RECORD_NAME
-from components.run_folder import FIGURES_NAME, GGUF_ANSWERS_NAME, SAMPLES_NAME
+from components.contracts import FIGURES_NAME, GGUF_ANSWERS_NAME, HISTORY_NAME, RUN_RECORD_NAME, SAMPLES_NAME
 
 # What a person opens, or `lorry report` reads, by step and output: KFP gives a file no ending.
 KEPT = {

@@ -21,8 +21,8 @@ FOR_PAGES = ("trainable", "hardware", "perplexity", "tokens/s")
 FIRST_KEYS = ("name", "description", "base_model", "split", "train", "evaluate", "export")
 # Columns whose every cell is empty are left out.
 COLUMNS = (
-    "run", "base", "data", "steps", "learning rate", "rank", "alpha", "trainable", "hardware", "loss",
-    "against the first", "perplexity", "minutes", "tokens/s", "size", "outcome",
+    "run", "outcome", "base", "data", "steps", "learning rate", "rank", "alpha", "trainable", "hardware", "loss",
+    "against the first", "perplexity", "minutes", "tokens/s", "size",
 )  # fmt: skip
 
 
@@ -80,10 +80,10 @@ def table_of(
 def _cells(comparison: Comparison, compared: ComparedSet, run: ComparedRun) -> list[str]:
     minutes = comparison.config.at_minutes
     loss = run.loss if minutes is None else run.loss_before(minutes)
-    improvement = compared.improvements[run.name]
-    is_first = run.name == compared.runs[0]
+    improvement = compared.improvements.get(run.name)
     return [
         run.name,
+        _outcome(run),
         run.base_model.rsplit("/", 1)[-1],
         _short(run.data),
         str(run.steps),
@@ -93,12 +93,11 @@ def _cells(comparison: Comparison, compared: ComparedSet, run: ComparedRun) -> l
         _told(run.trainable_parameters, lambda value: f"{value / 1e6:.2f} M"),
         run.hardware or "",
         _told(loss, lambda value: f"{value:.4f}"),
-        "" if is_first else _told(improvement, lambda value: f"{-100 * value:+.1f} %"),
+        _told(improvement, lambda value: f"{-100 * value:+.1f} %"),
         "" if run.loss_kind == "training" else _told(loss, _perplexity),
         _told(run.minutes, lambda value: f"{value:.1f}"),
         _told(run.tokens_per_second, lambda value: f"{value:.0f}"),
         _told(run.figures.get("size_bytes"), lambda value: f"{value / 1e6:.1f} MB"),
-        _outcome(run),
     ]
 
 

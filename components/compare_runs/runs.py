@@ -9,9 +9,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.contracts import HISTORY_NAME, RUN_RECORD_NAME, TRIAL_NAME, RunRecord, RunStatus, Trial
+from components.contracts import (
+    FIGURES_NAME,
+    GGUF_ANSWERS_NAME,
+    HISTORY_NAME,
+    RUN_RECORD_NAME,
+    SAMPLES_NAME,
+    TRIAL_NAME,
+    RunRecord,
+    RunStatus,
+    Trial,
+)
 from components.errors import ModelError
-from components.run_folder import FIGURES_NAME, GGUF_ANSWERS_NAME, SAMPLES_NAME
 from components.run_record import read_record
 from components.train_lora.config import STOPPING, WATCHING
 

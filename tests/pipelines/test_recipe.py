@@ -131,7 +131,7 @@ def test_a_missing_data_file_is_found_by_check(good):
 
 def test_a_missing_recipe_names_the_shipped_ones(tmp_path):
     assert "no such recipe file; shipped recipes in" in problems(tmp_path / "none.yaml")
-    assert "demo, llama-3.2-1b" in problems(tmp_path / "none.yaml")
+    assert "demo, finetome-dedup, llama-3.2-1b" in problems(tmp_path / "none.yaml")
 
 
 def test_relative_paths_count_from_the_recipes_folder(good, monkeypatch, tmp_path_factory):

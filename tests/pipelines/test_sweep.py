@@ -18,7 +18,8 @@ from components.errors import RecipeError
 from components.store import Store
 from pipelines.recipe import RECIPES, load_recipe
 from pipelines.sweep import STEPS, compile_sweep
-from pipelines.trials import load_sweep, resolve_sweep
+from pipelines.sweep_document import load_sweep
+from pipelines.trials import resolve_sweep
 from tests.buckets import s3_server
 from tests.conftest import ROOT, demo_rows, recipe_text, run_lorry, write_jsonl
 from tests.pipelines.kubeflow_stand_in import StandIn, kubeflow
