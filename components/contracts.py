@@ -82,6 +82,7 @@ class RunRecord(Contract):
     trainable_parameters: Annotated[int | None, Field(description="None where it failed before they were made")]
     total_parameters: int | None
     steps: int
+    max_steps: Annotated[int | None, Field(description="steps of the whole schedule; None where it failed before")]
     minutes: Annotated[float, Field(description="wall-clock minutes of all invocations together, lost steps apart")]
     tokens_per_second: Annotated[float, Field(description="non-padding tokens, forward and backward; mean")]
     base_eval_loss: Annotated[float | None, Field(description="nats per supervised token before the first step")]

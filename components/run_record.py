@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -38,4 +39,7 @@ def read_record(adapter_path: str) -> RunRecord:
 
 def write_record(record: RunRecord, folder: Path) -> None:
     """Write the record of a run into its folder."""
-    (folder / RUN_RECORD_NAME).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    # Written aside: of several processes that fail each writes it, and one may be ended on the way.
+    aside = folder / f"{RUN_RECORD_NAME}.{os.getpid()}"
+    aside.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    os.replace(aside, folder / RUN_RECORD_NAME)

@@ -102,7 +102,7 @@ class _Child:
             try:
                 self._read()
             except KeyboardInterrupt:
-                saves = "; training saves a checkpoint first" if self.step == "train_lora" else ""
+                saves = "; training saves a checkpoint first" if self.step in ("train_lora", "train_trial") else ""
                 self.progress.note(f"stopping {self.step}{saves}")
                 self._stop()
                 raise

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from components.errors import HubError, ModelError
+from components.run_record import read_record
 from pipelines.model_card import model_card
 from pipelines.workdir import RunResult, Workdir, read_result
 
@@ -51,6 +52,16 @@ def files_of(result: RunResult) -> Iterator[tuple[str, Path]]:
                 yield path.name, path
 
 
+def without_paths(path: Path, result: RunResult) -> str:
+    """A text file of the run; a base model of this machine is named by its folder's name alone."""
+    text = path.read_text(encoding="utf-8")
+    base = read_record(str(result.path("adapter"))).base_model
+    for ref in (base, base.to_merge_into):
+        if ref.is_local:
+            text = text.replace(ref.address, Path(ref.address).name)
+    return text
+
+
 def push(result: RunResult, repository: str, card: str, *, private: bool, tell: Callable[[str], None]) -> str:
     """Make the repository where it is not there, and put everything into it in one commit; give its address.
 
@@ -72,7 +83,8 @@ def push(result: RunResult, repository: str, card: str, *, private: bool, tell: 
         operations = [CommitOperationAdd("README.md", card.encode())]
         for name, path in files_of(result):
             tell(f"{name}: {path.stat().st_size / 1e6:.1f} MB")
-            operations.append(CommitOperationAdd(name, str(path)))
+            content = str(path) if path.suffix not in (".json", ".jsonl") else without_paths(path, result).encode()
+            operations.append(CommitOperationAdd(name, content))
         api.create_commit(repository, operations, commit_message=f"Run {result.folder.name}")
     except HFValidationError as error:
         raise HubError(f"{repository}: not a repository's name ({error}); give owner/name") from error

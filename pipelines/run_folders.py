@@ -24,7 +24,14 @@ def read_all(paths: Sequence[Path]) -> list[ComparedRun]:
     """
     runs: list[ComparedRun] = []
     for path in paths:
-        runs += read_table(path) if path.suffix == ".csv" else [_named(folder, path) for folder in _folders(path)]
+        found = read_table(path) if path.suffix == ".csv" else [_named(folder, path) for folder in _folders(path)]
+        taken = {run.name for run in runs}
+        # Two sweeps may have trials of one name; a folder that is given twice stays an error.
+        is_sweep = len(found) > 1 and path.suffix != ".csv"
+        runs += [
+            run.model_copy(update={"name": f"{path.name}/{run.name}"}) if is_sweep and run.name in taken else run
+            for run in found
+        ]
     return runs
 
 

@@ -23,7 +23,7 @@ def show(
         table.add_row(step, f"{spent:.0f} s" if spent else "reused", said)
     console.print(table)
     for label, place in places.items():
-        console.print(f"{label:<18}{place}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{label:<20}{place}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _in_words(figures: Figures) -> dict[str, str]:

@@ -18,8 +18,6 @@ from pipelines.placement import Places
 from pipelines.pools import Placement
 
 STEPS = ("split_data", "train_trial", "promote_trials", "compare_runs", "train_lora", "evaluate")
-# On one machine a step that is killed is tried again at once; on a cluster the pool says how often.
-RETRIES_HERE = 1
 
 
 class Outputs(NamedTuple):
@@ -66,18 +64,19 @@ def sweep_on(places: Places, fractions: Sequence[float], parallelism: int) -> ds
                         # Checkpoints go by the code that trains: a run of the best recipe goes on from a trial's.
                         code=code_fingerprint("train_lora"),
                         trial_code=code_fingerprint("train_trial"),
+                        # A trial without memory on one pool is tried anew on another.
+                        pool="" if places.placement is None else places.placement.pool,
                         checkpoint_root=checkpoint_root,
                         train=rows.outputs["train"],
                         validation=rows.outputs["validation"],
                     )
                 )
                 places.keep_checkpoints(trained)
-                if places.placement is None:
-                    trained.set_retry(RETRIES_HERE)
             is_last = rung == len(fractions) - 1
             promoted = places.on_small(
                 promote_trials(
                     trials=items,
+                    fraction=fraction,
                     reduction_factor=1 if is_last else reduction_factor,
                     code=code_fingerprint("promote_trials"),
                     records=dsl.Collected(trained.outputs["record"]),

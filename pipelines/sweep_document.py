@@ -14,12 +14,21 @@ from components.compare_runs.config import CompareConfig
 from components.contracts import Trial
 from components.errors import RecipeError
 from components.promote_trials.config import HalvingConfig
+from components.train_lora.config import STOPPING, WATCHING
 from pipelines.inputs import changed
 from pipelines.recipe import RECIPES, Recipe, folder_of, load_recipe, with_absolute_paths
 from pipelines.yaml_document import fields_at, line_of, location, nearest, read_yaml, validated
 
 # Sections whose settings a trial does not come to: it splits, trains and is validated.
 LATER = ("name", "description", "evaluate", "export", "evaluate_gguf", "gate", "publish", "placement")
+# What belongs to an address, and is another's where a trial sets that.
+REVISIONS = {
+    "base_model": ("base_revision", "full_precision_base", "full_precision_revision"),
+    "full_precision_base": ("full_precision_revision",),
+    "split.data": ("split.data_revision",),
+}
+# Of a trial's name, which is a folder's too; the contract has room for a number more.
+MAX_NAME = 100
 
 
 class Sweep(BaseModel):
@@ -104,9 +113,15 @@ def _problem(key: str) -> str | None:
         if isinstance(way[end - 1], int):
             continue
         known = fields_at(way[:end], Recipe)
+        if end == len(way) and way[end - 1] in known and _is_section(known[str(way[end - 1])].annotation):
+            return "is a whole section, whose other settings would be lost; name one, such as train.learning_rate"
         if way[end - 1] not in known and not (end > 1 and isinstance(way[end - 2], int)):
             return f"unknown key{nearest(way[:end], Recipe)}"
     return None
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _settings(sweep: Sweep, path: Path) -> dict[str, dict[str, Any]]:
@@ -122,7 +137,7 @@ def _settings(sweep: Sweep, path: Path) -> dict[str, dict[str, Any]]:
     if sweep.grid:
         combinations = itertools.product(*sweep.grid.values())
         made = [dict(zip(sweep.grid, values, strict=True)) for values in combinations]
-        named = [(_name(settings, sweep.grid), settings) for settings in made]
+        named = _numbered([(_name(settings, sweep.grid), settings) for settings in made])
     else:
         own = [{key: value for key, value in trial.items() if key != "name"} for trial in sweep.trials]
         given = [trial.get("name") for trial in sweep.trials]
@@ -133,10 +148,19 @@ def _settings(sweep: Sweep, path: Path) -> dict[str, dict[str, Any]]:
     return dict(named)
 
 
+def _numbered(named: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    """Values that look alike in a name, such as two files of one name in two folders, get their number in the grid."""
+    names = [name for name, _ in named]
+    return [
+        (f"{name}-{number}" if names.count(name) > 1 else name, own)
+        for number, (name, own) in enumerate(named, start=1)
+    ]
+
+
 def _name(settings: Mapping[str, Any], keys: Mapping[str, Any]) -> str:
     """A trial's name by what it sets, short and fit for a folder."""
     told = [f"{key.rsplit('.', 1)[-1]}={_short(settings[key])}" for key in keys]
-    return ",".join(told) or "as-in-the-recipe"
+    return ",".join(told)[:MAX_NAME] or "as-in-the-recipe"
 
 
 def _short(value: Any) -> str:
@@ -146,8 +170,9 @@ def _short(value: Any) -> str:
 
 
 def _recipe(path: Path, document: CommentedMap, name: str, base: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    forgotten = {key: None for address, keys in REVISIONS.items() if address in settings for key in keys}
     try:
-        made = changed(base, settings)
+        made = changed(base, {**forgotten, **settings})
         Trial(name=name, settings=dict(settings), data=[], recipe={})
     except ValidationError as error:
         first = error.errors()[0]
@@ -162,10 +187,13 @@ def _recipe(path: Path, document: CommentedMap, name: str, base: Recipe, setting
 
 
 def _require_different(path: Path, recipes: Mapping[str, Recipe]) -> None:
+    """Trials that take the same steps would share one folder of checkpoints."""
+    same_steps: Any = {**dict.fromkeys(LATER, True), "train": WATCHING | STOPPING}
     seen: dict[str, str] = {}
     for name, recipe in recipes.items():
-        twin = seen.setdefault(recipe.model_dump_json(exclude={"name"}), name)
+        twin = seen.setdefault(recipe.model_dump_json(exclude=same_steps), name)
         if twin != name:
             raise RecipeError(
-                f"{path}: trials {twin!r} and {name!r} are the same run; leave one out, or set train.seed"
+                f"{path}: trials {twin!r} and {name!r} take the same steps, whatever they are called and wherever they "
+                "end; leave one out, or set train.seed"
             )

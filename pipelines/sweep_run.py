@@ -79,9 +79,18 @@ def run_sweep(resolved: ResolvedSweep, workdir: Workdir, progress: Progress) -> 
 def _keep(folder: Path) -> None:
     for step, name, path, _ in made_by_steps(folder / OUTPUTS):
         if kept := KEPT.get((step, name)):
-            shutil.copyfile(path, folder / kept)
+            target = folder / kept
+            if step == "evaluate":  # trials of several data sets have a winner each
+                target = folder / f"{target.stem}{_number(folder, target.stem)}.html"
+            shutil.copyfile(path, target)
         elif (step, name) == ("promote_trials", "runs"):
             shutil.copytree(path, folder / TRIALS, dirs_exist_ok=True)
+
+
+def _number(folder: Path, stem: str) -> str:
+    """Nothing for the first page of a name, ``-2`` for the second."""
+    there = len(list(folder.glob(f"{stem}*.html")))
+    return f"-{there + 1}" if there else ""
 
 
 def submit_sweep(

@@ -10,7 +10,7 @@ from typing import Any
 
 from components.contracts import Trial
 from components.errors import RecipeError
-from pipelines.addresses import DEMO_BASE
+from pipelines.addresses import DEMO_BASE, is_local
 from pipelines.inputs import changed
 from pipelines.pools import POOLS
 from pipelines.recipe import Recipe
@@ -98,5 +98,24 @@ def as_trial(name: str, settings: dict[str, Any], recipe: Recipe, resolved: Reso
         written["placement"]["pools"] = {
             key: own for key, own in pools.items() if recipe.placement.pools[key] != POOLS.get(key)
         }
+    for key, value in _pins(resolved).items():
+        way = key.split(".")
+        section = written
+        for part in way[:-1]:
+            section = section[int(part)] if isinstance(section, list) else section.setdefault(part, {})
+        section[way[-1]] = value
     data = [source.data for source in there.split.all_sources]
-    return Trial(name=name, settings=settings, data=data, recipe=written)
+    told = {key: addresses.get(key, value) for key, value in settings.items()}
+    return Trial(name=name, settings=told, data=data, recipe=written)
+
+
+def _pins(resolved: ResolvedRecipe) -> dict[str, str]:
+    """The revisions of what is not on this machine, by their keys in a recipe: a later run takes the very same."""
+    base = resolved.base_model
+    pins = {} if base.is_local else {"base_revision": base.revision}
+    if base.full_precision is not None and not base.full_precision.is_local:
+        pins["full_precision_revision"] = base.full_precision.revision
+    for given in resolved.inputs:
+        if given.revision is not None and not is_local(given.address) and "leaks" not in given.key:
+            pins[given.revision_key] = given.revision
+    return pins

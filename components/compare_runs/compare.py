@@ -89,7 +89,7 @@ def compare(
 
 
 def _shortest_minutes(runs: Sequence[ComparedRun]) -> float:
-    known = [run.minutes for run in runs if run.minutes and run.status == "finished"]
+    known = [run.minutes for run in runs if run.minutes and run.status == "finished" and not run.stopped_early]
     if not known:
         raise ModelError("equal minutes are asked for, and none of the runs knows its minutes of training")
     return min(known)
@@ -107,24 +107,23 @@ def _quality(
 
 
 def _compare_set(runs: Sequence[ComparedRun], config: CompareConfig) -> ComparedSet:
-    losses = {run.name: _loss(run, config) for run in runs}
+    if config.at_minutes is not None:
+        runs = [run.within(config.at_minutes) for run in runs]
+    losses = {run.name: run.loss for run in runs}
     first, *others = [name for name, loss in losses.items() if loss is not None] or [runs[0].name]
     candidates = candidates_of(runs, losses)
     ranking = rank(candidates, losses)
-    means = [(own[0].name, own[0].settings, mean_loss(own, losses)) for own in candidates]
+    whole = [own for own in candidates if not own[0].stopped_early]
+    means = [(own[0].name, own[0].settings, mean_loss(own, losses)) for own in whole]
     return ComparedSet(
         label=_label(runs),
         loss_kind=runs[0].loss_kind,
         runs=[run.name for run in runs],
-        improvements={name: 1 - (losses[name] or 0.0) / (losses[first] or 1.0) for name in others},
+        improvements={name: 1 - loss / (losses[first] or 1.0) for name in others if (loss := losses[name])},
         ranking=ranking,
         verdict=verdict_of(ranking),
         effects=effects(means),
     )
-
-
-def _loss(run: ComparedRun, config: CompareConfig) -> float | None:
-    return run.loss if config.at_minutes is None else run.loss_before(config.at_minutes)
 
 
 def _label(runs: Sequence[ComparedRun]) -> str:

@@ -38,7 +38,7 @@ def effects(candidates: Sequence[tuple[str, Mapping[str, Any], float]]) -> list[
         (key,) = differing
         before, after = sorted((first, second), key=lambda one: _order(one[1][key]))
         values = before[1][key], after[1][key]
-        change = after[2] / before[2] - 1
+        change = after[2] / before[2] - 1 if before[2] else 0.0
         place = (key, repr(values[0]), repr(values[1]))
         known = found.get(place)
         found[place] = Effect(

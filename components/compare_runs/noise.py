@@ -12,6 +12,8 @@ from components.compare_runs.runs import ComparedRun
 # How many of the last evaluations tell the scatter, and how many standard deviations a difference must have.
 LAST_EVALUATIONS = 3
 DEVIATIONS = 2.0
+# Student's t at 97.5 %, by degrees of freedom from 1 on; more than ten are taken as ten.
+T_QUANTILES = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,15 @@ class Noise:
     source: str
 
 
-def seed_deviation(repeated: Sequence[Sequence[float]]) -> float | None:
+@dataclass(frozen=True)
+class SeedDeviation:
+    """The standard deviation of a loss over seeds, and the degrees of freedom behind it."""
+
+    nats: float
+    freedom: int
+
+
+def seed_deviation(repeated: Sequence[Sequence[float]]) -> SeedDeviation | None:
     """The pooled standard deviation of losses over seeds; ``repeated`` has the losses of each setting.
 
     None where no setting was run with two seeds.
@@ -31,12 +41,14 @@ def seed_deviation(repeated: Sequence[Sequence[float]]) -> float | None:
     freedom = sum(len(losses) - 1 for losses in several)
     if not freedom:
         return None
-    return math.sqrt(sum(statistics.variance(losses) * (len(losses) - 1) for losses in several) / freedom)
+    squares = sum(statistics.variance(losses) * (len(losses) - 1) for losses in several)
+    return SeedDeviation(math.sqrt(squares / freedom), freedom)
 
 
-def noise_of_seeds(deviation: float, n_first: int, n_second: int) -> Noise:
-    """Noise of the difference of two means over seeds."""
-    return Noise(DEVIATIONS * deviation * math.sqrt(1 / n_first + 1 / n_second), "repeated seeds")
+def noise_of_seeds(deviation: SeedDeviation, n_first: int, n_second: int) -> Noise:
+    """Noise of the difference of two means over seeds: so much is passed by chance once in twenty times."""
+    quantile = T_QUANTILES[min(deviation.freedom, len(T_QUANTILES)) - 1]
+    return Noise(quantile * deviation.nats * math.sqrt(1 / n_first + 1 / n_second), "repeated seeds")
 
 
 def noise_of_evaluations(first: ComparedRun, second: ComparedRun) -> Noise | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.compare_runs.noise import Noise, noise_of_evaluations, noise_of_seeds, seed_deviation
+from components.compare_runs.noise import Noise, SeedDeviation, noise_of_evaluations, noise_of_seeds, seed_deviation
 from components.compare_runs.runs import ComparedRun
 
 # Names that a sentence lists.
@@ -27,6 +27,7 @@ class Ranked(BaseModel):
     behind: Annotated[float, Field(description="nats above the first")]
     noise: Annotated[float | None, Field(description="a difference of so many nats may be chance; None = unknown")]
     noise_source: str | None
+    stopped_early: bool
     tied: Annotated[bool, Field(description="cannot be told from the first, or it is not known whether it can")]
 
 
@@ -37,13 +38,18 @@ def candidates_of(runs: Sequence[ComparedRun], losses: dict[str, float | None]) 
         if losses[run.name] is None:
             continue
         for own in found:
-            alike = own[0].settings == run.settings and own[0].stopped_early == run.stopped_early
-            if alike and None not in (own[0].seed, run.seed):
+            alike = _what(own[0]) == _what(run)
+            if alike and run.seed is not None and run.seed not in [other.seed for other in own]:
                 own.append(run)
                 break
         else:
             found.append([run])
     return found
+
+
+def _what(run: ComparedRun) -> tuple[object, ...]:
+    """What two runs must share to be repeats with another seed."""
+    return run.settings, run.identity, run.stopped_early
 
 
 def mean_loss(runs: Sequence[ComparedRun], losses: dict[str, float | None]) -> float:
@@ -63,18 +69,19 @@ def rank(candidates: Sequence[Sequence[ComparedRun]], losses: dict[str, float | 
             Ranked(
                 rank=place,
                 name=own[0].name if len(own) == 1 else f"{own[0].name} ({len(own)} seeds)",
-                runs=[run.name for run in own],
+                runs=[run.name for run in sorted(own, key=lambda run: losses[run.name] or 0.0)],
                 loss=mean_loss(own, losses),
                 behind=behind,
                 noise=None if noise is None else noise.nats,
                 noise_source=None if noise is None else noise.source,
+                stopped_early=own[0].stopped_early,
                 tied=place > 1 and not own[0].stopped_early and (noise is None or abs(behind) <= noise.nats),
             )
         )
     return ranking
 
 
-def _noise(first: Sequence[ComparedRun], other: Sequence[ComparedRun], deviation: float | None) -> Noise | None:
+def _noise(first: Sequence[ComparedRun], other: Sequence[ComparedRun], deviation: SeedDeviation | None) -> Noise | None:
     if deviation is not None:
         return noise_of_seeds(deviation, len(first), len(other))
     return noise_of_evaluations(first[0], other[0])
@@ -83,7 +90,7 @@ def _noise(first: Sequence[ComparedRun], other: Sequence[ComparedRun], deviation
 def verdict_of(ranking: Sequence[Ranked]) -> str:
     if not ranking:
         return "No run has a loss to rank."
-    best, *others = ranking
+    best, *others = [one for one in ranking if not one.stopped_early] or ranking
     if not others:
         return f"{best.name} is the only run with a loss here: {best.loss:.4f}."
     tied = [one for one in others if one.tied]

@@ -79,7 +79,7 @@ def table_of(
 
 def _cells(comparison: Comparison, compared: ComparedSet, run: ComparedRun) -> list[str]:
     minutes = comparison.config.at_minutes
-    loss = run.loss if minutes is None else run.loss_before(minutes)
+    loss = run.loss if minutes is None else run.within(minutes).loss
     improvement = compared.improvements.get(run.name)
     return [
         run.name,

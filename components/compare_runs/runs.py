@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from components.contracts import (
     FIGURES_NAME,
@@ -22,11 +24,13 @@ from components.contracts import (
 )
 from components.errors import ModelError
 from components.run_record import read_record
-from components.train_lora.config import STOPPING, WATCHING
+from components.train_lora.config import WATCHING
 
 LossKind = Literal["validation", "test", "training"]
-# What is compared as a setting of its own, or says nothing of a loss.
-NOT_SETTINGS = WATCHING | STOPPING | {"seed", "per_device_eval_batch_size", "eval_steps", "gradient_checkpointing"}
+# What says nothing of a loss; whose weights are given, and a recipe's own ends, do.
+NOT_SETTINGS = (WATCHING - {"checkpoint"}) | {
+    "stop_after_fraction", "seed", "per_device_eval_batch_size", "eval_steps", "gradient_checkpointing",
+}  # fmt: skip
 
 
 class Point(BaseModel):
@@ -61,6 +65,8 @@ class ComparedRun(BaseModel):
     name: str
     status: RunStatus = "finished"
     reason: str | None = None
+    max_steps: Annotated[int | None, Field(description="steps of the whole schedule")] = None
+    takes_best: Annotated[bool, Field(description="gives the weights of its best validation, not of its end")] = False
     stopped_early: Annotated[bool, Field(description="a sweep did not continue it to its last step")] = False
     measured_on: Annotated[str, Field(description="runs with another value have losses that do not compare")]
     loss_kind: LossKind
@@ -68,6 +74,7 @@ class ComparedRun(BaseModel):
     data: str
     steps: int
     settings: Annotated[dict[str, Any], Field(description="of the training, base_model and data included")]
+    identity: Annotated[str, Field(description="of rows and base: only alike runs are repeats of one another")] = ""
     seed: int | None = None
     trainable_parameters: int | None = None
     hardware: str | None = None
@@ -93,12 +100,20 @@ class ComparedRun(BaseModel):
         """The points of the curve with a loss that is a number, in the order of steps."""
         return [point for point in self.curve if point.loss is not None and math.isfinite(point.loss)]
 
-    def loss_before(self, minutes: float) -> float | None:
-        """The last loss that was measured within so many minutes of training."""
-        if self.status != "finished":
+    def within(self, minutes: float) -> ComparedRun:
+        """The run as far as it had come after so many minutes of training: its loss is the last measured until then."""
+        points = [point for point in self.curve if point.minutes is not None and point.minutes <= minutes]
+        return self.model_copy(update={"curve": points, "loss_step": None})
+
+    def loss_at_share(self, fraction: float) -> float | None:
+        """The loss of the weights that it would give after a share of its steps, by the evaluations until then."""
+        if self.status != "finished" or self.max_steps is None:
             return None
-        within = [point.loss for point in self.measured if point.minutes is not None and point.minutes <= minutes]
-        return within[-1] if within else None
+        last = math.ceil(fraction * self.max_steps)
+        losses = [point.loss for point in self.measured if point.step <= last and point.loss is not None]
+        if not losses:
+            return None
+        return min(losses) if self.takes_best else losses[-1]
 
 
 def read_run(folder: Path, name: str | None = None) -> ComparedRun:
@@ -118,18 +133,25 @@ def read_run(folder: Path, name: str | None = None) -> ComparedRun:
     trial = _trial(folder / TRIAL_NAME)
     data = ", ".join(trial.data) if trial else f"rows {record.data_fingerprint[:12]}"
     own = {key: value for key, value in record.train.items() if key not in NOT_SETTINGS}
+    if trial:  # what a sweep sets outside of training, such as another deduplication of the same data
+        told = ("train.", "split.data", "base_model")
+        own |= {key: value for key, value in trial.settings.items() if not key.startswith(told)}
     figures = _figures(folder / FIGURES_NAME)
+    base = record.base_model
     return ComparedRun(
         name=name or (trial.name if trial else folder.name),
         status=record.status,
         reason=record.reason,
+        max_steps=record.max_steps,
+        takes_best=record.checkpoint == "best",
         stopped_early=record.stopped_by == "stop_after_fraction",
         measured_on=record.validation_fingerprint,
         loss_kind="validation",
-        base_model=record.base_model.address,
+        base_model=base.address,
         data=data,
         steps=record.steps,
-        settings={**own, "base_model": record.base_model.address, "data": data},
+        settings={**own, "base_model": base.address, "data": data},
+        identity=f"{record.data_fingerprint} {base.revision}",
         seed=record.seed,
         trainable_parameters=record.trainable_parameters,
         hardware=record.hardware,
@@ -144,21 +166,35 @@ def read_run(folder: Path, name: str | None = None) -> ComparedRun:
     )
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A file of a run's folder that was cut or changed, in words.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: cannot be read ({said}); it was cut or changed: run the recipe again") from error
+
+
 def _trial(path: Path) -> Trial | None:
-    return Trial.model_validate_json(path.read_bytes()) if path.is_file() else None
+    with _readable(path):
+        return Trial.model_validate_json(path.read_bytes()) if path.is_file() else None
 
 
 def _figures(path: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
-    return {name: value for step in json.loads(path.read_bytes()).values() for name, value in step.items()}
+    with _readable(path):
+        return {name: value for step in json.loads(path.read_bytes()).values() for name, value in step.items()}
 
 
 def _answers(path: Path) -> list[Answer]:
-    try:
+    with _readable(path):
         return [Answer.model_validate(told) for told in json.loads(path.read_bytes())] if path.is_file() else []
-    except (ValueError, ValidationError) as error:
-        raise ModelError(f"{path}: holds no answers that can be read; run the recipe again") from error
 
 
 def _curve(path: Path, record: RunRecord) -> list[Point]:
@@ -166,12 +202,13 @@ def _curve(path: Path, record: RunRecord) -> list[Point]:
     if not path.is_file():
         return []
     points: dict[int, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        point = points.setdefault(entry["step"], {"step": entry["step"]})
-        if "eval_loss" in entry:
-            point["loss"] = entry["eval_loss"]
-        if "loss" in entry:
-            point["training_loss"] = entry["loss"]
-            point["minutes"] = entry.get("minutes")
-    return [Point(**point) for step, point in sorted(points.items()) if step > 0]
+    with _readable(path):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            point = points.setdefault(entry["step"], {"step": entry["step"]})
+            if "eval_loss" in entry:
+                point["loss"] = entry["eval_loss"]
+            if "loss" in entry:
+                point["training_loss"] = entry["loss"]
+                point["minutes"] = entry.get("minutes")
+        return [Point(**point) for step, point in sorted(points.items()) if step > 0]

@@ -8,6 +8,7 @@ Columns: ``run``; and any of ``group``, ``base_model``, ``dataset``, ``max_steps
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,9 @@ SETTINGS = ("max_steps", "learning_rate", "lora_rank", "lora_alpha")
 NUMBERS = (*SETTINGS, *LOSSES.values(), "seed", "step", "minutes", "tokens_per_second")
 TEXTS = ("group", "run", "base_model", "dataset", "hardware")
 
+# Where the reader puts cells that have no column.
+SURPLUS = "\0surplus"
+
 Line = Mapping[str, str]
 
 
@@ -31,19 +35,28 @@ def read_table(path: Path) -> list[ComparedRun]:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such table; give a .csv file, or folders of runs")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+    try:
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), restkey=SURPLUS)
         columns = list(reader.fieldnames or ())
-        if "run" not in columns:
-            raise DataError(f"{path}: has no column 'run'; its first line must name the columns: {', '.join(TEXTS)}, …")
-        if unknown := [name for name in columns if name not in (*TEXTS, *NUMBERS)]:
-            raise DataError(f"{path}: unknown column {unknown[0]!r}; known are {', '.join((*TEXTS, *NUMBERS))}")
         lines = [line for line in reader if any(line.values())]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV table in UTF-8 ({error}); save it as one") from error
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise DataError(f"{path}: has the column {twice[0]!r} twice; leave one out")
+    if "run" not in columns:
+        raise DataError(f"{path}: has no column 'run'; its first line must name the columns: {', '.join(TEXTS)}, …")
+    if unknown := [name for name in columns if name not in (*TEXTS, *NUMBERS)]:
+        raise DataError(f"{path}: unknown column {unknown[0]!r}; known are {', '.join((*TEXTS, *NUMBERS))}")
     if not lines:
         raise DataError(f"{path}: holds no runs; add a line a run")
     for number, line in enumerate(lines, start=2):
+        place = f"{path}: line {number}"
+        if SURPLUS in line or not line["run"]:
+            raise DataError(f"{place}: {'has more cells than columns' if SURPLUS in line else 'names no run'}; mend it")
         for name in NUMBERS:
-            _number(line, name, f"{path}: line {number}")
+            value = _number(line, name, place)
+            if value is not None and name in LOSSES.values() and value <= 0:
+                raise DataError(f"{place}: {name} = {value:g}: a loss is above 0; mend it, or leave the cell empty")
     by_run: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         by_run.setdefault((line.get("group") or "", line["run"]), []).append(line)
@@ -61,12 +74,13 @@ def _run(name: str, group: str, lines: Sequence[Line]) -> ComparedRun:
     settings = {name: value for name in SETTINGS if (value := _number(first, name)) is not None}
     curve = [
         Point(
-            step=int(_number(line, "step") or _number(line, "max_steps") or 0),
+            step=_step(line),
             minutes=_number(line, "minutes"),
             training_loss=_number(line, "train_loss"),
             loss=_number(line, LOSSES[kind]),
         )
         for line in lines
+        if _step(line) > 0 or len(lines) == 1  # step 0 is the untuned base
     ]
     curve.sort(key=lambda point: point.step)
     minutes = [point.minutes for point in curve if point.minutes is not None]
@@ -88,12 +102,19 @@ def _run(name: str, group: str, lines: Sequence[Line]) -> ComparedRun:
     )
 
 
+def _step(line: Line) -> int:
+    step = _number(line, "step")
+    return int((_number(line, "max_steps") or 0) if step is None else step)
+
+
 def _number(line: Line, name: str, place: str = "") -> float | None:
     text = (line.get(name) or "").strip()
     if not text:
         return None
     try:
         value = float(text)
+        if not math.isfinite(value):
+            raise ValueError
     except ValueError:
         raise DataError(f"{place}: {name} = {text!r} is not a number; mend it, or leave the cell empty") from None
     return int(value) if value.is_integer() else value

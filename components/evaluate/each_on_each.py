@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from components.errors import ModelError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.pair import Pair
 from components.run_record import read_record
@@ -25,17 +26,23 @@ def losses(runs: Sequence[Trained], tell: Callable[[str], None]) -> dict[str, di
     Rows are cut to the longest that any of the models was trained with, so that a column is of the same tokens.
 
     Raises:
-        ModelError: a base model or an adapter does not load.
+        ModelError: a base model or an adapter does not load, or the models read rows as other tokens.
     """
     records = {run.name: read_record(run.adapter_path) for run in runs}
     longest = max(record.train["max_length"] for record in records.values())
     batch_size = EvaluateConfig().per_device_eval_batch_size
     found: dict[str, dict[str, float]] = {}
+    tokens: dict[str, int] = {}
     for run in runs:
         pair = Pair(records[run.name].base_model, run.adapter_path, records[run.name], max_length=longest)
         found[run.name] = {}
         for rows in runs:
             measured = pair.tuned_loss(rows.validation_path, batch_size)
+            if tokens.setdefault(rows.name, measured.n_tokens) != measured.n_tokens:
+                raise ModelError(
+                    f"{run.name}: reads the rows of {rows.name} as {measured.n_tokens} tokens, and another model as "
+                    f"{tokens[rows.name]}: losses a token do not compare; give runs of one tokenizer"
+                )
             found[run.name][rows.name] = measured.loss
             tell(f"{run.name} on the rows of {rows.name}: {measured.loss:.4f} over {measured.n_tokens} tokens")
     return found

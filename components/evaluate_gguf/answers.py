@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import subprocess
 import sys
 import time
@@ -94,7 +95,7 @@ def main() -> None:
             "answers are measured on %d cores, not on %d: this machine has no more", n_threads, job["n_threads"]
         )
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:n_threads])
+        os.sched_setaffinity(0, _cores(n_threads))
     prompts = [Prompt.model_validate(prompt) for prompt in job["prompts"]]
     model = GgufModel(Path(job["path"]), n_threads=n_threads, n_ctx=SERVED_CONTEXT)
     _answer_turn(model, [Message(role="user", content="Hello")], 1)  # the first use reads the weights from disk
@@ -104,6 +105,24 @@ def main() -> None:
         log.info("prompt %d/%d answered by %s: %s", number, len(prompts), job["name"], prompt.name)
     model.close()
     Path(job["made"]).write_text(json.dumps([asdict(answer) for answer in answers]), encoding="utf-8")
+
+
+def _cores(n: int) -> list[int]:
+    """So many of the cores that this process may use: physical ones first, begun at random, for others measure too."""
+    usable = sorted(os.sched_getaffinity(0))
+    begin = random.randrange(len(usable))
+    turned = usable[begin:] + usable[:begin]
+    first = [core for core in turned if core == min(_siblings(core), default=core)]
+    return (first + [core for core in turned if core not in first])[:n]
+
+
+def _siblings(core: int) -> set[int]:
+    """The threads of a core's physical core, itself included, as Linux tells them; nothing where it does not."""
+    path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+    if not path.is_file():
+        return set()
+    ranges = (part.partition("-") for part in path.read_text().strip().split(","))
+    return {number for low, _, high in ranges for number in range(int(low), int(high or low) + 1)}
 
 
 def _answer(model: GgufModel, prompt: Prompt, name: str, max_new_tokens: int, n_threads: int) -> list[TimedAnswer]:

@@ -8,6 +8,7 @@ from kfp import dsl
 @dsl.component(base_image="lorry/data", install_kfp_package=False)
 def promote_trials(
     trials: list,
+    fraction: float,
     reduction_factor: int,
     code: str,
     records: dsl.Input[List[dsl.Artifact]],  # noqa: UP006
@@ -22,6 +23,7 @@ def promote_trials(
 
         return promote(
             trials,
+            fraction=fraction,
             reduction_factor=reduction_factor,
             record_paths=[record.path for record in records],
             earlier_path=None if earlier is None else earlier.path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 def promote(
     trials: Sequence[dict[str, Any]],
     *,
+    fraction: float,
     reduction_factor: int,
     record_paths: Sequence[str],
     earlier_path: str | None,
@@ -25,8 +26,9 @@ def promote(
 ) -> list[dict[str, Any]]:
     """The items of ``trials`` to continue; ``runs_path`` gets a folder a trial, an earlier rung's where none is newer.
 
-    One in ``reduction_factor`` goes on, and at least one, of those whose losses compare; none that failed.
-    A factor of 1 continues every trial that has a loss.
+    One in ``reduction_factor`` goes on, and at least one, of those whose losses compare, by their losses at
+    ``fraction`` of their steps: a trial that an earlier sweep trained farther is not judged by that. None that failed
+    goes on, unless all did: a loop of KFP's over nothing has no records to gather, so one is left to fail again.
     """
     folder = Path(runs_path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,23 +40,22 @@ def promote(
         shutil.rmtree(folder / name, ignore_errors=True)
         shutil.copytree(path, folder / name)
         runs.append(read_run(folder / name))
-    chosen = _chosen(runs, reduction_factor)
+    losses = {run.name: run.loss_at_share(fraction) for run in runs}
+    chosen = _chosen(runs, losses, reduction_factor) or {runs[0].name}
     for run in runs:
         fate = "goes on" if run.name in chosen else f"ends here ({run.status})"
-        log.info("trial %s: loss %s at step %d, %s", run.name, _told(run.loss), run.steps, fate)
+        log.info(
+            "trial %s: loss %s at %.0f %% of its steps: %s", run.name, _told(losses[run.name]), 100 * fraction, fate
+        )
     return [item for item in trials if item["trial"]["name"] in chosen]
 
 
-def _chosen(runs: Sequence[ComparedRun], reduction_factor: int) -> set[str]:
-    by_rows: dict[str, list[ComparedRun]] = {}
+def _chosen(runs: Sequence[ComparedRun], losses: Mapping[str, float | None], reduction_factor: int) -> set[str]:
+    by_rows: dict[str, list[str]] = {}
     for run in runs:
-        by_rows.setdefault(run.measured_on, []).append(run)
+        by_rows.setdefault(run.measured_on, []).append(run.name)
     chosen: set[str] = set()
     for own in by_rows.values():
-        good = sorted((run for run in own if run.loss is not None), key=lambda run: run.loss or 0.0)
-        chosen.update(run.name for run in good[: math.ceil(len(own) / reduction_factor)])
+        good = sorted((name for name in own if losses[name] is not None), key=lambda name: losses[name] or 0.0)
+        chosen.update(good[: math.ceil(len(own) / reduction_factor)])
     return chosen
-
-
-def _told(loss: float | None) -> str:
-    return "unknown" if loss is None else f"{loss:.4f}"

@@ -36,11 +36,13 @@ def publish(
     manifest = _checked(folder)
     manifest = manifest.model_copy(update={"evaluation": {**manifest.evaluation, **(measured or {})}})
     file_key = key_of(manifest.sha256, manifest.file)
-    if _is_there(store, manifest, file_key):
+    is_there = _is_there(store, manifest, file_key)
+    if is_there:
         log.info("%s is in the store already", manifest.sha256)
     else:
         log.info("publishing %s, %.1f MB", store.address_of(file_key), manifest.size_bytes / 1e6)
         store.put(file_key, folder / manifest.file)
+    if measured or not is_there:
         written = manifest.model_dump_json(indent=2) + "\n"
         store.put_bytes(key_of(manifest.sha256, MANIFEST_NAME), written.encode())
     store.put_bytes(CURRENT_KEY, Current(sha256=manifest.sha256, recipe=recipe).model_dump_json().encode())

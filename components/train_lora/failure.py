@@ -28,6 +28,7 @@ def figures_of_failed(error: TrialFailedError, run_dir: Path, device: Device) ->
         "trainable_parameters": None,
         "total_parameters": None,
         "steps": last,
+        "max_steps": None,
         "minutes": history.minutes(),
         "tokens_per_second": history.tokens_per_second(),
         "base_eval_loss": history.eval_losses().get(0),

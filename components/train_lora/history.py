@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 Entry = dict[str, Any]
-# A validation loss is above the untuned base's when it is so by more than rounding.
-ABOVE = 1.001
 
 
 class History:
@@ -61,20 +59,16 @@ class History:
         tuned = {step: loss for step, loss in self.eval_losses().items() if step > 0 and math.isfinite(loss)}
         return min(tuned.items(), key=lambda item: item[1]) if tuned else None
 
-    def has_lost_its_way(self) -> bool:
-        """Whether the last two validation losses are above the untuned base's, and training has lowered no loss.
+    def is_dead(self) -> bool:
+        """Whether every gradient since the validation before the last one was zero: nothing is learned any more.
 
-        Too large a step can leave a model whose gradients are zero: its losses are numbers, and stay what they are.
+        Too large a step can leave such a model. Its losses are numbers, and stay what they are.
         """
-        losses = sorted(self.eval_losses().items())
-        if len(losses) < 3 or losses[0][0] != 0:
+        steps = sorted(self.eval_losses())
+        if len(steps) < 2:
             return False
-        (_, base), *_, (before, second_last), (_, last) = losses
-        trained = [entry for entry in self.entries if "loss" in entry]
-        lately = [entry["loss"] for entry in trained if entry["step"] > before]
-        at_first = [entry["loss"] for entry in trained][: len(lately)]
-        is_above = min(second_last, last) > ABOVE * base
-        return is_above and sum(lately) >= sum(at_first)
+        lately = [entry.get("grad_norm") for entry in self.entries if "loss" in entry and entry["step"] > steps[-2]]
+        return bool(lately) and all(norm == 0 for norm in lately)
 
     def validations_without_gain(self, threshold: float) -> int:
         """How many validations ago the loss was last lower by more than ``threshold`` than ever before."""

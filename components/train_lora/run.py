@@ -159,6 +159,7 @@ class Run:
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "total_parameters": sum(_n_weights(p) for p in parameters),
             "steps": self.trainer.state.global_step,
+            "max_steps": self.trainer.state.max_steps,
             "minutes": self.progress.minutes(),
             "tokens_per_second": self.history.tokens_per_second(),
             "base_eval_loss": losses.get(0),

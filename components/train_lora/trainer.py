@@ -28,7 +28,7 @@ from components.train_lora.stopping import StopOnSigterm
 log = logging.getLogger(__name__)
 
 BEST = "best-"
-# A validation loss so many times the untuned base's comes from steps that are too large, not from learning by heart.
+# A validation loss so many times the untuned base's, and never one below it, comes from steps that are too large.
 DIVERGED = 2.0
 # On an error of a validation, which other settings make room for.
 MEASURING = "while the validation rows were measured"
@@ -104,12 +104,15 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
     def _require_converging(self, step: int, loss: float) -> None:
         base = self.history.eval_losses().get(0)
         told = "" if base is None else f", that of the untuned base is {base:.4g}"
-        if not math.isfinite(loss) or (base is not None and loss > DIVERGED * base):
+        best = self.history.best()
+        has_learned = base is not None and best is not None and best[1] < base
+        is_far = base is not None and loss > DIVERGED * base and not has_learned
+        if not math.isfinite(loss) or is_far:
             raise DivergedError(f"training diverged: the validation loss is {loss:.4g} at step {step}{told}; {LOWER}")
-        if self.history.has_lost_its_way():
+        if self.history.is_dead():
             raise DivergedError(
-                f"training diverged: the validation loss is {loss:.4g} at step {step}{told}, and the loss on the rows "
-                f"that it learns is no lower than at first; {LOWER}"
+                f"training diverged: the validation loss is {loss:.4g} at step {step}{told}, and every gradient since "
+                f"the last validation is zero; {LOWER}"
             )
 
     def _measure(self) -> TokenLoss:

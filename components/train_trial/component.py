@@ -11,6 +11,7 @@ def train_trial(
     fraction: float,
     code: str,
     trial_code: str,
+    pool: str,
     checkpoint_root: str,
     train: dsl.Input[dsl.Dataset],
     validation: dsl.Input[dsl.Dataset],

@@ -11,7 +11,7 @@ import pytest
 
 from components.compare_runs.compare import ComparedSet, Comparison, compare
 from components.compare_runs.config import CompareConfig
-from components.compare_runs.noise import noise_of_evaluations, seed_deviation
+from components.compare_runs.noise import SeedDeviation, noise_of_evaluations, seed_deviation
 from components.compare_runs.report import table_of, write_reports
 from components.compare_runs.runs import Answer, ComparedRun, Point, read_run
 from components.compare_runs.table_file import read_table
@@ -119,18 +119,37 @@ def test_one_evaluation_tells_no_noise():
 def test_repeated_seeds_are_one_setting_with_a_mean_and_their_spread_is_the_noise():
     same = [a_run(f"a{seed}", loss, seed=seed) for seed, loss in enumerate((0.80, 0.82, 0.84))]
     near = a_run("near", 0.83, seed=0, settings={"lora_rank": 16})
-    far = a_run("far", 0.95, seed=0, settings={"lora_rank": 32})
+    far = a_run("far", 0.99, seed=0, settings={"lora_rank": 32})
     one = only_set(*same, near, far)
     first, second, third = one.ranking
     assert (first.name, first.loss, first.runs) == ("a0 (3 seeds)", pytest.approx(0.82), ["a0", "a1", "a2"])
-    assert second.noise == pytest.approx(2 * 0.02 * (1 / 3 + 1) ** 0.5)
+    assert second.noise == pytest.approx(4.303 * 0.02 * (1 / 3 + 1) ** 0.5)  # Student's t, two degrees of freedom
     assert (second.tied, third.tied) == (True, False)
     assert second.noise_source == "repeated seeds"
 
 
 def test_seed_deviation_pools_over_settings():
-    assert seed_deviation([[1.0, 3.0], [5.0, 5.0], [7.0]]) == pytest.approx(1.0)
+    assert seed_deviation([[1.0, 3.0], [5.0, 5.0], [7.0]]) == SeedDeviation(1.0, 2)
     assert seed_deviation([[1.0], [2.0]]) is None
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_no_repeats():
+    same = [a_run("a", 0.80, seed=0, identity="rows 1"), a_run("b", 0.90, seed=1, identity="rows 2")]
+    assert len(only_set(*same).ranking) == 2
+    twice = [a_run("a", 0.80, seed=0), a_run("again", 0.80, seed=0), a_run("c", 0.81, seed=0, settings={"r": 1})]
+    assert "is more than chance is not known" in only_set(*twice).verdict
+
+
+def test_the_best_of_several_seeds_is_the_one_with_the_lowest_loss():
+    one = only_set(a_run("a", 0.9, seed=0), a_run("b", 0.7, seed=1))
+    assert one.best == "b"
+
+
+def test_what_halving_gave_up_is_in_no_effect_and_in_no_sentence():
+    early = a_run("early", 1.5, stopped_early=True, settings={"lora_rank": 4})
+    one = only_set(a_run("a", 1.0, 0.9, 0.8), early)
+    assert one.effects == []
+    assert one.verdict == "a is the only run with a loss here: 0.8000."
 
 
 def test_losses_on_other_tokens_are_ranked_apart():
@@ -151,6 +170,9 @@ def test_at_equal_minutes_a_run_counts_as_far_as_it_came():
     ranking = only_set(slow, fast, at_minutes=2.0).ranking
     assert [(one.name, one.loss) for one in ranking] == [("fast", 0.7), ("slow", 0.9)]
     assert only_set(slow, fast, at_minutes=0.5).verdict == "No run has a loss to rank."
+    early = a_run("early", 0.4, stopped_early=True)
+    (equal,) = compare([slow, fast, early], CompareConfig(equal_minutes=True)).sets
+    assert [(one.name, one.loss) for one in equal.ranking][:2] == [("fast", 0.7), ("slow", 0.9)]
 
 
 def test_a_failed_run_is_a_row_with_its_reason_and_never_ranked():
@@ -254,12 +276,42 @@ def test_a_run_of_another_schema_version_says_which(tiny_run, tmp_path):
         ("run,los\na,1\n", "unknown column 'los'; known are"),
         ("run,validation_loss\na,low\n", "line 2: validation_loss = 'low' is not a number; mend it, or leave the cell"),
         ("run,validation_loss\n", "holds no runs; add a line a run"),
+        ("run,validation_loss\na,0\n", "line 2: validation_loss = 0: a loss is above 0; mend it"),
+        ("run,step\na,inf\n", "line 2: step = 'inf' is not a number"),
+        ("run,step\na,1,2\n", "line 2: has more cells than columns; mend it"),
+        ("run,step\n,1\n", "line 2: names no run; mend it"),
+        ("run,run\na,b\n", "has the column 'run' twice; leave one out"),
     ],
 )
 def test_a_table_that_cannot_be_read_says_where(tmp_path, text, told):
     (tmp_path / "runs.csv").write_text(text)
     with pytest.raises(DataError, match=re.escape(told)):
         read_table(tmp_path / "runs.csv")
+
+
+def test_a_table_in_another_encoding_is_said(tmp_path):
+    (tmp_path / "runs.csv").write_bytes("run\nBärchen\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"runs\.csv: not a CSV table in UTF-8 \(.*\); save it as one"):
+        read_table(tmp_path / "runs.csv")
+
+
+def test_step_0_of_a_table_is_not_the_end_of_a_run(tmp_path):
+    (tmp_path / "runs.csv").write_text("run,max_steps,step,validation_loss\na,100,100,1.1\na,100,50,1.5\na,100,0,3.3\n")
+    (run,) = read_table(tmp_path / "runs.csv")
+    assert (run.loss, run.steps, len(run.curve)) == (1.1, 100, 2)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("history.jsonl", '{"step": 1'), ("history.jsonl", "[]"), ("trial.json", "{}"), ("figures.json", "[1]")],
+)
+def test_a_file_of_a_run_that_was_cut_is_named(tiny_run, tmp_path, file, content):
+    folder = Path(shutil.copytree(tiny_run.run_folder, tmp_path / "run"))
+    (folder / file).write_text(content)
+    with pytest.raises(
+        ModelError, match=rf"{file}: cannot be read \(.*\); it was cut or changed: run the recipe again"
+    ):
+        read_run(folder)
 
 
 def test_nothing_and_twice_the_same_are_errors():

@@ -125,6 +125,7 @@ def test_adapter_model_and_card_are_one_commit(tiny_run, hub):
     expected = {"README.md", "adapter_config.json", "tokenizer.json", "model.json", "run.json", "history.jsonl"}
     assert expected <= set(hub.files)
     assert "made with Lorry" in hub.files["README.md"].decode()  # not the one that peft writes
+    assert b"/tmp/" not in b"".join(content for name, content in hub.files.items() if name.endswith((".json", ".md")))
     assert TOKEN.encode() not in b"".join(hub.files.values())
 
 

@@ -93,7 +93,15 @@ def test_a_list_sets_any_key_and_paths_begin_at_the_sweep(recipe, tmp_path):
             "line 5: export.quantization: changes nothing that a sweep measures: trials split and train; set it in the",
         ),
         (("[2, 4]", "[]"), "a sweep of no runs: grid.train.lora_rank has no values; add some, such as grid:"),
-        (("[2, 4]", "[2, 2]"), "two trials are named 'learning_rate=0.001,lora_rank=2'; give each a name of its own"),
+        (
+            ("[2, 4]", "[2, 2]"),
+            "=0.001,lora_rank=2-1' and 'learning_rate=0.001,lora_rank=2-2' take the same steps",
+        ),
+        (("train.lora_rank: [2, 4]", "train: [{lora_rank: 4}]"), "line 5: train: is a whole section, whose other"),
+        (
+            ("train.lora_rank: [2, 4]", "train.checkpoint: [best, final]"),
+            "take the same steps, whatever they are",
+        ),
         (("[2, 4]", "[0]"), "train.lora_rank = 0: Input should be greater than 0"),
         (("name: grid\n", ""), "line 1: name: missing; add it"),
         (("recipe.yaml", "nowhere.yaml"), "nowhere.yaml: no such recipe file"),
@@ -112,7 +120,7 @@ def test_a_sweep_of_no_runs_is_an_error(recipe, tmp_path):
 
 def test_two_trials_that_are_the_same_run_are_an_error(recipe, tmp_path):
     text = GRID.partition("grid:")[0] + "trials:\n  - {name: a, train.seed: 0}\n  - {name: b}\n"
-    assert "trials 'a' and 'b' are the same run; leave one out, or set train.seed" in problem(tmp_path, text)
+    assert "trials 'a' and 'b' take the same steps, whatever they are called and wherever" in problem(tmp_path, text)
 
 
 def test_a_missing_sweep_names_the_shipped_ones(tmp_path):
@@ -248,7 +256,8 @@ def test_list_shows_the_trials_and_runs_nothing(recipe, tmp_path):
 
 
 def test_a_sweep_goes_to_a_cluster_with_its_inputs_in_the_store(recipe, tmp_path):
-    sweep = write(tmp_path, GRID)
+    data = write_jsonl(tmp_path / "more.jsonl", demo_rows(20))
+    sweep = write(tmp_path, GRID.replace("train.lora_rank: [2, 4]", f"split.data: [{data}]"))
     flags = ("--store", "s3://lorry/store", "--workdir", tmp_path / "work")
     with s3_server(), kubeflow(StandIn()) as server:
         done = run_lorry("sweep", sweep, "--endpoint", server.url, *flags)
@@ -261,3 +270,7 @@ def test_a_sweep_goes_to_a_cluster_with_its_inputs_in_the_store(recipe, tmp_path
     assert arguments["trials"][0]["trial"]["recipe"]["split"]["data"] == split["data"]
     assert str(tmp_path) not in json.dumps(arguments)
     assert "submitted: " in done.stdout
+    # The best recipe must be one that can be submitted: what lies in a bucket is pinned there.
+    pinned = arguments["trials"][0]["trial"]["recipe"]
+    assert pinned["base_revision"] == arguments["trials"][0]["base_model"]["revision"]
+    assert pinned["split"]["data_revision"] == split["data_revision"]
