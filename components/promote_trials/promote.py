@@ -44,9 +44,8 @@ def promote(
     chosen = _chosen(runs, losses, reduction_factor) or {runs[0].name}
     for run in runs:
         fate = "goes on" if run.name in chosen else f"ends here ({run.status})"
-        log.info(
-            "trial %s: loss %s at %.0f %% of its steps: %s", run.name, _told(losses[run.name]), 100 * fraction, fate
-        )
+        told = "unknown" if (loss := losses[run.name]) is None else f"{loss:.4f}"
+        log.info("trial %s: loss %s at %.0f %% of its steps, %s", run.name, told, 100 * fraction, fate)
     return [item for item in trials if item["trial"]["name"] in chosen]
 
 
