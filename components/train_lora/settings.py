@@ -47,6 +47,7 @@ def to_trl(config: TrainConfig, device: Device, run_dir: Path, *, flat: bool) ->
         eval_strategy="steps",
         eval_steps=config.eval_steps,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # it would log 0 for a loss that is no number
         save_strategy="steps",
         save_steps=config.save_steps,
         seed=config.seed,

@@ -35,7 +35,7 @@ pytestmark = [
 
 STORE = "/volumes/lorry-store"
 POOL = os.environ.get("LORRY_TEST_POOL", "cpu")
-STEPS = ("split-data", "train-lora", "evaluate", "export-gguf", "publish-model")
+STEPS = ("split-data", "train-lora", "evaluate", "export-gguf", "evaluate-gguf", "gate", "publish-model")
 
 
 @pytest.fixture(scope="module")

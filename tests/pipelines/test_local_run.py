@@ -272,7 +272,7 @@ def test_the_document_installs_nothing_and_carries_no_path_of_this_machine(tiny_
 
 
 def test_help_is_complete():
-    commands = ("check", "run", "compile", "submit", "pin", "demo", "serve", "chat")
+    commands = ("check", "run", "compile", "submit", "pin", "demo", "sweep", "report", "push", "serve", "chat")
     listed = run_lorry("--help").stdout
     for command in commands:
         assert command in listed
