@@ -58,6 +58,7 @@ def mean_loss(runs: Sequence[ComparedRun], losses: dict[str, float | None]) -> f
 
 
 def rank(candidates: Sequence[Sequence[ComparedRun]], losses: dict[str, float | None]) -> list[Ranked]:
+    """Candidates by their loss, the lowest first; what is within chance of the first is tied with it."""
     # A trial that a sweep gave up has trained less: it stands behind those that were continued.
     ordered = sorted(candidates, key=lambda own: (own[0].stopped_early, mean_loss(own, losses)))
     deviation = seed_deviation([[loss for run in own if (loss := losses[run.name]) is not None] for own in candidates])
@@ -88,6 +89,7 @@ def _noise(first: Sequence[ComparedRun], other: Sequence[ComparedRun], deviation
 
 
 def verdict_of(ranking: Sequence[Ranked]) -> str:
+    """The ranking in a sentence: who is best and by how much, or why that cannot be said."""
     if not ranking:
         return "No run has a loss to rank."
     best, *others = [one for one in ranking if not one.stopped_early] or ranking
