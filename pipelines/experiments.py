@@ -206,7 +206,8 @@ def _show(comparison: Comparison) -> None:
         headings, rows = table_of(comparison, compared, brief=True)
         table = Table(title=compared.label, title_justify="left")
         for heading in headings:
-            table.add_column(heading, overflow="fold")
+            # Names of trials are long, and say most.
+            table.add_column(heading, overflow="fold", min_width=26 if heading == "run" else None)
         for row in rows:
             table.add_row(*row)
         console.print(table)

@@ -17,7 +17,7 @@ from components.token_loss import MAX_LOSS_FOR_PERPLEXITY
 
 FOLDER = Path(__file__).parent
 PAGE, TABLE, CHART, DATA, RECIPE = "report.html", "report.md", "curves.png", "comparison.json", "best-recipe.yaml"
-FOR_PAGES = ("trainable", "hardware", "perplexity", "tokens/s")
+FOR_PAGES = ("trainable", "hardware", "perplexity", "tokens/s", "size")
 FIRST_KEYS = ("name", "description", "base_model", "split", "train", "evaluate", "export")
 # Columns whose every cell is empty are left out.
 COLUMNS = (
