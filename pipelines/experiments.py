@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -204,10 +205,10 @@ def _show(comparison: Comparison) -> None:
 
     for compared in comparison.sets:
         headings, rows = table_of(comparison, compared, brief=True)
-        table = Table(title=compared.label, title_justify="left")
+        table = Table(title=compared.label, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
         for heading in headings:
             # Names of trials are long, and say most.
-            table.add_column(heading, overflow="fold", min_width=26 if heading == "run" else None)
+            table.add_column(heading, overflow="fold", min_width=16 if heading == "run" else None)
         for row in rows:
             table.add_row(*row)
         console.print(table)

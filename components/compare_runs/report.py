@@ -22,7 +22,7 @@ FIRST_KEYS = ("name", "description", "base_model", "split", "train", "evaluate",
 # Columns whose every cell is empty are left out.
 COLUMNS = (
     "run", "outcome", "base", "data", "steps", "learning rate", "rank", "alpha", "trainable", "hardware", "loss",
-    "against the first", "perplexity", "minutes", "tokens/s", "size",
+    "vs first", "perplexity", "minutes", "tokens/s", "size",
 )  # fmt: skip
 
 
