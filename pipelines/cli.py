@@ -16,6 +16,7 @@ from components.model_server.command import serve
 from pipelines.addresses import claims_in
 from pipelines.experiments import DEFAULT_WORKDIR, WorkdirPath, push, report, sweep
 from pipelines.recipe import RECIPES, load_recipe
+from pipelines.sweep_document import is_sweep, load_sweep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,7 +31,11 @@ RecipePath = Annotated[Path, typer.Argument(help="a recipe (YAML); the shipped o
 
 @app.command()
 def check(recipe: RecipePath) -> None:
-    """Say in plain words what is wrong with a recipe; nothing runs, nothing is fetched."""
+    """Say in plain words what is wrong with a recipe or a sweep; nothing runs, nothing is fetched."""
+    if is_sweep(recipe):
+        n = len(load_sweep(recipe).recipes)
+        console.print(f"{recipe}: fine, {n} trials; run it with: lorry sweep {recipe}", markup=False, highlight=False)
+        return
     loaded = load_recipe(recipe)
     verb = "submit" if claims_in(loaded.addresses.values()) else "run"
     console.print(f"{recipe}: fine; run it with: lorry {verb} {recipe}", markup=False, highlight=False, soft_wrap=True)

@@ -83,6 +83,8 @@ def load_recipe(path: Path) -> Recipe:
         known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
         raise RecipeError(f"{path}: no such recipe file; shipped recipes in {RECIPES}: {known}")
     document = read_yaml(path, "recipe", Recipe)
+    if "recipe" in document and "base_model" not in document:
+        raise RecipeError(f"{path}: is a sweep, not a recipe; run it with: lorry sweep {path}")
     recipe = validated(path, document, Recipe)
     recipe = with_absolute_paths(recipe, folder_of(path))
     missing = [*_missing_files(recipe, document), *_what_cannot_be_measured(recipe, document)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,17 +80,35 @@ def load_sweep(path: Path) -> LoadedSweep:
         known = ", ".join(sorted(sweep.stem for sweep in (RECIPES / "sweeps").glob("*.yaml")))
         raise RecipeError(f"{path}: no such sweep file; shipped sweeps in {RECIPES / 'sweeps'}: {known}")
     document = read_yaml(path, "sweep", Sweep)
+    if "base_model" in document:
+        raise RecipeError(f"{path}: is a recipe, not a sweep; run it with: lorry run {path}")
     sweep = validated(path, document, Sweep)
     problems = list(_key_problems(document))
     if problems:
         raise RecipeError("\n".join(f"{path}: {problem}" for problem in problems))
     base = load_recipe(path.parent / sweep.recipe)
     settings = _settings(sweep, path)
-    recipes = {name: _recipe(path, document, name, base, {**sweep.set, **own}) for name, own in settings.items()}
+    recipes = {
+        name: _recipe(path, name, base, own, partial(_line_of_setting, document, number))
+        for number, (name, own) in enumerate(settings.items())
+    }
     _require_different(path, recipes)
-    return LoadedSweep(
-        sweep=sweep, base=base, settings={name: {**sweep.set, **own} for name, own in settings.items()}, recipes=recipes
-    )
+    return LoadedSweep(sweep=sweep, base=base, settings=settings, recipes=recipes)
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether the document at ``path`` is a sweep, by its keys: it names a recipe, and is none."""
+    return path.is_file() and "recipe" in (document := read_yaml(path, "sweep", Sweep)) and "base_model" not in document
+
+
+def _line_of_setting(document: CommentedMap, number: int, key: str) -> int:
+    """The YAML line at which the trial of a number sets a key."""
+    places: list[list[int | str]] = [["trials", number, key], ["grid", key], ["set", key]]
+    for place in places:
+        section: Any = document.get(place[0])
+        if section and key in (section[number] if place[0] == "trials" else section):
+            return line_of(document, place)
+    return 1
 
 
 def _key_problems(document: CommentedMap) -> Sequence[str]:
@@ -145,7 +164,7 @@ def _settings(sweep: Sweep, path: Path) -> dict[str, dict[str, Any]]:
     names = [name for name, _ in named]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RecipeError(f"{path}: two trials are named {twice[0]!r}; give each a name of its own")
-    return dict(named)
+    return {name: {**sweep.set, **own} for name, own in named}
 
 
 def _numbered(named: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
@@ -169,7 +188,9 @@ def _short(value: Any) -> str:
     return kept[:40]
 
 
-def _recipe(path: Path, document: CommentedMap, name: str, base: Recipe, settings: Mapping[str, Any]) -> Recipe:
+def _recipe(
+    path: Path, name: str, base: Recipe, settings: Mapping[str, Any], line_of_key: Callable[[str], int]
+) -> Recipe:
     forgotten = {key: None for address, keys in REVISIONS.items() if address in settings for key in keys}
     try:
         made = changed(base, {**forgotten, **settings})
@@ -177,8 +198,9 @@ def _recipe(path: Path, document: CommentedMap, name: str, base: Recipe, setting
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        line = line_of(document, ["grid", key]) if key in (document.get("grid") or {}) else 1
-        raise RecipeError(f"{path}: line {line}: trial {name}: {key} = {first['input']!r}: {first['msg']}") from error
+        raise RecipeError(
+            f"{path}: line {line_of_key(key)}: trial {name}: {key} = {first['input']!r}: {first['msg']}"
+        ) from error
     except (KeyError, IndexError, TypeError) as error:
         raise RecipeError(
             f"{path}: trial {name}: {', '.join(settings)}: no such place in {base.name} ({error}); mend the key"

@@ -123,6 +123,18 @@ def test_two_trials_that_are_the_same_run_are_an_error(recipe, tmp_path):
     assert "trials 'a' and 'b' take the same steps, whatever they are called and wherever" in problem(tmp_path, text)
 
 
+def test_a_wrong_value_in_a_list_is_said_with_its_line(recipe, tmp_path):
+    text = GRID.partition("grid:")[0] + "trials:\n  - {name: a}\n  - {name: b, train.learning_rate: fast}\n"
+    assert "line 5: trial b: train.learning_rate = 'fast': Input should be a valid number" in problem(tmp_path, text)
+
+
+def test_sweeps_and_recipes_are_told_apart(recipe, tmp_path):
+    sweep = write(tmp_path, GRID)
+    assert f"{sweep}: fine, 4 trials; run it with: lorry sweep" in run_lorry("check", sweep).stdout
+    assert f"{sweep}: is a sweep, not a recipe; run it with: lorry sweep" in run_lorry("run", sweep).stderr
+    assert f"{recipe}: is a recipe, not a sweep; run it with: lorry run" in run_lorry("sweep", recipe).stderr
+
+
 def test_a_missing_sweep_names_the_shipped_ones(tmp_path):
     with pytest.raises(RecipeError, match=r"no such sweep file; shipped sweeps in .*sweeps: .*demo"):
         load_sweep(tmp_path / "nothing.yaml")
