@@ -119,5 +119,7 @@ def test_a_missing_prompts_file_is_named(tmp_path):
 def test_a_record_of_another_version_says_to_train_again(tiny_run, tmp_path):
     record = json.loads((tiny_run.adapter / "run.json").read_text())
     (tmp_path / "run.json").write_text(json.dumps({**record, "schema_version": 99}))
-    with pytest.raises(ModelError, match="schema_version: Input should be 1; train again with this version of Lorry"):
+    with pytest.raises(
+        ModelError, match="is of schema version 99, and this Lorry reads 2; train again with this Lorry"
+    ):
         read_record(str(tmp_path))
