@@ -80,6 +80,8 @@ def sweep(
         progress.finished("resolve")
         result = run_sweep(resolved, here, progress)
     _show(result.comparison)
+    for line in result.on_the_test_rows:
+        console.print(line, markup=False, highlight=False)
     for label, place in result.places.items():
         console.print(f"{label:<26}{place}", markup=False, highlight=False, soft_wrap=True)
     if not run_best:
@@ -156,6 +158,8 @@ def report(
     from components.compare_runs.report import write_reports
     from pipelines.run_folders import read_all
 
+    if output.exists() and not output.is_dir():
+        raise RecipeError(f"--output {output}: is a file; give a folder for the report")
     read = read_all(runs)
     config = CompareConfig(
         at_minutes=at_minutes, equal_minutes=equal_minutes, max_seconds_per_answer=max_seconds_per_answer
@@ -213,6 +217,8 @@ def _show(comparison: Comparison) -> None:
             table.add_row(*row)
         console.print(table)
         console.print(compared.verdict, markup=False, highlight=False)
+    if comparison.config.at_minutes:
+        console.print(f"Losses are the last within {comparison.config.at_minutes:g} minutes of training.", markup=False)
     for line in comparison.warnings:
         console.print(f"note: {line}", markup=False, highlight=False)
     if comparison.choice:

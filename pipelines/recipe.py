@@ -10,8 +10,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml.comments import CommentedMap
 
-from components.errors import RecipeError
+from components.errors import DataError, RecipeError
 from components.evaluate.config import EvaluateConfig
+from components.evaluate.prompts import read_prompts
 from components.evaluate_gguf.config import EvaluateGgufConfig
 from components.export_gguf.config import ExportConfig
 from components.gate.config import GateConfig
@@ -113,6 +114,11 @@ def _missing_files(recipe: Recipe, document: CommentedMap) -> Iterator[str]:
         path = Path(address)
         if not path.exists():
             yield f"{told}: no such file or folder, and not a hub id; mend the path"
+        elif key == "evaluate.prompts":
+            try:
+                read_prompts(path)
+            except DataError as error:
+                yield f"line {line_of(document, location(key))}: {key}: {error}"
         elif key.endswith(".data") and path.is_file() and not is_data_file(address):
             yield f"{told}: not one of {', '.join(FILE_SUFFIXES)}; convert the data first"
         elif key.endswith(".data") and path.is_dir() and not data_files(path):

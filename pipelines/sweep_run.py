@@ -49,6 +49,15 @@ class SweepResult:
         return path if path.is_file() and path.stat().st_size else None
 
     @property
+    def on_the_test_rows(self) -> list[str]:
+        """A line for each winner: what it has on rows that nothing was chosen by."""
+        return [
+            f"winner on the test rows: loss {told['base_test_loss']:.4f} untuned, {told['tuned_test_loss']:.4f} tuned"
+            for step, name, _, told in made_by_steps(self.folder / OUTPUTS)
+            if (step, name) == ("evaluate", "metrics") and "tuned_test_loss" in told
+        ]
+
+    @property
     def places(self) -> dict[str, Path]:
         """Where what a person wants to open lies."""
         names = {"report": PAGE, "as Markdown": TABLE, "loss curves": CHART, "best recipe": RECIPE, "trials": TRIALS}

@@ -98,7 +98,9 @@ def as_trial(name: str, settings: dict[str, Any], recipe: Recipe, resolved: Reso
         written["placement"]["pools"] = {
             key: own for key, own in pools.items() if recipe.placement.pools[key] != POOLS.get(key)
         }
-    for key, value in _pins(resolved).items():
+    # What the sweep sets is said also where it is the default; an address is there already.
+    said = {key: value for key, value in settings.items() if key not in addresses and key not in written}
+    for key, value in {**said, **_pins(resolved)}.items():
         way = key.split(".")
         section = written
         for part in way[:-1]:

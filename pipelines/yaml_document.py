@@ -124,8 +124,9 @@ def fields_at(location: Sequence[int | str], model: type[BaseModel]) -> dict[str
 
 def _fields_of(annotation: Any) -> dict[str, Any]:
     """The fields of a section, or of each of a mapping's sections."""
-    section = get_args(annotation)[-1] if get_args(annotation) else annotation
-    return dict(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else {}
+    kinds = [kind for kind in (get_args(annotation) or (annotation,)) if isinstance(kind, type)]
+    sections = [kind for kind in kinds if issubclass(kind, BaseModel)]
+    return dict(sections[-1].model_fields) if sections else {}
 
 
 def nearest(location: Sequence[int | str], model: type[BaseModel]) -> str:

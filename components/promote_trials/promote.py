@@ -43,7 +43,9 @@ def promote(
     losses = {run.name: run.loss_at_share(fraction) for run in runs}
     chosen = _chosen(runs, losses, reduction_factor) or {runs[0].name}
     for run in runs:
-        fate = "goes on" if run.name in chosen else f"ends here ({run.status})"
+        fate = f"ends here ({run.status})"
+        if run.name in chosen:
+            fate = "goes on" if fraction < 1 else "is at its end"
         told = "unknown" if (loss := losses[run.name]) is None else f"{loss:.4f}"
         log.info("trial %s: loss %s at %.0f %% of its steps, %s", run.name, told, 100 * fraction, fate)
     return [item for item in trials if item["trial"]["name"] in chosen]

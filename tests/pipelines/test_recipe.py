@@ -63,6 +63,13 @@ def test_a_gate_on_answers_without_prompts_is_an_error_before_anything_runs(good
     )
 
 
+def test_an_empty_prompts_file_is_found_before_anything_runs(good, tmp_path):
+    (tmp_path / "prompts.yaml").write_text("[]\n")
+    good.write_text(good.read_text().replace("evaluate:\n", "evaluate:\n  prompts: prompts.yaml\n"))
+    assert "evaluate.prompts: " in problems(good)
+    assert "prompts.yaml: holds no prompts; add one, or leave evaluate.prompts out" in problems(good)
+
+
 def test_an_unknown_section_is_an_error_too(good):
     good.write_text(good.read_text().replace("evaluate:", "evalute:"))
     assert "line 17: evalute: unknown key; did you mean evaluate?" in problems(good)
@@ -178,14 +185,6 @@ def test_a_folder_that_is_no_model_is_named(good, tmp_path, tiny_base):
     (tmp_path / "empty").mkdir()
     good.write_text(good.read_text().replace(str(tiny_base), str(tmp_path / "empty")))
     with pytest.raises(ModelError, match=r"empty: no base model there \(no config.json\); mend base_model"):
-        resolve(load_recipe(good), tmp_path, print)
-
-
-def test_an_empty_prompts_file_is_an_error_before_anything_runs(good, tmp_path):
-    (tmp_path / "prompts.yaml").write_text("[]\n")
-    good.write_text(good.read_text() + "  proof_prompt: Hi\n".replace("  proof", "  proof"))
-    good.write_text(good.read_text().replace("max_new_tokens: 4", "max_new_tokens: 4\n  prompts: prompts.yaml"))
-    with pytest.raises(DataError, match=r"prompts.yaml: holds no prompts; add one, or leave evaluate.prompts out"):
         resolve(load_recipe(good), tmp_path, print)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -105,6 +106,7 @@ def test_a_list_sets_any_key_and_paths_begin_at_the_sweep(recipe, tmp_path):
         (("[2, 4]", "[0]"), "train.lora_rank = 0: Input should be greater than 0"),
         (("name: grid\n", ""), "line 1: name: missing; add it"),
         (("recipe.yaml", "nowhere.yaml"), "nowhere.yaml: no such recipe file"),
+        (("grid:", "halving: {rung: 3}\ngrid:"), "line 3: halving.rung: unknown key; did you mean rungs?"),
         (("grid:", "halving: {rungs: 1}\ngrid:"), "line 3: halving.rungs = 1: input should be greater than or equal"),
     ],
 )
@@ -236,6 +238,7 @@ def test_the_report_has_its_picture_and_the_best_recipe_is_ready(tiny_sweep):
     }  # fmt: skip
     best = load_recipe(tiny_sweep.result / "best-recipe.yaml")
     assert (best.train.learning_rate, best.train.max_steps, best.name) == (0.01, 40, "tiny")
+    assert re.search(r"winner on the test rows: loss [\d.]+ untuned, [\d.]+ tuned", tiny_sweep.output)
     assert "e+" not in (tiny_sweep.result / "best-recipe.yaml").read_text()
 
 
