@@ -44,7 +44,12 @@ class TokenLoss:
     @property
     def perplexity(self) -> float:
         """e to the loss."""
-        return math.exp(min(self.loss, MAX_LOSS_FOR_PERPLEXITY))
+        return perplexity_of(self.loss)
+
+
+def perplexity_of(loss: float) -> float:
+    """e to a loss in nats, bounded where it says no more than "diverged"."""
+    return math.exp(min(loss, MAX_LOSS_FOR_PERPLEXITY))
 
 
 def token_loss(model: PreTrainedModel, examples: Sequence[Example], *, batch_size: int, pad_token_id: int) -> TokenLoss:

@@ -9,6 +9,7 @@ from typing import Any
 from components.contracts import (
     FIGURES_NAME,
     GGUF_ANSWERS_NAME,
+    MANIFEST_NAME,
     SAMPLES_NAME,
     TRIAL_NAME,
     ModelManifest,
@@ -34,7 +35,7 @@ def model_card(result: RunResult, repository: str) -> str:
     from huggingface_hub import ModelCard, ModelCardData
 
     record = read_record(str(result.path("adapter")))
-    manifest = ModelManifest.model_validate_json((result.model.parent / "model.json").read_bytes())
+    manifest = ModelManifest.model_validate_json((result.model.parent / MANIFEST_NAME).read_bytes())
     trial = Trial.model_validate_json((result.folder / TRIAL_NAME).read_bytes())
     base = record.base_model.to_merge_into
     head = ModelCardData(

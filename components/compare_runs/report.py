@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from jinja2 import Environment
 from components.compare_runs.chart import draw
 from components.compare_runs.compare import ComparedSet, Comparison
 from components.compare_runs.runs import Answer, ComparedRun
-from components.token_loss import MAX_LOSS_FOR_PERPLEXITY
+from components.token_loss import perplexity_of
 
 FOLDER = Path(__file__).parent
 PAGE, TABLE, CHART, DATA, RECIPE = "report.html", "report.md", "curves.png", "comparison.json", "best-recipe.yaml"
@@ -94,7 +93,7 @@ def _cells(comparison: Comparison, compared: ComparedSet, run: ComparedRun) -> l
         run.hardware or "",
         _told(loss, lambda value: f"{value:.4f}"),
         _told(improvement, lambda value: f"{-100 * value:+.1f} %"),
-        "" if run.loss_kind == "training" else _told(loss, _perplexity),
+        "" if run.loss_kind == "training" else _told(loss, lambda value: f"{perplexity_of(value):.3f}"),
         _told(run.minutes, lambda value: f"{value:.1f}"),
         _told(run.tokens_per_second, lambda value: f"{value:.0f}"),
         _told(run.figures.get("size_bytes"), lambda value: f"{value / 1e6:.1f} MB"),
@@ -104,10 +103,6 @@ def _cells(comparison: Comparison, compared: ComparedSet, run: ComparedRun) -> l
 def _short(data: str) -> str:
     """Addresses without their folders; the id of a hub data set as it is."""
     return ", ".join(one.rsplit("/", 1)[-1] if one.startswith("/") or "://" in one else one for one in data.split(", "))
-
-
-def _perplexity(loss: float) -> str:
-    return f"{math.exp(min(loss, MAX_LOSS_FOR_PERPLEXITY)):.3f}"
 
 
 def _told(value: Any, in_words: Callable[[Any], str]) -> str:

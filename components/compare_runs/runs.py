@@ -18,7 +18,6 @@ from components.contracts import (
     RUN_RECORD_NAME,
     SAMPLES_NAME,
     TRIAL_NAME,
-    RunRecord,
     RunStatus,
     Trial,
 )
@@ -159,7 +158,7 @@ def read_run(folder: Path, name: str | None = None) -> ComparedRun:
         tokens_per_second=record.tokens_per_second,
         base_loss=record.base_eval_loss,
         loss_step=record.adapter_step,
-        curve=_curve(folder / HISTORY_NAME, record),
+        curve=_curve(folder / HISTORY_NAME),
         figures=figures,
         answers=[*_answers(folder / SAMPLES_NAME), *_answers(folder / GGUF_ANSWERS_NAME)],
         recipe=trial.recipe if trial else None,
@@ -197,7 +196,7 @@ def _answers(path: Path) -> list[Answer]:
         return [Answer.model_validate(told) for told in json.loads(path.read_bytes())] if path.is_file() else []
 
 
-def _curve(path: Path, record: RunRecord) -> list[Point]:
+def _curve(path: Path) -> list[Point]:
     """The history's entries by step; the untuned base's, step 0, is the record's own."""
     if not path.is_file():
         return []

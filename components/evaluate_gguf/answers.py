@@ -20,6 +20,7 @@ from pathlib import Path
 from components.contracts import Message
 from components.errors import ModelError
 from components.evaluate.prompts import Prompt
+from components.evaluate.results import Answer
 from components.gguf_model import GgufModel, Sampling, TextStream, usable_cores
 from components.kfp_step import plain_logs
 
@@ -30,23 +31,12 @@ SERVED_CONTEXT = 8192
 
 
 @dataclass(frozen=True)
-class TimedAnswer:
+class TimedAnswer(Answer):
     """One file's answer to one turn; ``model`` says which. Times are in seconds from the question on."""
 
-    prompt: str
-    turn: str
-    model: str
-    text: str
-    seconds: float
     first_token_seconds: float
-    n_tokens: int
     n_prompt_tokens: int
     n_threads: int
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens of the answer over its whole time, prompt included."""
-        return self.n_tokens / max(self.seconds, 1e-9)
 
 
 def measure_answers(

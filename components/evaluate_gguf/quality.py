@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from components.gguf_model import GgufModel
-from components.token_loss import MAX_LOSS_FOR_PERPLEXITY, Example
+from components.token_loss import Example, perplexity_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +36,7 @@ class Quality:
         import numpy as np
 
         n = max(self.n_tokens, 1)
-        f16, quantized = _perplexity(self.reference_loss / n), _perplexity(self.loss / n)
+        f16, quantized = perplexity_of(self.reference_loss / n), perplexity_of(self.loss / n)
         return {
             "measured_tokens": self.n_tokens,
             "f16_perplexity": f16,
@@ -87,7 +86,3 @@ def _log_softmax(logits: NDArray[np.float32]) -> Any:
 
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def _perplexity(loss: float) -> float:
-    return math.exp(min(loss, MAX_LOSS_FOR_PERPLEXITY))
