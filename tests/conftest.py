@@ -22,12 +22,16 @@ from components.rows import read_rows
 from components.split_data.config import SplitConfig
 from components.split_data.split import Outputs, split
 from components.split_data.summary import Summary
+from pipelines.workdir import read_result
 
 # Set before any test imports a library that would reach for a hub or a display.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+# The models of the tests are tiny, and OpenMP's threads that spin on cores which others use stop each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["GOMP_SPINCOUNT"] = "1000"
 
 ROOT = Path(__file__).parent.parent
 DEMO_DATA = ROOT / "pipelines" / "recipes" / "data" / "demo.jsonl"
@@ -146,12 +150,12 @@ class TinyRun:
     @property
     def model(self) -> Path:
         """The exported file."""
-        return next(self.workdir.glob("steps/*/*/model/*.gguf"))
+        return read_result(self.run_folder).model
 
     @property
     def adapter(self) -> Path:
         """The adapter folder."""
-        return next(self.workdir.glob("steps/*/*/adapter"))
+        return read_result(self.run_folder).path("adapter")
 
 
 @pytest.fixture(scope="session")
