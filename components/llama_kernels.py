@@ -4,7 +4,7 @@ The images carry one ``libggml-cpu-<variant>`` for each class of processor. llam
 processor claims to support; some virtual machines claim what they do not let run, and the first token then kills the
 process. A build for one machine (``make``) has its kernels inside and needs none of this.
 
-Run as ``python -m components.llama_kernels VARIANT MODEL``, it is the child: it dies, or ends well.
+Run as ``python -m components.llama_kernels MODEL [VARIANT]``, it is the child: it dies, or ends well.
 """
 
 from __future__ import annotations
@@ -65,19 +65,40 @@ def proven(variant: Path, model: Path) -> bool:
     Raises:
         ModelError: the child was killed from outside.
     """
-    command = [sys.executable, "-m", "components.llama_kernels", str(variant), str(model)]
+    if (name := _death_of(model, variant)) is None:
+        return True
+    log.warning("%s: a token computed with it dies of %s on this node; the next is tried", variant.name, name)
+    return False
+
+
+def require_token(model: Path) -> None:
+    """Check in a child process that the kernels of this build compute a token of ``model`` here.
+
+    Raises:
+        ModelError: they kill the process.
+    """
+    if by_score(Path(folder)) if (folder := os.environ.get(FOLDER_VARIABLE)) else []:
+        return  # load_proven_kernels does it for every variant
+    if (name := _death_of(model)) is not None:
+        raise ModelError(
+            f"{model}: a token computed with it dies of {name}: the file is damaged, or llama.cpp was built for "
+            "another processor; export the model again, or build anew here (rm -r .venv, make install)"
+        )
+
+
+def _death_of(model: Path, variant: Path | None = None) -> str | None:
+    """The signal that a child dies of when it computes a token; None: it lives, or ends with an error of its own."""
+    command = [sys.executable, "-m", "components.llama_kernels", str(model), *([str(variant)] if variant else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if -done.returncode in DEADLY:
-        name = signal.Signals(-done.returncode).name
-        log.warning("%s: a token computed with it dies of %s on this node; the next is tried", variant.name, name)
-        return False
+        return signal.Signals(-done.returncode).name
     if -done.returncode == signal.SIGKILL:
         raise ModelError(
             f"{model}: the node killed the process that tried to load it, most likely for want of memory; give the pod "
             "a higher memory limit"
         )
     # Any other failure is the model's, and whoever loads it next says so.
-    return True
+    return None
 
 
 def _score(variant: Path) -> int:
@@ -99,14 +120,21 @@ def _load(variant: Path) -> None:
     library.ggml_backend_load(str(variant).encode())
 
 
-def _prove(variant: Path, model: Path) -> None:
-    from llama_cpp import Llama
+def compute_a_token(model: Path, variant: Path | None) -> None:
+    """What the child does: a prompt and a token, with this variant where there are several."""
+    from components.gguf_model import GgufModel
 
-    _load(variant)
-    llama = Llama(str(model), n_ctx=PROOF_CONTEXT, n_threads=1, n_threads_batch=1, chat_format="chatml", verbose=False)
-    llama.eval([1] * PROOF_PROMPT_TOKENS)
-    llama.eval([1])
+    if variant is not None:
+        _load(variant)
+        _loaded.append(variant)
+    opened = GgufModel(model, n_ctx=PROOF_CONTEXT, n_threads=1)
+    wanted = [*[False] * PROOF_PROMPT_TOKENS, True]
+    for rows in (opened.logits([1] * len(wanted), wanted), opened.logits([1], [True])):
+        list(rows)
 
 
 if __name__ == "__main__":
-    _prove(Path(sys.argv[1]), Path(sys.argv[2]))
+    # By its own name: as __main__ it would be a second module, which nobody else sees.
+    from components import llama_kernels
+
+    llama_kernels.compute_a_token(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

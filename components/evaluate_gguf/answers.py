@@ -18,11 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from components.contracts import Message
+from components.cores import usable_cores
 from components.errors import ModelError
 from components.evaluate.prompts import Prompt
 from components.evaluate.results import Answer
-from components.gguf_model import GgufModel, Sampling, TextStream, usable_cores
+from components.gguf_model import GgufModel, TextStream
 from components.kfp_step import plain_logs
+from components.sampling import Sampling
 
 log = logging.getLogger(__name__)
 

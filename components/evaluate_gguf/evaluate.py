@@ -21,7 +21,8 @@ from components.evaluate_gguf.quality import Quality, compare
 from components.evaluate_gguf.report import write_report
 from components.export_gguf.convert import convert, merge
 from components.export_gguf.room import require_room
-from components.gguf_model import GgufModel, model_in
+from components.gguf_file import model_in
+from components.gguf_model import GgufModel
 from components.inputs import local_file
 from components.rows import read_rows
 from components.run_record import read_record

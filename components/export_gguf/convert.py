@@ -11,8 +11,8 @@ from pathlib import Path
 
 from components.base_model import load_tokenizer, load_weights
 from components.contracts import BaseModelRef, Quantization
+from components.cores import usable_cores
 from components.errors import LorryError, ModelError
-from components.gguf_model import usable_cores
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from components.errors import ModelError
 from components.export_gguf.config import ExportConfig
 from components.export_gguf.convert import convert, merge, quantize
 from components.export_gguf.room import require_room
-from components.gguf_model import GgufModel, Sampling, TextStream
+from components.gguf_model import GgufModel, TextStream
 from components.run_record import read_record
+from components.sampling import Sampling
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,10 @@ from components.errors import ModelError
 from components.listening import listen, url_of
 
 log = logging.getLogger(__name__)
+
+# How often OpenMP's threads look before they sleep; a third of the library's own default. A tenth of this costs an idle
+# machine a tenth of its speed; beside busy neighbours ``Threads`` sees to it that none waits for long.
+SPIN_COUNT = "100000"
 
 
 def serve(
@@ -29,33 +34,85 @@ def serve(
     host: Annotated[str, typer.Option(envvar="LORRY_SERVER_HOST", help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="LORRY_SERVER_PORT", min=1, max=65535, help="port to listen on")] = 8080,
     n_ctx: Annotated[
-        int, typer.Option(envvar="LORRY_N_CTX", min=0, help="context, tokens, at most as trained; 0 = as trained")
+        int,
+        typer.Option(
+            envvar="LORRY_N_CTX", min=0, help="context of one conversation, tokens, at most as trained; 0 = as trained"
+        ),
     ] = 8192,
-    n_threads: Annotated[int, typer.Option(envvar="LORRY_N_THREADS", min=0, help="threads; 0 = every usable core")] = 0,
+    n_places: Annotated[
+        int,
+        typer.Option(
+            envvar="LORRY_N_PLACES", min=1, max=256, help="conversations answered at once; each takes a context"
+        ),
+    ] = 8,
+    n_threads: Annotated[
+        int, typer.Option(envvar="LORRY_N_THREADS", min=0, help="threads; 0 = the cores that the CPU quota allows")
+    ] = 0,
+    gap_seconds: Annotated[
+        float,
+        typer.Option(envvar="LORRY_GAP_SECONDS", min=0.01, help="pause between two tokens that long prompts may cause"),
+    ] = 0.3,
+    prefix_copies_mb: Annotated[
+        int,
+        typer.Option(envvar="LORRY_PREFIX_COPIES_MB", min=0, help="memory for conversations that left their place, MB"),
+    ] = 512,
     model_id: Annotated[
         str | None, typer.Option(envvar="LORRY_MODEL_ID", help="the model's name on the wire; default: the file's name")
     ] = None,
     max_waiting: Annotated[
         int, typer.Option(envvar="LORRY_MAX_WAITING", min=1, help="requests that may wait; more get a 429")
     ] = 64,
+    max_seconds: Annotated[
+        float, typer.Option(envvar="LORRY_MAX_SECONDS", min=1, help="a request that takes longer is ended")
+    ] = 600.0,
+    drain_seconds: Annotated[
+        float, typer.Option(envvar="LORRY_DRAIN_SECONDS", min=0, help="after SIGTERM, time for what runs to finish")
+    ] = 40.0,
+    api_keys_file: Annotated[
+        Path | None,
+        typer.Option(envvar="LORRY_API_KEYS_FILE", help="file with one API key a line; without it nobody needs a key"),
+    ] = None,
 ) -> None:
-    """Serve a GGUF model over OpenAI's chat API (/v1/models, /v1/chat/completions, /livez, /readyz)."""
+    """Serve a GGUF model over OpenAI's API: /v1/chat/completions, /v1/completions, /v1/models; probes and metrics."""
+    # llama.cpp's threads wait by spinning, which starves them beside busy neighbours; read when the library loads.
+    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     import uvicorn
 
-    from components.gguf_model import GgufModel, model_in
-    from components.model_server.api import create_app, stopping_server
-    from components.model_server.engine import SerialEngine
+    from components.gguf_file import check_file, model_in
+    from components.gguf_model import GgufModel
+    from components.llama_kernels import require_token
+    from components.model_server.api import create_app
+    from components.model_server.api_keys import ApiKeys
+    from components.model_server.batching import BatchingEngine, EngineSettings
+    from components.model_server.draining import DrainingServer
+    from components.model_server.metrics import Metrics
 
     path = model or _last_model(workdir)
     if path.is_dir():
         path = model_in(path)
+    keys = ApiKeys.from_file(api_keys_file) if api_keys_file else ApiKeys([])
     with listen(host, port, "--port") as bound:
-        loaded = GgufModel(path, n_ctx=n_ctx, n_threads=n_threads)
-        engine = SerialEngine(loaded, model_id or path.stem, max_waiting)
-        url = url_of(host, port)
-        log.info("serving %s as %r (context %d tokens) on %s/v1", path, engine.model_id, loaded.n_ctx, url)
-        config = uvicorn.Config(create_app(engine), log_level="warning", timeout_graceful_shutdown=5)
-        stopping_server(config, engine).run(sockets=[bound])
+        check_file(path)
+        require_token(path)
+        loaded = GgufModel(path, n_ctx=n_ctx, n_threads=n_threads, n_places=n_places)
+        metrics = Metrics()
+        settings = EngineSettings(
+            max_waiting=max_waiting,
+            max_seconds=max_seconds,
+            gap_seconds=gap_seconds,
+            copies_bytes=prefix_copies_mb << 20,
+            n_keys=len(keys),
+        )
+        engine = BatchingEngine(loaded, model_id or path.stem, settings, metrics)
+        log.info(
+            "serving %s as %r (%d places of %d tokens, %d threads) on %s/v1",
+            path, engine.model_id, n_places, loaded.n_ctx, loaded.decoder.n_threads, url_of(host, port),
+        )  # fmt: skip
+        log.info(
+            "%s", f"API keys: {len(keys)}" if len(keys) else "no API keys are configured: whoever reaches it may ask"
+        )
+        config = uvicorn.Config(create_app(engine, keys, metrics), log_level="warning", access_log=False)
+        DrainingServer(config, engine, drain_seconds).run(sockets=[bound])
 
 
 def _last_model(workdir: Path) -> Path:

@@ -1,33 +1,49 @@
-"""OpenAI's wire, as far as this server speaks it. Fields are allow-listed: an unknown one is an error, not a shrug."""
+"""OpenAI's wire, as far as this server speaks it. Fields are allow-listed: an unknown one is an error, not a shrug.
+
+Parameters of the engine are not reachable; ``top_k``, ``min_p`` and ``repetition_penalty`` are the extensions that
+other open servers have under these names.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from components.contracts import Message
-from components.gguf_model import Sampling
-from components.model_server.engine import ChatRequest
+from components.errors import LorryError
+from components.model_server.engine import Request
+from components.model_server.json_schema import ANY_OBJECT, to_grammar
+from components.sampling import Sampling
+
+MAX_BODY_BYTES = 4 << 20
+MAX_MESSAGES = 1024
+MAX_PARTS = 64
+MAX_CHARACTERS = 1_000_000
+MAX_TOKENS = 1_000_000
+MAX_BIASES = 300
+
+Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
+StopString = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
-class TextPart(BaseModel):
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TextPart(_Wire):
     """One part of a message's content; only text is understood."""
 
-    model_config = ConfigDict(extra="forbid")
-
     type: Literal["text"]
-    text: str
+    text: Text
 
 
-class WireMessage(BaseModel):
+class WireMessage(_Wire):
     """One turn; ``developer`` is OpenAI's newer word for ``system``."""
 
-    model_config = ConfigDict(extra="forbid")
-
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-    name: str | None = None
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS)]
+    name: Annotated[str, StringConstraints(max_length=64)] | None = None
 
     def to_message(self) -> Message:
         """The turn as Lorry's own."""
@@ -35,61 +51,146 @@ class WireMessage(BaseModel):
         return Message(role="system" if self.role == "developer" else self.role, content=text)
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(_Wire):
     """Whether the token counts come in a last chunk of their own."""
 
-    model_config = ConfigDict(extra="forbid")
-
     include_usage: bool = False
+    include_obfuscation: Literal[False] | None = None
 
 
-class ChatCompletionRequest(BaseModel):
-    """The body of ``POST /v1/chat/completions``."""
+class NamedSchema(_Wire):
+    """A JSON schema that the answer must follow; it is always followed to the letter, ``strict`` or not."""
 
-    model_config = ConfigDict(extra="forbid")
+    name: Annotated[str, StringConstraints(max_length=64)]
+    description: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class PlainText(_Wire):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class JsonObject(_Wire):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class JsonSchema(_Wire):
+    """JSON that follows a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+class _Generation(_Wire):
+    """What both kinds of completions have in common."""
 
     model: str
-    messages: Annotated[list[WireMessage], Field(min_length=1)]
     stream: bool = False
     stream_options: StreamOptions | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_tokens: Annotated[int | None, Field(gt=0)] = None
-    max_completion_tokens: Annotated[int | None, Field(gt=0)] = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
-    seed: Annotated[int | None, Field(ge=0, lt=2**32)] = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    n: Literal[1] = 1
-    user: str | None = None
-
-    def to_engine(self) -> ChatRequest:
-        """The request as the engine takes it."""
-        return ChatRequest(
-            messages=[message.to_message() for message in self.messages],
-            sampling=Sampling(
-                temperature=self.temperature,
-                top_p=self.top_p,
-                seed=self.seed,
-                frequency_penalty=self.frequency_penalty,
-                presence_penalty=self.presence_penalty,
-            ),
-            max_tokens=self.max_completion_tokens or self.max_tokens,
-            stop=[self.stop] if isinstance(self.stop, str) else self.stop or [],
-        )
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000, description="0: every token")] = 0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    max_tokens: Annotated[int, Field(gt=0, le=MAX_TOKENS)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
+    logit_bias: Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)] | None = (
+        None
+    )
+    n: Literal[1] | None = None
+    user: Annotated[str, StringConstraints(max_length=512)] | None = None
 
     @property
     def wants_usage(self) -> bool:
         """True when a stream shall end with the token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
 
+    def _sampling(self, grammar: str | None = None) -> Sampling:
+        return Sampling(
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            seed=self.seed,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            repetition_penalty=self.repetition_penalty,
+            logit_bias=self.logit_bias or {},
+            grammar=grammar,
+        )
+
+    def _stop(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+
+class ChatCompletionRequest(_Generation):
+    """The body of ``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[WireMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: Annotated[int, Field(gt=0, le=MAX_TOKENS)] | None = None
+    response_format: Annotated[PlainText | JsonObject | JsonSchema, Field(discriminator="type")] | None = None
+    logprobs: Literal[False] | None = None
+
+    def to_engine(self, key: str) -> Request:
+        """The request as the engine takes it.
+
+        Raises:
+            SchemaError: the JSON schema cannot be followed.
+        """
+        messages = [message.to_message() for message in self.messages]
+        if sum(len(message.content) for message in messages) > MAX_CHARACTERS:
+            raise LorryError(f"messages: more than {MAX_CHARACTERS} characters in all; shorten the conversation")
+        return Request(
+            prompt=messages,
+            sampling=self._sampling(self._grammar()),
+            max_tokens=self.max_completion_tokens or self.max_tokens,
+            stop=self._stop(),
+            key=key,
+        )
+
+    def _grammar(self) -> str | None:
+        if isinstance(self.response_format, JsonObject):
+            return to_grammar(ANY_OBJECT)
+        if isinstance(self.response_format, JsonSchema):
+            return to_grammar(self.response_format.json_schema.schema_)
+        return None
+
+
+class CompletionRequest(_Generation):
+    """The body of ``POST /v1/completions``: one text to go on with."""
+
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
+    echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
+    logprobs: Literal[None] = None
+    suffix: Literal[None] = None
+
+    def to_engine(self, key: str) -> Request:
+        """The request as the engine takes it; OpenAI's default of 16 tokens holds."""
+        return Request(
+            prompt=self.prompt if isinstance(self.prompt, str) else self.prompt[0],
+            sampling=self._sampling(),
+            max_tokens=self.max_tokens or 16,
+            stop=self._stop(),
+            key=key,
+        )
+
 
 class Usage(BaseModel):
-    """Token counts of one answer."""
+    """Token counts of one answer; ``cached_tokens`` of the prompt were not computed again."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: dict[str, int]
 
 
 class WireError(BaseModel):

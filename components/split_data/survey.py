@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.contracts import Row
+from components.cores import usable_cores
 from components.errors import DataError
 from components.rows import read_rows
 from components.split_data.accounts import Dropped
@@ -155,7 +156,7 @@ def _examine(number: int, batch: Batch) -> Examined:
 
 
 def _n_processes() -> int:
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, MAX_PROCESSES)
+    return min(usable_cores(), MAX_PROCESSES)
 
 
 def _joined(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

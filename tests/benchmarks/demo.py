@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package t
 from components.base_model import folder_revision, load_tokenizer, load_weights
 from components.chat_template import template_of, tokenize_conversation
 from components.contracts import BaseModelRef, ModelManifest, Row
+from components.cores import usable_cores
 from components.export_gguf.convert import convert, merge, quantize
-from components.gguf_model import GgufModel, usable_cores
+from components.gguf_model import GgufModel
 from components.rows import read_rows
 from pipelines.workdir import RunResult, Workdir
 from tests.conftest import free_port, lorry_process, run_lorry

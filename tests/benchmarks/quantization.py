@@ -24,6 +24,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
+from components.cores import usable_cores
 from components.errors import GateError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate_gguf.config import EvaluateGgufConfig
@@ -31,7 +32,7 @@ from components.evaluate_gguf.evaluate import evaluate_gguf, f16_of, measure_qua
 from components.export_gguf.convert import converter_folder
 from components.gate.config import GateConfig
 from components.gate.gate import require_within
-from components.gguf_model import GgufModel, usable_cores
+from components.gguf_model import GgufModel
 from components.run_record import read_record
 from components.token_loss import Example
 from pipelines.recipe import RECIPES
@@ -91,9 +92,8 @@ def build_tool() -> Path:
 def chunks_of(model_path: Path, text: str, n_ctx: int) -> list[Example]:
     """The text as the tool reads it: chunks of ``n_ctx`` tokens after a beginning-of-text one; second halves count."""
     model = GgufModel(model_path, n_ctx=n_ctx)
-    llama = model._llama
-    tokens = llama.tokenize(text.encode(), add_bos=True, special=False)
-    begin = llama.token_bos()
+    tokens = model.tokenize(text, special=False, begin=True)
+    begin = tokens[0]
     model.close()
     chunks = []
     for start in range(0, len(tokens) - n_ctx + 1, n_ctx):

@@ -21,7 +21,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
 from components.compare_runs.compare import Comparison
-from components.gguf_model import usable_cores
+from components.cores import usable_cores
 from pipelines.recipe import RECIPES
 from tests.conftest import run_lorry
 

@@ -21,7 +21,8 @@ from components.export_gguf.convert import convert, converter_folder, merge, qua
 from components.export_gguf.export import export, prove
 from components.export_gguf.room import require_room, required_bytes
 from components.export_gguf.upstream import LLAMA3_SPLIT, QWEN2_SPLIT, pre_tokenizer_of
-from components.gguf_model import GgufModel, check_file
+from components.gguf_file import check_file
+from components.gguf_model import GgufModel
 from components.split_data.forms import messages_of
 from tests.conftest import demo_rows
 

@@ -59,7 +59,8 @@ from pathlib import Path
 import logging
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 from components.contracts import Message
-from components.gguf_model import GgufModel, Sampling
+from components.gguf_model import GgufModel
+from components.sampling import Sampling
 model = GgufModel(Path(sys.argv[1]), n_ctx=128)
 print("token:", next(model.generate(model.prompt_tokens([Message(role="user", content="Hi")]), Sampling())))
 """

@@ -50,7 +50,9 @@ def test_the_openai_client_lists_models_chats_and_streams(client, model):
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == answer.choices[0].message.content
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == answer.choices[0].finish_reason
-    assert chunks[-1].usage == answer.usage
+    assert chunks[-1].usage.completion_tokens == answer.usage.completion_tokens
+    assert answer.usage.prompt_tokens_details.cached_tokens < answer.usage.prompt_tokens
+    assert chunks[-1].usage.prompt_tokens_details.cached_tokens == answer.usage.prompt_tokens - 1
 
 
 def test_temperature_0_gives_the_same_answer_again_and_a_seed_does_too(client, model):
@@ -80,7 +82,7 @@ def test_content_parts_and_the_developer_role_are_understood(server, model):
     assert post(server, model=model, messages=messages, max_tokens=2).status_code == 200
 
 
-def test_probes_answer_while_a_stream_runs_and_a_second_client_waits_its_turn(server, client, model):
+def test_probes_answer_while_a_stream_runs_and_a_second_client_is_answered_beside_it(server, client, model):
     first = client.chat.completions.create(model=model, messages=HELLO, temperature=0, max_tokens=200, stream=True)
     next(first)
     second: list[openai.types.chat.ChatCompletion] = []

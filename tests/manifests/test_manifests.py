@@ -12,6 +12,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from components.model_server.draining import SECONDS_TO_HAND_OVER
 from tests.conftest import ROOT
 from tests.manifests.rendering import render
 from tests.manifests.restricted import violations
@@ -163,6 +164,17 @@ def test_every_deployment_says_how_it_rolls_out_and_is_probed(everything):
             container["lifecycle"]["preStop"]["sleep"]["seconds"]
             < (deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
         )
+
+
+def test_a_model_server_has_time_to_drain_before_it_is_killed(everything):
+    settings = [one["data"] for one in of_kind(everything, "ConfigMap") if "LORRY_DRAIN_SECONDS" in one.get("data", {})]
+    servers = [one for one in of_kind(everything, "Deployment") if "model-server" in one["metadata"]["name"]]
+    assert settings
+    for server in servers:
+        spec = server["spec"]["template"]["spec"]
+        before = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+        drain = max(float(data["LORRY_DRAIN_SECONDS"]) for data in settings)
+        assert before + drain + SECONDS_TO_HAND_OVER < spec["terminationGracePeriodSeconds"]
 
 
 def test_selectors_of_two_servers_do_not_meet(everything):

@@ -1,0 +1,270 @@
+"""The engine: one thread owns the model and serves many requests at once; asyncio owns the sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+from components.contracts import Message
+from components.errors import LorryError
+from components.gguf_model import GgufModel
+from components.llama_decoder import Rows
+from components.model_server.batches import Batches
+from components.model_server.engine import Piece, PromptTooLongError, QueueFullError, Request, StoppingError
+from components.model_server.fair_queue import FairQueue
+from components.model_server.metrics import Metrics
+from components.model_server.pace import Pace
+from components.model_server.places import Places
+from components.model_server.scheduler import Job, Scheduler
+from components.model_server.threads import Threads, seconds_waited_for_a_core
+from components.sampling import Sampling
+
+log = logging.getLogger(__name__)
+
+# How long the thread sleeps at most when there is nothing to do.
+SECONDS_BETWEEN_LOOKS = 0.2
+WARM_UP_TOKENS = 8
+WARM_UP_ROWS = 128
+WARM_UP_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+WARM_UP_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How a server shares its time and memory; ``gap_seconds`` is the pause between two tokens that it aims at."""
+
+    max_waiting: int = 64
+    max_seconds: float = 600.0
+    gap_seconds: float = 0.3
+    idle_gap_seconds: float = 1.0
+    copies_bytes: int = 512 << 20
+    n_keys: int = 1
+
+
+class BatchingEngine:
+    """Every step gives each running answer a token, and reads a piece of the prompts that have come."""
+
+    def __init__(self, model: GgufModel, model_id: str, settings: EngineSettings, metrics: Metrics) -> None:
+        self._model = model
+        self._model_id = model_id
+        self._settings = settings
+        self._metrics = metrics
+        self._places = Places(model.decoder, copies_bytes=settings.copies_bytes)
+        self._pace = Pace(
+            gap_seconds=settings.gap_seconds,
+            idle_gap_seconds=settings.idle_gap_seconds,
+            n_rows=model.decoder.n_rows,
+        )
+        decoder = model.decoder
+        self._threads = Threads(decoder.n_threads, decoder.use_threads, waited=seconds_waited_for_a_core)
+        self._batches = Batches()
+        self._scheduler = Scheduler(model, self._places, self._pace, self._batches, self._threads, metrics)
+        self._queue: FairQueue[Job] = FairQueue(settings.max_waiting, settings.n_keys)
+        self._outbox = _Outbox()
+        self._draining = threading.Event()
+        self._stopping = threading.Event()
+        self._warm = threading.Event()
+        self._work_to_do = threading.Event()
+        metrics.watch(
+            waiting=lambda: len(self._queue),
+            running=lambda: self._scheduler.n_running,
+            copies_bytes=lambda: self._places.bytes_of_copies,
+            threads=lambda: self._threads.n,
+        )
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def model_id(self) -> str:
+        """See ``Engine``."""
+        return self._model_id
+
+    @property
+    def ready(self) -> bool:
+        """See ``Engine``: once tokens were computed, until ``drain``."""
+        return self._warm.is_set() and self.alive and not self._draining.is_set()
+
+    @property
+    def alive(self) -> bool:
+        """See ``Engine``."""
+        return self._thread.is_alive()
+
+    @property
+    def idle(self) -> bool:
+        """See ``Engine``."""
+        return self._scheduler.n_running == 0 and len(self._queue) == 0
+
+    async def stream(self, request: Request) -> AsyncGenerator[Piece]:
+        """See ``Engine``."""
+        if self._draining.is_set():
+            self._metrics.rejected.labels("stopping").inc()
+            raise StoppingError("the server is stopping; ask again in a moment")
+        # A long prompt takes a while to render, and the streams of others must not wait for it.
+        prompt = await asyncio.to_thread(self._prompt_tokens, request)
+        pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
+        job = self._enqueue(request, prompt, pieces)
+        try:
+            while True:
+                item = await pieces.get()
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+                if item.finish_reason is not None:
+                    return
+        finally:
+            job.cancelled = True
+            if self._queue.remove(job):
+                self._metrics.cancelled.inc()
+            self._work_to_do.set()
+
+    def drain(self) -> None:
+        """See ``Engine``."""
+        self._draining.set()
+
+    def stop(self) -> None:
+        """See ``Engine``. A stream that runs ends with ``length``, one that waits with a StoppingError."""
+        self._draining.set()
+        self._stopping.set()
+        self._work_to_do.set()
+
+    def close(self) -> None:
+        """See ``Engine``."""
+        self.stop()
+        self._thread.join()
+        self._model.close()
+
+    def _prompt_tokens(self, request: Request) -> list[int]:
+        """The prompt in tokens.
+
+        Raises:
+            PromptTooLongError: it leaves no room for an answer.
+            LorryError: it is empty, or a bias is of no token.
+        """
+        for token in request.sampling.logit_bias:
+            if not 0 <= token < self._model.n_vocab:
+                raise LorryError(f"logit_bias: there is no token {token}; this model has {self._model.n_vocab}")
+        if isinstance(request.prompt, str):
+            tokens = self._model.tokenize(request.prompt, special=False, begin=True)
+        else:
+            tokens = self._model.prompt_tokens(request.prompt)
+        if len(tokens) >= self._model.n_ctx:
+            self._metrics.rejected.labels("prompt_too_long").inc()
+            raise PromptTooLongError(
+                f"the prompt has {len(tokens)} tokens and the context holds {self._model.n_ctx}; "
+                "shorten the conversation"
+            )
+        if not tokens:
+            raise LorryError("the prompt is empty; send some text")
+        return tokens
+
+    def _enqueue(self, request: Request, prompt: list[int], pieces: asyncio.Queue[Piece | Exception]) -> Job:
+        room = self._model.n_ctx - len(prompt)
+        loop = asyncio.get_running_loop()
+        job = Job(
+            request=request,
+            prompt=prompt,
+            limit=room if request.max_tokens is None else min(request.max_tokens, room),
+            deadline=time.monotonic() + self._settings.max_seconds,
+            put=lambda item: self._outbox.put(loop, pieces, item),
+        )
+        if not self._queue.put(request.key, job):
+            self._metrics.rejected.labels("queue_full").inc()
+            raise QueueFullError(f"{len(self._queue)} requests are waiting already; try again later", 1)
+        self._work_to_do.set()
+        if not self.alive and self._queue.remove(job):  # the thread has looked for the last time
+            raise StoppingError("the server is stopping; ask again in a moment")
+        return job
+
+    def _work(self) -> None:
+        try:
+            self._warm_up()
+            while not self._stopping.is_set():
+                self._admit()
+                if self._scheduler.n_running == 0:
+                    self._work_to_do.wait(SECONDS_BETWEEN_LOOKS)
+                    self._work_to_do.clear()
+                    continue
+                self._scheduler.step()
+                self._outbox.send()
+        finally:
+            # Whatever ended this thread: nobody may wait for it for ever.
+            self._scheduler.stop()
+            while (job := self._queue.take()) is not None:
+                job.put(StoppingError("the server is stopping; ask again in a moment"))
+            self._outbox.send()
+
+    def _admit(self) -> None:
+        """Begin what waits, while there are free places; what waited too long is told."""
+        while self._scheduler.has_room and (job := self._queue.take()) is not None:
+            now = time.monotonic()
+            if job.cancelled:
+                self._metrics.cancelled.inc()
+            elif now >= job.deadline:
+                self._metrics.deadlines.inc()
+                job.put(StoppingError(f"no place was free within {self._settings.max_seconds:.0f} s; ask again later"))
+                self._outbox.send()
+            else:
+                self._metrics.queue_seconds.observe(now - job.arrived)
+                self._scheduler.begin(job)
+
+    def _warm_up(self) -> None:
+        """Compute tokens before traffic: weights come from the disk, and the node says what rows cost on it."""
+        hello = self._model.prompt_tokens([Message(role="user", content="Hello")])
+        for _, _ in zip(range(WARM_UP_TOKENS), self._model.generate(hello, Sampling()), strict=False):
+            pass
+        self._measure_prompts(hello)
+        self._measure_batches(hello[0])
+        for place in range(self._model.decoder.n_places):
+            self._model.decoder.forget(place)
+        self._warm.set()
+
+    def _measure_prompts(self, tokens: Sequence[int]) -> None:
+        decoder = self._model.decoder
+        for size in (size for size in self._pace.sizes if size <= min(WARM_UP_ROWS, self._model.n_ctx)):
+            decoder.forget(0)
+            started = time.monotonic()
+            decoder.decode([Rows(0, (list(tokens) * (size // len(tokens) + 1))[:size], 0, [False] * size)])
+            self._pace.prompt_rows_took(size, time.monotonic() - started)
+        decoder.forget(0)
+
+    def _measure_batches(self, token: int) -> None:
+        """What a batch of some places takes; the fastest of a few, for neighbours only ever add to it."""
+        decoder, n = self._model.decoder, self._model.decoder.n_places
+        for size in sorted({size for size in WARM_UP_BATCHES if size < n} | {n}):
+            for place in range(size):
+                decoder.forget(place)
+            seconds = []
+            for start in range(min(WARM_UP_REPEATS, self._model.n_ctx)):
+                started = time.monotonic()
+                decoder.decode([Rows(place, [token], start, [True]) for place in range(size)])
+                seconds.append(time.monotonic() - started)
+            self._batches.took(size, min(seconds))
+
+
+class _Outbox:
+    """What a step has made, handed to asyncio at once: waking the loop costs more than a token does."""
+
+    def __init__(self) -> None:
+        self._items: list[tuple[asyncio.AbstractEventLoop, asyncio.Queue[Piece | Exception], Piece | Exception]] = []
+
+    def put(
+        self, loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[Piece | Exception], item: Piece | Exception
+    ) -> None:
+        """Keep an item for ``send``."""
+        self._items.append((loop, pieces, item))
+
+    def send(self) -> None:
+        """Hand over; a loop that has ended wants nothing any more."""
+        items, self._items = self._items, []
+        for loop in {loop for loop, _, _ in items}:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_deliver, [(pieces, item) for of, pieces, item in items if of is loop])
+
+
+def _deliver(items: list[tuple[asyncio.Queue[Piece | Exception], Piece | Exception]]) -> None:
+    for pieces, item in items:
+        pieces.put_nowait(item)

@@ -1,0 +1,111 @@
+"""What happens to every request before and after its route: an id, a bound on its body, its key, and one line of log.
+
+The line is JSON and never holds what users or the model have said.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from components.model_server.api_keys import ApiKeys
+from components.model_server.metrics import Metrics
+from components.model_server.refusals import error_response
+from components.model_server.wire import MAX_BODY_BYTES
+
+log = logging.getLogger(__name__)
+
+# An id that a client gives is kept when it is harmless in a log.
+HARMLESS_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+TOO_LONG = f"the body has more than {MAX_BODY_BYTES} bytes"
+WITHOUT_KEY = ("/livez", "/readyz", "/metrics")
+# Probes come every second or so: a line for each would hide the others.
+NOT_LOGGED = WITHOUT_KEY
+
+
+class Gatekeeper:
+    """An ASGI application around another."""
+
+    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: Metrics) -> None:
+        self._app = app
+        self._keys = keys
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id", b""))
+        told: dict[str, Any] = {"status": None}
+        scope.setdefault("state", {})["told"] = told
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                told["status"] = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            refusal = self._refuse(scope, headers)
+            if refusal is not None:
+                await refusal(scope, receive, send_with_id)
+            else:
+                await self._app(scope, _Bounded(receive), send_with_id)
+        finally:
+            if scope["path"] not in NOT_LOGGED:
+                seconds = round(time.monotonic() - started, 3)
+                head = {"request_id": request_id, "method": scope["method"], "path": scope["path"][:128]}
+                log.info("%s", json.dumps({**head, **told, "seconds": seconds}))
+
+    def _refuse(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
+        """The answer to a request that goes no further; otherwise its key is noted."""
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            self._metrics.rejected.labels("invalid").inc()
+            return error_response(413, TOO_LONG, "invalid_request_error")
+        if scope["path"] in WITHOUT_KEY:
+            return None
+        name = self._keys.name_of(headers.get(b"authorization", b"").decode("latin-1"))
+        if name is None:
+            self._metrics.rejected.labels("unauthorized").inc()
+            return error_response(
+                401,
+                "no valid API key; send one as 'Authorization: Bearer KEY'",
+                "invalid_request_error",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        scope["state"]["key"] = name
+        if name:
+            scope["state"]["told"]["key"] = name
+        return None
+
+
+class _Bounded:
+    """The body of a request as far as it may go, for one that comes without its length."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._n_bytes = 0
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._n_bytes += len(message.get("body", b""))
+            if self._n_bytes > MAX_BODY_BYTES:
+                raise HTTPException(413, TOO_LONG)
+        return message
+
+
+def _request_id(given: bytes) -> str:
+    return given.decode() if HARMLESS_ID.fullmatch(given) else uuid.uuid4().hex

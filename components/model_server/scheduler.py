@@ -1,0 +1,260 @@
+"""One step after the other: every running answer gets its next token, and waiting prompts get the rows that are left.
+
+A long prompt is read in pieces between the tokens of the others, so it stalls nobody; ``Pace`` says how large a piece
+may be. All of this happens on the one thread that owns the model.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.errors import LorryError, ModelError
+from components.gguf_model import GgufModel
+from components.llama_decoder import Rows
+from components.model_server.batches import Batches
+from components.model_server.engine import FinishReason, Piece, Request, StoppingError
+from components.model_server.metrics import Metrics
+from components.model_server.pace import SIZES, Pace
+from components.model_server.places import Place, Places
+from components.model_server.stopping_text import StoppingText
+from components.model_server.threads import Threads
+
+log = logging.getLogger(__name__)
+
+# The shortest prompt goes first, but every so many chunks the oldest has its turn: none starves.
+CHUNKS_BETWEEN_TURNS_OF_THE_OLDEST = 4
+
+
+@dataclass(eq=False)
+class Job:
+    """One request, its prompt in tokens, and where its pieces go. ``deadline`` is a time of ``time.monotonic``."""
+
+    request: Request
+    prompt: Sequence[int]
+    limit: int
+    deadline: float
+    put: Callable[[Piece | Exception], None]
+    cancelled: bool = False
+    arrived: float = field(default_factory=time.monotonic)
+
+
+class Answer:
+    """One job on its way: first its prompt is read, then tokens follow."""
+
+    def __init__(self, job: Job, n_known: int) -> None:
+        self.job = job
+        self.n_known = n_known
+        self.n_cached = 0
+        self.n_said = 0
+        self.next_token = 0
+        self.last_time = job.arrived
+        self.text = StoppingText(job.request.stop)
+        self.place: Place | None = None
+        self.sampler: Any = None
+
+    @property
+    def n_unread(self) -> int:
+        """Tokens of the prompt that are still to be computed."""
+        return len(self.job.prompt) - (len(self.place.tokens) if self.place else self.n_known)
+
+
+class Scheduler:
+    """What runs now; whoever calls ``step`` owns the model's thread."""
+
+    def __init__(
+        self, model: GgufModel, places: Places, pace: Pace, batches: Batches, threads: Threads, metrics: Metrics
+    ) -> None:
+        self._model = model
+        self._places = places
+        self._pace = pace
+        self._batches = batches
+        self._threads = threads
+        self._metrics = metrics
+        self._reading: list[Answer] = []
+        self._answering: list[Answer] = []
+        self._n_chunks = 0
+
+    @property
+    def n_running(self) -> int:
+        """Jobs that have begun and have not ended."""
+        return len(self._reading) + len(self._answering)
+
+    @property
+    def has_room(self) -> bool:
+        """True when another job may begin."""
+        return self._places.n_free > sum(answer.place is None for answer in self._reading)
+
+    def begin(self, job: Job) -> None:
+        """Take a job; there must be room."""
+        self._reading.append(Answer(job, self._places.known(job.prompt)))
+
+    def step(self) -> None:
+        """One token for every running answer, then as much of the prompts as the pace allows."""
+        self._let_go()
+        seconds = self._answer()
+        if self._reading:
+            self._read(self._pace.rows(answering_seconds=seconds), nobody_waits=seconds is None)
+
+    def stop(self) -> None:
+        """End every answer now: ``length`` where something was said, a StoppingError where nothing was."""
+        for answer in [*self._answering]:
+            self._finish(answer, "length")
+        for answer in [*self._reading]:
+            self._fail(answer, StoppingError("the server is stopping; ask again in a moment"))
+
+    def _let_go(self) -> None:
+        """Free the places of clients that went away and of deadlines that passed."""
+        now = time.monotonic()
+        for answer in [*self._reading, *self._answering]:
+            if answer.job.cancelled:
+                self._metrics.cancelled.inc()
+                self._release(answer)
+            elif now >= answer.job.deadline:
+                self._metrics.deadlines.inc()
+                if answer in self._answering:
+                    self._finish(answer, "length")
+                else:
+                    self._fail(answer, StoppingError("the prompt was not read within the time of a request"))
+
+    def _answer(self) -> float | None:
+        """The next token of every answer that has one to come; give the seconds, None when there was none."""
+        answers = sorted(self._answering, key=_place_number)
+        if not answers:
+            return None
+        started = time.monotonic()
+        for size in self._batches.sizes(len(answers)):
+            batch, answers = answers[:size], answers[size:]
+            self._answer_batch(batch)
+        return time.monotonic() - started
+
+    def _answer_batch(self, answers: list[Answer]) -> None:
+        started = time.monotonic()
+        try:
+            logits = self._model.decoder.decode([_row(answer) for answer in answers])
+        except ModelError as error:
+            for answer in answers:
+                self._fail(answer, error)
+            return
+        seconds = time.monotonic() - started
+        self._batches.took(len(answers), seconds)
+        self._threads.computed(seconds)
+        for answer, row in zip(answers, logits, strict=True):
+            _place(answer).tokens.append(answer.next_token)
+            self._sample(answer, row)
+
+    def _read(self, n_rows: int, *, nobody_waits: bool) -> None:
+        """Compute at most ``n_rows`` of the prompts; a prompt that is read gets its first token."""
+        while self._reading and n_rows >= SIZES[0]:
+            answer = self._next_to_read()
+            try:
+                n_read = self._read_chunk(answer, n_rows)
+            except LorryError as error:
+                self._fail(answer, error)
+                return
+            n_rows -= n_read
+            if nobody_waits and answer in self._answering:
+                return  # now somebody does
+
+    def _next_to_read(self) -> Answer:
+        self._n_chunks += 1
+        if self._n_chunks % CHUNKS_BETWEEN_TURNS_OF_THE_OLDEST == 0:
+            return self._reading[0]
+        return min(self._reading, key=lambda answer: answer.n_unread)
+
+    def _read_chunk(self, answer: Answer, n_rows: int) -> int:
+        prompt = answer.job.prompt
+        if answer.place is None:
+            answer.place = self._places.take(prompt)
+            answer.n_cached = len(answer.place.tokens)
+            answer.sampler = self._model.sampler(answer.job.request.sampling)
+            self._metrics.prompt_tokens.labels("cached").inc(answer.n_cached)
+            self._metrics.prefix_hits.inc(1 if answer.n_cached else 0)
+        start = len(answer.place.tokens)
+        chunk = prompt[start : start + n_rows]
+        is_last = start + len(chunk) == len(prompt)
+        started = time.monotonic()
+        logits = self._model.decoder.decode(
+            [Rows(answer.place.number, chunk, start, [*[False] * (len(chunk) - 1), is_last])]
+        )
+        seconds = time.monotonic() - started
+        self._pace.prompt_rows_took(len(chunk), seconds)
+        self._threads.computed(seconds)
+        self._metrics.prompt_tokens.labels("computed").inc(len(chunk))
+        answer.place.tokens.extend(chunk)
+        if is_last:
+            self._reading.remove(answer)
+            self._answering.append(answer)
+            self._sample(answer, logits[0])
+        return len(chunk)
+
+    def _sample(self, answer: Answer, row: int) -> None:
+        """Draw the token after a row; the answer ends here, or waits for the next step."""
+        try:
+            token = answer.sampler.sample(self._model.decoder.context, row)
+            self._say(answer, token)
+        except Exception as error:  # the client must hear of it, and the others must go on
+            log.exception("a request failed")
+            self._fail(answer, error)
+
+    def _say(self, answer: Answer, token: int) -> None:
+        now = time.monotonic()
+        if answer.n_said == 0:
+            self._metrics.first_token_seconds.observe(now - answer.job.arrived)
+        else:
+            self._metrics.between_tokens_seconds.observe(now - answer.last_time)
+        answer.last_time = now
+        if self._model.is_end(token):
+            self._finish(answer, "stop")
+            return
+        answer.n_said += 1
+        self._metrics.completion_tokens.inc()
+        text = answer.text.feed(self._model.piece(token))
+        if answer.text.stopped:
+            self._finish(answer, "stop", text)
+        elif answer.n_said >= answer.job.limit:
+            self._finish(answer, "length", text)
+        else:
+            answer.next_token = token
+            if text:
+                answer.job.put(Piece(text))
+
+    def _finish(self, answer: Answer, reason: FinishReason, text: str = "") -> None:
+        text += answer.text.rest()
+        answer.job.put(Piece(text, reason, len(answer.job.prompt), answer.n_said, answer.n_cached))
+        self._metrics.finished.labels(reason).inc()
+        self._release(answer)
+
+    def _fail(self, answer: Answer, error: Exception) -> None:
+        answer.job.put(error)
+        self._metrics.finished.labels("error").inc()
+        if answer.place is not None and isinstance(error, ModelError):
+            self._places.clear(answer.place)
+        self._release(answer)
+
+    def _release(self, answer: Answer) -> None:
+        for running in (self._reading, self._answering):
+            if answer in running:
+                running.remove(answer)
+        if answer.place is not None:
+            self._places.give_back(answer.place)
+        if answer.sampler is not None:
+            answer.sampler.close()
+            answer.sampler = None
+
+
+def _place(answer: Answer) -> Place:
+    assert answer.place is not None
+    return answer.place
+
+
+def _place_number(answer: Answer) -> int:
+    return _place(answer).number
+
+
+def _row(answer: Answer) -> Rows:
+    place = _place(answer)
+    return Rows(place.number, [answer.next_token], len(place.tokens), [True])

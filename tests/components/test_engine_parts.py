@@ -1,0 +1,258 @@
+"""What the engine is made of, each part alone: places, pace, batches, threads, the queue, keys, schemas."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from components.errors import LorryError
+from components.model_server.api_keys import ApiKeys
+from components.model_server.batches import Batches
+from components.model_server.fair_queue import FairQueue
+from components.model_server.json_schema import SchemaError, to_grammar
+from components.model_server.pace import Pace
+from components.model_server.places import Places, common_length
+from components.model_server.threads import Threads
+from tests.components.echo_model import EchoDecoder
+
+LONG = list(range(100, 140))
+
+
+def fill(places: Places, decoder: EchoDecoder, tokens: list[int]) -> int:
+    """Read ``tokens`` into a place, as a scheduler does, and give it back; how many were shared."""
+    place = places.take(tokens)
+    assert decoder.memory[place.number] == place.tokens == tokens[: len(place.tokens)]
+    n_shared = len(place.tokens)
+    decoder.memory[place.number] += tokens[n_shared:]
+    place.tokens += tokens[n_shared:]
+    places.give_back(place)
+    return n_shared
+
+
+def test_the_last_token_of_a_prompt_is_never_shared():
+    decoder = EchoDecoder(2, 64)
+    places = Places(decoder, copies_bytes=10_000)
+    assert fill(places, decoder, LONG) == 0
+    assert fill(places, decoder, LONG) == len(LONG) - 1
+
+
+def test_a_conversation_that_left_its_place_comes_back_from_its_copy():
+    decoder = EchoDecoder(1, 64)
+    places = Places(decoder, copies_bytes=10_000)
+    other = list(range(200, 240))
+    fill(places, decoder, LONG)
+    fill(places, decoder, other)
+    assert places.bytes_of_copies == 4 * len(LONG)
+    assert fill(places, decoder, [*LONG, 7]) == len(LONG)
+    assert fill(places, decoder, [*other, 8]) == len(other)
+
+
+def test_copies_are_bounded_and_the_least_recently_used_goes_first():
+    decoder = EchoDecoder(1, 64)
+    places = Places(decoder, copies_bytes=2 * 4 * len(LONG))
+    chats = [list(range(1000 * n, 1000 * n + len(LONG))) for n in range(1, 5)]
+    for chat in chats:
+        fill(places, decoder, chat)
+    assert places.bytes_of_copies <= 2 * 4 * len(LONG)
+    assert places.known([*chats[0], 1]) == 0
+    assert places.known([*chats[2], 1]) == len(LONG)
+    assert places.known([*chats[3], 1]) == len(LONG)
+
+
+def test_a_taken_place_is_copied_and_never_given_away():
+    decoder = EchoDecoder(2, 64)
+    places = Places(decoder, copies_bytes=0)
+    first = places.take(LONG)
+    decoder.memory[first.number] += LONG
+    first.tokens += LONG
+    second = places.take([*LONG[:30], 5])
+    assert second.number != first.number
+    assert second.tokens == LONG[:30] == decoder.memory[second.number]
+    assert first.tokens == LONG == decoder.memory[first.number]
+    assert places.n_free == 0
+
+
+def test_without_room_for_copies_nothing_is_kept_but_the_places():
+    decoder = EchoDecoder(1, 64)
+    places = Places(decoder, copies_bytes=0)
+    fill(places, decoder, LONG)
+    fill(places, decoder, list(range(200, 240)))
+    assert places.bytes_of_copies == 0
+    assert fill(places, decoder, LONG) == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [([], [1], 0), ([1, 2], [1, 2], 2), ([1, 2, 3], [1, 2], 2), ([1, 2, 3], [1, 9, 3], 1), ([5], [6], 0)],
+)
+def test_common_length(one, other, expected):
+    assert common_length(one, other) == common_length(other, one) == expected
+
+
+def test_the_pace_takes_the_largest_piece_that_fits_the_gap_and_learns():
+    pace = Pace(gap_seconds=0.3, idle_gap_seconds=1.0, n_rows=512)
+    for size in (16, 32, 64, 128):
+        pace.prompt_rows_took(size, size * 0.003)
+    assert pace.rows(answering_seconds=0.06) == 64
+    assert pace.rows(answering_seconds=None) == 256
+    for _ in range(20):  # a neighbour has come
+        pace.prompt_rows_took(64, 0.4)
+        pace.prompt_rows_took(32, 0.2)
+    assert pace.rows(answering_seconds=0.06) == 32
+
+
+def test_prompts_get_as_long_as_answers_where_answers_alone_fill_the_gap():
+    pace = Pace(gap_seconds=0.3, idle_gap_seconds=1.0, n_rows=512)
+    for size in (16, 32, 64, 128):
+        pace.prompt_rows_took(size, size * 0.003)
+    assert pace.rows(answering_seconds=0.5) == 128
+
+
+def test_a_piece_whose_rows_cost_much_more_is_not_worth_its_shorter_gap():
+    """Far into a long context, 32 rows take longer than 64 on some processors."""
+    pace = Pace(gap_seconds=0.3, idle_gap_seconds=1.0, n_rows=512)
+    for size, seconds in {16: 0.5, 32: 0.68, 64: 0.33, 128: 0.6}.items():
+        pace.prompt_rows_took(size, seconds)
+    assert pace.rows(answering_seconds=0.06) == 64
+
+
+def test_tokens_are_cut_into_the_batches_that_are_faster_together():
+    batches = Batches()
+    assert batches.sizes(8) == [8]
+    for n_rows, seconds in {1: 0.027, 2: 0.045, 4: 0.075, 8: 0.206, 16: 0.25}.items():
+        batches.took(n_rows, seconds)
+    assert batches.sizes(8) == [4, 4]
+    assert batches.sizes(16) == [16]
+    assert batches.sizes(4) == [4]
+    assert sum(batches.sizes(11)) == 11
+
+
+def test_a_few_percent_are_noise_and_cut_nothing():
+    batches = Batches()
+    for n_rows, seconds in {1: 0.03, 4: 0.098, 8: 0.2}.items():
+        batches.took(n_rows, seconds)
+    assert batches.sizes(8) == [8]
+
+
+class Node:
+    """Cores that neighbours take some of; what the threads wait follows from that."""
+
+    def __init__(self, n_cores: int) -> None:
+        self.n_cores = n_cores
+        self.n_busy = 0
+        self.now = 0.0
+        self.waited = 0.0
+        self.n_threads = n_cores
+        self.history: list[int] = []
+
+    def use(self, n_threads: int) -> None:
+        self.n_threads = n_threads
+        self.history.append(n_threads)
+
+    def compute(self, threads: Threads, seconds: float) -> None:
+        while seconds > 0:
+            self.now += 0.1
+            lacking = max(0, self.n_threads + self.n_busy - self.n_cores)
+            self.waited += 0.1 * min(lacking, self.n_threads)
+            threads.computed(0.1)
+            seconds -= 0.1
+
+
+def test_threads_give_way_to_neighbours_and_come_back_when_they_leave():
+    node = Node(4)
+    threads = Threads(4, node.use, waited=lambda: node.waited, clock=lambda: node.now)
+    node.compute(threads, 5)
+    assert node.history == []
+    node.n_busy = 2
+    node.compute(threads, 1.2)
+    assert threads.n == 2
+    node.compute(threads, 60)
+    assert threads.n == 2
+    tries = sum(n == 3 for n in node.history)
+    assert 1 <= tries <= 6, "ever more rarely"
+    node.n_busy = 0
+    node.compute(threads, 70)
+    assert threads.n == 4
+
+
+def test_where_linux_does_not_tell_the_threads_stay():
+    used: list[int] = []
+    threads = Threads(4, used.append, waited=lambda: None)
+    for _ in range(100):
+        threads.computed(1.0)
+    assert (threads.n, used) == (4, [])
+
+
+def test_keys_take_turns_and_share_the_room():
+    queue: FairQueue[str] = FairQueue(4, n_keys=2)
+    assert [queue.put("a", item) for item in ("a1", "a2", "a3")] == [True, True, False]
+    assert queue.put("b", "b1")
+    assert [queue.take() for _ in range(4)] == ["a1", "b1", "a2", None]
+
+
+def test_one_key_alone_may_fill_the_queue_and_one_in_it_can_be_removed():
+    queue: FairQueue[str] = FairQueue(2)
+    assert [queue.put("", item) for item in ("1", "2", "3")] == [True, True, False]
+    assert queue.remove("1")
+    assert not queue.remove("1")
+    assert (len(queue), queue.take(), len(queue)) == (1, "2", 0)
+
+
+KEYS = ["a" * 24, "b" * 24]
+
+
+def test_a_key_is_known_by_a_name_that_is_not_the_key(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text(f"# the team's\n{KEYS[0]}\n\n{KEYS[1]}\n")
+    keys = ApiKeys.from_file(path)
+    assert len(keys) == 2
+    assert keys.name_of(f"Bearer {KEYS[0]}") == "key-1"
+    assert keys.name_of(f"bearer {KEYS[1]}") == "key-2"
+    for wrong in (None, "", KEYS[0], f"Basic {KEYS[0]}", "Bearer ", f"Bearer {KEYS[0]}x", "Bearer \xff"):
+        assert keys.name_of(wrong) is None
+    assert ApiKeys([]).name_of(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("# nothing\n", "holds no API key; write one a line, or serve without the file"),
+        ("short\n", "key 1 has fewer than 16 characters; make one: openssl rand -hex 24"),
+        (None, r"the API keys cannot be read \(.*\); give a file with one key a line"),
+    ],
+)
+def test_a_file_without_good_keys_is_refused(tmp_path, content, message):
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(LorryError, match=message):
+        ApiKeys.from_file(path)
+
+
+def test_a_schema_becomes_a_grammar():
+    grammar = to_grammar({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]})
+    assert grammar.splitlines()[-1].startswith(("root ::=", "space ::=", "string ::="))
+    assert "root ::=" in grammar
+
+
+def nested(depth: int) -> dict[str, object]:
+    return {"type": "array", "items": nested(depth - 1)} if depth else {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"type": "string", "description": "x" * 20_000}, "has 200.. bytes, more than 16384; shorten it"),
+        (nested(20), "deeper than 16, or has more than 1000 parts; simplify it"),
+        ({"enum": list(range(2000))}, "more than 1000 parts"),
+        ({"type": "array", "maxItems": 100_000}, "maxItems is 100000; give a number from 0 to 256"),
+        ({"type": "string", "minLength": "many"}, "minLength is 'many'; give a number"),
+        ({"$ref": "http://127.0.0.1/schema.json"}, "leads out of the schema; write that part into it"),
+        ({"$ref": "#/nowhere"}, r"the schema cannot be followed \("),
+        ({"type": "fish"}, r"the schema cannot be followed \("),
+    ],
+)
+def test_a_schema_out_of_bounds_is_refused_in_words(schema, message):
+    with pytest.raises(SchemaError, match=message):
+        to_grammar(json.loads(json.dumps(schema)))
