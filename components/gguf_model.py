@@ -28,7 +28,10 @@ MAX_VALUE_BYTES = 1 << 20
 
 
 class GgufModel:
-    """A loaded model: conversations to token ids, token ids to text. One thread at a time may use it."""
+    """A loaded model: conversations to token ids, token ids to text.
+
+    One thread at a time may compute with it (``decoder``, ``generate``, ``logits``); any may tokenize beside that.
+    """
 
     def __init__(
         self, path: Path, *, n_ctx: int = 0, n_threads: int = 0, n_places: int = 1, n_rows: int = SERIAL_ROWS
@@ -109,15 +112,11 @@ class GgufModel:
             raise ModelError(f"llama.cpp cannot turn {len(encoded)} bytes into tokens")
         return list(tokens[:n])
 
-    def sampler(self, sampling: Sampling) -> Any:
-        """What draws the tokens of one answer; whoever asked closes it.
-
-        Raises:
-            ModelError: llama.cpp does not take the grammar.
-        """
+    def sampler(self, sampling: Sampling, matcher: Any = None) -> Any:
+        """What draws the tokens of one answer, those that ``matcher`` allows; whoever asked closes it."""
         from components.llama_sampler import LlamaSampler
 
-        return LlamaSampler(self.vocab, sampling, n_ctx=self.n_ctx)
+        return LlamaSampler(self.vocab, sampling, n_ctx=self.n_ctx, matcher=matcher)
 
     def generate(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
         """Token ids one by one, without end: the caller stops at ``is_end``, at its limit or at ``n_ctx``."""

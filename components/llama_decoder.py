@@ -88,9 +88,9 @@ class LlamaDecoder:
         """Compute with so many threads from now on."""
         llama_cpp.llama_set_n_threads(self.context, n_threads, n_threads)
 
-    def forget(self, place: int, keep: int = 0) -> None:
-        """Drop what a place holds behind its first ``keep`` tokens."""
-        llama_cpp.llama_memory_seq_rm(self._memory, place, keep, -1)
+    def forget(self, place: int, keep: int = 0) -> bool:
+        """Drop what a place holds behind its first ``keep`` tokens; False: this kind of model can only forget all."""
+        return bool(llama_cpp.llama_memory_seq_rm(self._memory, place, keep, -1))
 
     def state(self, place: int) -> NDArray[np.uint8]:
         """A copy of everything that a place holds."""

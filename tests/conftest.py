@@ -178,7 +178,7 @@ def lorry_process(*arguments: str | Path, ready: str) -> Iterator[subprocess.Pop
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     deadline = time.monotonic() + 120
     try:
-        while not _answers(ready):
+        while not answers(ready):
             assert child.poll() is None, child.communicate()[0]
             assert time.monotonic() < deadline, f"{ready} does not answer"
             time.sleep(0.05)
@@ -193,7 +193,8 @@ def lorry_process(*arguments: str | Path, ready: str) -> Iterator[subprocess.Pop
             raise
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """True when a GET of the address gives 200."""
     try:
         return httpx.get(url, timeout=5).status_code == 200
     except httpx.TransportError:

@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, ClassVar
 
+from components.errors import LorryError
 from components.model_server.engine import Piece
-from components.model_server.wire import Usage
+from components.model_server.wire import Usage, WireError
 
 
 class WireAnswer(ABC):
@@ -54,15 +55,20 @@ class WireAnswer(ABC):
 
     async def events(self, first: Piece, rest: AsyncGenerator[Piece], *, include_usage: bool) -> AsyncIterator[str]:
         """Server-sent events: the pieces, the finish reason, the counts when wanted, and [DONE]."""
-        for choice in self.opening():
-            yield self._chunk(choice)
         last = first
         # aclosing: when the client goes away this generator is closed, and with it the engine's.
         async with aclosing(_chain(first, rest)) as pieces:
-            async for piece in pieces:
-                last = piece
-                if piece.text:
-                    yield self._chunk(self.chunk_choice(piece.text))
+            for choice in self.opening():
+                yield self._chunk(choice)
+            try:
+                async for piece in pieces:
+                    last = piece
+                    if piece.text:
+                        yield self._chunk(self.chunk_choice(piece.text))
+            except LorryError as error:
+                yield _event(WireError(message=str(error), type="server_error").body())
+                yield "data: [DONE]\n\n"
+                return
         self._ended(last)
         yield self._chunk(self.chunk_choice(None), last.finish_reason)
         if include_usage:

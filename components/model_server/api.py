@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar, cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.types import Send
 
 from components.model_server import engine as engines
 from components.model_server.answers import ChatAnswer, TextAnswer, WireAnswer
@@ -98,7 +99,7 @@ async def _answer(
     _require_model(engine, body.model)
     if not engine.ready:
         raise engines.StoppingError("the model is not ready, or the server is stopping; try again in a moment")
-    asked = await asyncio.to_thread(body.to_engine, request.state.key)
+    asked = body.to_engine(request.state.key)
     told: dict[str, Any] = request.state.told
     arrived = time.monotonic()
 
@@ -117,8 +118,17 @@ async def _answer(
     told["first_piece_seconds"] = round(time.monotonic() - arrived, 3)
     if body.stream:
         events = answer.events(first, pieces, include_usage=body.wants_usage)
-        return StreamingResponse(events, media_type="text/event-stream", headers=STREAM_HEADERS)
+        return _Stream(events, media_type="text/event-stream", headers=STREAM_HEADERS)
     return JSONResponse(await _unless_gone(request, answer.whole(first, pieces)))
+
+
+class _Stream(StreamingResponse):
+    """Closes its events when the client goes away while one is sent: the place must not wait for the collector."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the events."""
+        async with aclosing(cast(AsyncGenerator[str], self.body_iterator)):
+            await super().stream_response(send)
 
 
 async def _unless_gone(request: Request, work: Awaitable[T]) -> T:

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from components.contracts import Message
@@ -16,6 +17,7 @@ from components.llama_decoder import Rows
 from components.model_server.batches import Batches
 from components.model_server.engine import Piece, PromptTooLongError, QueueFullError, Request, StoppingError
 from components.model_server.fair_queue import FairQueue
+from components.model_server.json_schema import JsonFollower
 from components.model_server.metrics import Metrics
 from components.model_server.pace import Pace
 from components.model_server.places import Places
@@ -27,6 +29,11 @@ log = logging.getLogger(__name__)
 
 # How long the thread sleeps at most when there is nothing to do.
 SECONDS_BETWEEN_LOOKS = 0.2
+# Without a step for so long while there is work, the engine hangs: the pod should be replaced.
+STUCK_SECONDS = 300.0
+# Threads that render and tokenize prompts beside the one that computes.
+PREPARING_THREADS = 2
+STOPPING = "the server is stopping; ask again in a moment"
 WARM_UP_TOKENS = 8
 WARM_UP_ROWS = 128
 WARM_UP_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -65,6 +72,9 @@ class BatchingEngine:
         self._scheduler = Scheduler(model, self._places, self._pace, self._batches, self._threads, metrics)
         self._queue: FairQueue[Job] = FairQueue(settings.max_waiting, settings.n_keys)
         self._outbox = _Outbox()
+        self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
+        self._json = JsonFollower(model.vocab)
+        self._looked = time.monotonic()
         self._draining = threading.Event()
         self._stopping = threading.Event()
         self._warm = threading.Event()
@@ -91,22 +101,33 @@ class BatchingEngine:
     @property
     def alive(self) -> bool:
         """See ``Engine``."""
-        return self._thread.is_alive()
+        return self._thread.is_alive() and time.monotonic() - self._looked < STUCK_SECONDS
 
     @property
     def idle(self) -> bool:
         """See ``Engine``."""
-        return self._scheduler.n_running == 0 and len(self._queue) == 0
+        return self._scheduler.n_running == 0 and len(self._queue) == 0 and self._queue.n_reserved == 0
 
     async def stream(self, request: Request) -> AsyncGenerator[Piece]:
         """See ``Engine``."""
         if self._draining.is_set():
             self._metrics.rejected.labels("stopping").inc()
-            raise StoppingError("the server is stopping; ask again in a moment")
-        # A long prompt takes a while to render, and the streams of others must not wait for it.
-        prompt = await asyncio.to_thread(self._prompt_tokens, request)
+            raise StoppingError(STOPPING)
+        # Room comes before work: what is too much costs nothing.
+        if not self._queue.reserve(request.key):
+            self._metrics.rejected.labels("queue_full").inc()
+            raise QueueFullError(f"{len(self._queue)} requests are waiting already; try again later", 1)
         pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
-        job = self._enqueue(request, prompt, pieces)
+        job = None
+        try:
+            # A long prompt takes a while to render, and the streams of others must not wait for it.
+            loop = asyncio.get_running_loop()
+            job = await loop.run_in_executor(self._preparing, self._prepare, request, loop, pieces)
+        finally:
+            taken = self._queue.put(request.key, job)
+        if not taken:
+            raise StoppingError(STOPPING)
+        self._work_to_do.set()
         try:
             while True:
                 item = await pieces.get()
@@ -117,7 +138,7 @@ class BatchingEngine:
                     return
         finally:
             job.cancelled = True
-            if self._queue.remove(job):
+            if self._queue.remove(lambda waiting: waiting is job):
                 self._metrics.cancelled.inc()
             self._work_to_do.set()
 
@@ -135,18 +156,36 @@ class BatchingEngine:
         """See ``Engine``."""
         self.stop()
         self._thread.join()
+        # A prompt that is still rendered uses the model.
+        self._preparing.shutdown(cancel_futures=True)
         self._model.close()
 
-    def _prompt_tokens(self, request: Request) -> list[int]:
-        """The prompt in tokens.
+    def _prepare(
+        self, request: Request, loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[Piece | Exception]
+    ) -> Job:
+        """The request as the scheduler takes it.
 
         Raises:
             PromptTooLongError: it leaves no room for an answer.
+            SchemaError: its JSON schema cannot be followed.
             LorryError: it is empty, or a bias is of no token.
         """
-        for token in request.sampling.logit_bias:
+        sampling = request.sampling
+        for token in sampling.logit_bias:
             if not 0 <= token < self._model.n_vocab:
                 raise LorryError(f"logit_bias: there is no token {token}; this model has {self._model.n_vocab}")
+        prompt = self._prompt_tokens(request)
+        room = self._model.n_ctx - len(prompt)
+        return Job(
+            request=request,
+            prompt=prompt,
+            limit=room if request.max_tokens is None else min(request.max_tokens, room),
+            deadline=time.monotonic() + self._settings.max_seconds,
+            put=lambda item: self._outbox.put(loop, pieces, item),
+            matcher=None if sampling.json_schema is None else self._json.matcher(sampling.json_schema),
+        )
+
+    def _prompt_tokens(self, request: Request) -> list[int]:
         if isinstance(request.prompt, str):
             tokens = self._model.tokenize(request.prompt, special=False, begin=True)
         else:
@@ -161,28 +200,11 @@ class BatchingEngine:
             raise LorryError("the prompt is empty; send some text")
         return tokens
 
-    def _enqueue(self, request: Request, prompt: list[int], pieces: asyncio.Queue[Piece | Exception]) -> Job:
-        room = self._model.n_ctx - len(prompt)
-        loop = asyncio.get_running_loop()
-        job = Job(
-            request=request,
-            prompt=prompt,
-            limit=room if request.max_tokens is None else min(request.max_tokens, room),
-            deadline=time.monotonic() + self._settings.max_seconds,
-            put=lambda item: self._outbox.put(loop, pieces, item),
-        )
-        if not self._queue.put(request.key, job):
-            self._metrics.rejected.labels("queue_full").inc()
-            raise QueueFullError(f"{len(self._queue)} requests are waiting already; try again later", 1)
-        self._work_to_do.set()
-        if not self.alive and self._queue.remove(job):  # the thread has looked for the last time
-            raise StoppingError("the server is stopping; ask again in a moment")
-        return job
-
     def _work(self) -> None:
         try:
             self._warm_up()
             while not self._stopping.is_set():
+                self._looked = time.monotonic()
                 self._admit()
                 if self._scheduler.n_running == 0:
                     self._work_to_do.wait(SECONDS_BETWEEN_LOOKS)
@@ -193,23 +215,23 @@ class BatchingEngine:
         finally:
             # Whatever ended this thread: nobody may wait for it for ever.
             self._scheduler.stop()
-            while (job := self._queue.take()) is not None:
-                job.put(StoppingError("the server is stopping; ask again in a moment"))
+            for job in self._queue.close():
+                job.put(StoppingError(STOPPING))
             self._outbox.send()
 
     def _admit(self) -> None:
         """Begin what waits, while there are free places; what waited too long is told."""
-        while self._scheduler.has_room and (job := self._queue.take()) is not None:
-            now = time.monotonic()
-            if job.cancelled:
+        now = time.monotonic()
+        for job in self._queue.remove(lambda job: now >= job.deadline):
+            self._metrics.deadlines.inc()
+            job.put(StoppingError(f"no place was free within {self._settings.max_seconds:g} s; ask again later"))
+        self._outbox.send()
+        while self._scheduler.has_room and (waiting := self._queue.take()) is not None:
+            if waiting.cancelled:
                 self._metrics.cancelled.inc()
-            elif now >= job.deadline:
-                self._metrics.deadlines.inc()
-                job.put(StoppingError(f"no place was free within {self._settings.max_seconds:.0f} s; ask again later"))
-                self._outbox.send()
             else:
-                self._metrics.queue_seconds.observe(now - job.arrived)
-                self._scheduler.begin(job)
+                self._metrics.queue_seconds.observe(now - waiting.arrived)
+                self._scheduler.begin(waiting)
 
     def _warm_up(self) -> None:
         """Compute tokens before traffic: weights come from the disk, and the node says what rows cost on it."""

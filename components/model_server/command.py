@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +76,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a GGUF model over OpenAI's API: /v1/chat/completions, /v1/completions, /v1/models; probes and metrics."""
+    # Loading takes a while, and a process 1 without a handler would not hear it; later the server has its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # llama.cpp's threads wait by spinning, which starves them beside busy neighbours; read when the library loads.
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     import uvicorn

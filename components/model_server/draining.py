@@ -37,7 +37,8 @@ class DrainingServer(uvicorn.Server):
         if sig == signal.SIGINT:
             self._captured_signals.append(sig)  # Ctrl-C: exit code 130
         if self._draining:
-            self._leave()
+            # Not here: the signal may have come in the middle of what a stop needs.
+            threading.Thread(target=self._leave, name="leave", daemon=True).start()
             return
         self._draining = True
         self._engine.drain()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class FairQueue(Generic[T]):
-    """First come, first served within a key; between keys, the one that was served longest ago comes first.
+    """First come, first served within a key; keys that wait take turns.
 
-    ``n_keys`` share ``capacity`` evenly, so that one key's flood leaves room for the others.
+    ``n_keys`` share ``capacity`` evenly, so that one key's flood leaves room for the others. Room is reserved before
+    a request is worked on at all, so that refusing costs nothing.
     """
 
     def __init__(self, capacity: int, n_keys: int = 1) -> None:
@@ -20,15 +22,41 @@ class FairQueue(Generic[T]):
         self.share = max(1, capacity // max(1, n_keys))
         # Keys that wait, in the order of their turns.
         self._waiting: dict[str, deque[T]] = {}
+        self._reserved: Counter[str] = Counter()
+        self._closed = False
         self._lock = threading.Lock()
 
-    def put(self, key: str, item: T) -> bool:
-        """Add an item; False where the key's share, or the whole queue, is full."""
+    def reserve(self, key: str) -> bool:
+        """Hold room for an item to come; False where the key's share, or the whole queue, is full."""
         with self._lock:
-            if self._count() >= self.capacity or len(self._waiting.get(key, ())) >= self.share:
+            own = len(self._waiting.get(key, ())) + self._reserved[key]
+            if self._count() + self._reserved.total() >= self.capacity or own >= self.share:
+                return False
+            self._reserved[key] += 1
+            return True
+
+    def put(self, key: str, item: T | None) -> bool:
+        """Use what was reserved for an item (None: for nothing); False when nothing is taken any more."""
+        with self._lock:
+            self._reserved[key] -= 1
+            if item is None or self._closed:
                 return False
             self._waiting.setdefault(key, deque()).append(item)
             return True
+
+    def close(self) -> list[T]:
+        """Take nothing any more; give what still waits."""
+        with self._lock:
+            self._closed = True
+            items = [item for waiting in self._waiting.values() for item in waiting]
+            self._waiting.clear()
+            return items
+
+    @property
+    def n_reserved(self) -> int:
+        """Items that are still to come."""
+        with self._lock:
+            return self._reserved.total()
 
     def take(self) -> T | None:
         """The next item; its key goes to the end of the turns."""
@@ -42,16 +70,17 @@ class FairQueue(Generic[T]):
                 self._waiting[key] = items
             return item
 
-    def remove(self, item: T) -> bool:
-        """Take an item out, wherever it stands; False where it is not there any more."""
+    def remove(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Take out, and give, what is ``unwanted``, wherever it stands."""
         with self._lock:
-            for key, items in self._waiting.items():
-                if item in items:
-                    items.remove(item)
-                    if not items:
-                        del self._waiting[key]
-                    return True
-            return False
+            found = [item for items in self._waiting.values() for item in items if unwanted(item)]
+            for key, items in list(self._waiting.items()):
+                left = deque(item for item in items if item not in found)
+                if left:
+                    self._waiting[key] = left
+                else:
+                    del self._waiting[key]
+            return found
 
     def __len__(self) -> int:
         with self._lock:

@@ -1,61 +1,72 @@
-"""A JSON schema of a client, made into a grammar that llama.cpp follows. The schema is hostile until it is bounded."""
+"""JSON that follows a client's schema. A schema is hostile: llguidance takes it or says no, and bounds its own work."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import warnings
 from typing import Any
 
 from components.errors import LorryError
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 MAX_BYTES = 16_384
-MAX_DEPTH = 16
-MAX_NODES = 1_000
-# minItems, maxLength and the like are written out in the grammar as that many copies.
-MAX_REPETITIONS = 256
-REPETITIONS = ("minItems", "maxItems", "minLength", "maxLength")
 
 
 class SchemaError(LorryError):
     """The schema is too large, or says something that cannot be followed."""
 
 
-def to_grammar(schema: dict[str, Any]) -> str:
-    """The schema as a GBNF grammar whose first rule is ``root``.
+def to_text(schema: dict[str, Any]) -> str:
+    """The schema as JSON.
 
     Raises:
-        SchemaError: it is out of bounds, or its words are not understood.
+        SchemaError: it is too long, or no text.
     """
-    from llama_cpp.llama_grammar import json_schema_to_gbnf
-
-    text = json.dumps(schema)
-    if len(text) > MAX_BYTES:
-        raise SchemaError(f"response_format: the schema has {len(text)} bytes, more than {MAX_BYTES}; shorten it")
-    for n, (depth, key, value) in enumerate(_nodes(schema)):
-        if depth > MAX_DEPTH or n > MAX_NODES:
-            raise SchemaError(
-                f"response_format: it is deeper than {MAX_DEPTH}, or has more than {MAX_NODES} parts; simplify it"
-            )
-        if key in REPETITIONS and (not isinstance(value, int) or not 0 <= value <= MAX_REPETITIONS):
-            raise SchemaError(f"response_format: {key} is {value!r}; give a number from 0 to {MAX_REPETITIONS}")
-        if key == "$ref" and not str(value).startswith("#/"):
-            raise SchemaError(f"response_format: $ref {value!r} leads out of the schema; write that part into it")
     try:
-        return str(json_schema_to_gbnf(text))
-    except Exception as error:  # the converter asserts, and stumbles over what it does not expect
-        raise SchemaError(
-            f"response_format: the schema cannot be followed ({type(error).__name__}: {error}); simplify it"
-        ) from error
+        n_bytes = len((text := json.dumps(schema, ensure_ascii=False)).encode())
+    except UnicodeEncodeError as error:
+        raise SchemaError(f"response_format: the schema holds half a character ({error.reason}); mend it") from error
+    if n_bytes > MAX_BYTES:
+        raise SchemaError(f"response_format: the schema has {n_bytes} bytes, more than {MAX_BYTES}; shorten it")
+    return text
 
 
-def _nodes(part: Any, depth: int = 0, key: str = "") -> Iterator[tuple[int, str, Any]]:
-    yield depth, key, part
-    if depth > MAX_DEPTH:
-        return
-    if isinstance(part, dict):
-        for name, value in part.items():
-            yield from _nodes(value, depth + 1, name)
-    elif isinstance(part, list):
-        for value in part:
-            yield from _nodes(value, depth + 1)
+class JsonFollower:
+    """Makes matchers for one vocabulary; a matcher says which token may come next."""
+
+    def __init__(self, vocab: Any) -> None:
+        """``vocab`` is llama.cpp's; takes about a second for 128,000 tokens."""
+        import llama_cpp
+        from llguidance.llamacpp import lltokenizer_from_vocab
+
+        n_tokens = llama_cpp.llama_vocab_n_tokens(vocab)
+        ends = [token for token in range(n_tokens) if llama_cpp.llama_vocab_is_eog(vocab, token)]
+        with warnings.catch_warnings():
+            # llguidance asks for a token's attributes by a name that llama-cpp-python will give up.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._tokenizer = lltokenizer_from_vocab(vocab, eos_token=ends)
+
+    def matcher(self, schema: str) -> Any:
+        """A matcher at the beginning of a text that follows ``schema``.
+
+        Raises:
+            SchemaError: it cannot be followed.
+        """
+        from llguidance import LLMatcher
+
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(schema)
+        except ValueError as error:
+            raise SchemaError(
+                f"response_format: the schema cannot be followed ({_line(error)}); simplify it"
+            ) from error
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        if matcher.is_error():
+            raise SchemaError(
+                f"response_format: the schema cannot be followed ({_line(matcher.get_error())}); simplify it"
+            )
+        return matcher
+
+
+def _line(said: object) -> str:
+    return " ".join(str(said).split())[:300]

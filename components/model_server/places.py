@@ -24,8 +24,8 @@ class Memory(Protocol):
 
     n_places: int
 
-    def forget(self, place: int, keep: int = 0) -> None:
-        """Drop what a place holds behind its first ``keep`` tokens."""
+    def forget(self, place: int, keep: int = 0) -> bool:
+        """Drop what a place holds behind its first ``keep`` tokens; False: it can only forget all."""
 
     def state(self, place: int) -> NDArray[np.uint8]:
         """A copy of everything that a place holds."""
@@ -54,22 +54,18 @@ class Places:
     """All places of a decoder."""
 
     def __init__(self, memory: Memory, *, copies_bytes: int) -> None:
-        """Copies of what left its place may take ``copies_bytes``."""
+        """Copies of what left its place may take ``copies_bytes``; ``bytes_of_copies`` is what they take now."""
         self._memory = memory
         self._places = [Place(number) for number in range(memory.n_places)]
         self._copies: OrderedDict[tuple[int, ...], _Copy] = OrderedDict()
         self._copies_bytes = copies_bytes
+        self.bytes_of_copies = 0
         self._clock = 0
 
     @property
     def n_free(self) -> int:
         """Places that nobody is answered in."""
         return sum(not place.taken for place in self._places)
-
-    @property
-    def bytes_of_copies(self) -> int:
-        """What the copies take now."""
-        return sum(copy.state.nbytes for copy in self._copies.values())
 
     def known(self, prompt: Sequence[int]) -> int:
         """How many of the prompt's first tokens lie in memory anywhere."""
@@ -130,7 +126,9 @@ class Places:
     def _cut(self, place: Place, n_shared: int, *, keep_copy: bool = True) -> Place:
         if keep_copy and len(place.tokens) - n_shared >= WORTH_COPYING:
             self._keep_copy(place)
-        self._memory.forget(place.number, n_shared)
+        if not self._memory.forget(place.number, n_shared):
+            self._memory.forget(place.number)
+            n_shared = 0
         place.tokens = place.tokens[:n_shared]
         place.taken = True
         place.last_used = self._tick()
@@ -145,10 +143,11 @@ class Places:
             return
         within = [key for key, copy in self._copies.items() if copy.tokens == place.tokens[: len(copy.tokens)]]
         for key in within:
-            del self._copies[key]
+            self.bytes_of_copies -= self._copies.pop(key).state.nbytes
         self._copies[tuple(place.tokens)] = _Copy(place.tokens, state)
+        self.bytes_of_copies += state.nbytes
         while self.bytes_of_copies > self._copies_bytes:
-            self._copies.popitem(last=False)
+            self.bytes_of_copies -= self._copies.popitem(last=False)[1].state.nbytes
 
     def _is_elsewhere(self, place: Place) -> bool:
         others = [other.tokens for other in self._places if other is not place]

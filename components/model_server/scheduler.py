@@ -38,6 +38,7 @@ class Job:
     limit: int
     deadline: float
     put: Callable[[Piece | Exception], None]
+    matcher: Any = None
     cancelled: bool = False
     arrived: float = field(default_factory=time.monotonic)
 
@@ -152,7 +153,9 @@ class Scheduler:
             answer = self._next_to_read()
             try:
                 n_read = self._read_chunk(answer, n_rows)
-            except LorryError as error:
+            except Exception as error:  # the client must hear of it, and the others must go on
+                if not isinstance(error, LorryError):
+                    log.exception("a request failed")
                 self._fail(answer, error)
                 return
             n_rows -= n_read
@@ -170,7 +173,7 @@ class Scheduler:
         if answer.place is None:
             answer.place = self._places.take(prompt)
             answer.n_cached = len(answer.place.tokens)
-            answer.sampler = self._model.sampler(answer.job.request.sampling)
+            answer.sampler = self._model.sampler(answer.job.request.sampling, answer.job.matcher)
             self._metrics.prompt_tokens.labels("cached").inc(answer.n_cached)
             self._metrics.prefix_hits.inc(1 if answer.n_cached else 0)
         start = len(answer.place.tokens)
@@ -197,7 +200,8 @@ class Scheduler:
             token = answer.sampler.sample(self._model.decoder.context, row)
             self._say(answer, token)
         except Exception as error:  # the client must hear of it, and the others must go on
-            log.exception("a request failed")
+            if not isinstance(error, LorryError):
+                log.exception("a request failed")
             self._fail(answer, error)
 
     def _say(self, answer: Answer, token: int) -> None:
@@ -231,8 +235,8 @@ class Scheduler:
     def _fail(self, answer: Answer, error: Exception) -> None:
         answer.job.put(error)
         self._metrics.finished.labels("error").inc()
-        if answer.place is not None and isinstance(error, ModelError):
-            self._places.clear(answer.place)
+        if answer.place is not None and not isinstance(error, StoppingError):
+            self._places.clear(answer.place)  # who knows what it holds
         self._release(answer)
 
     def _release(self, answer: Answer) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from components.contracts import Message
 from components.errors import LorryError
 from components.model_server.engine import Request
-from components.model_server.json_schema import ANY_OBJECT, to_grammar
+from components.model_server.json_schema import ANY_OBJECT, to_text
 from components.sampling import Sampling
 
 MAX_BODY_BYTES = 4 << 20
@@ -22,6 +22,7 @@ MAX_PARTS = 64
 MAX_CHARACTERS = 1_000_000
 MAX_TOKENS = 1_000_000
 MAX_BIASES = 300
+LOWEST_TEMPERATURE = 0.01
 
 Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
 StopString = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -101,7 +102,7 @@ class _Generation(_Wire):
     seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=2)] = 1.0
+    repetition_penalty: Annotated[float, Field(ge=0.1, le=2)] = 1.0
     logit_bias: Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)] | None = (
         None
     )
@@ -113,9 +114,11 @@ class _Generation(_Wire):
         """True when a stream shall end with the token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def _sampling(self, grammar: str | None = None) -> Sampling:
+    def _sampling(self, json_schema: str | None = None) -> Sampling:
+        temperature = 1.0 if self.temperature is None else self.temperature
         return Sampling(
-            temperature=1.0 if self.temperature is None else self.temperature,
+            # Nearly nothing would make infinite logits, and means the same.
+            temperature=temperature if temperature >= LOWEST_TEMPERATURE else 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
             top_k=self.top_k,
             min_p=self.min_p,
@@ -124,7 +127,7 @@ class _Generation(_Wire):
             presence_penalty=self.presence_penalty or 0.0,
             repetition_penalty=self.repetition_penalty,
             logit_bias=self.logit_bias or {},
-            grammar=grammar,
+            json_schema=json_schema,
         )
 
     def _stop(self) -> list[str]:
@@ -143,24 +146,24 @@ class ChatCompletionRequest(_Generation):
         """The request as the engine takes it.
 
         Raises:
-            SchemaError: the JSON schema cannot be followed.
+            SchemaError: the JSON schema is too long.
         """
         messages = [message.to_message() for message in self.messages]
         if sum(len(message.content) for message in messages) > MAX_CHARACTERS:
             raise LorryError(f"messages: more than {MAX_CHARACTERS} characters in all; shorten the conversation")
         return Request(
             prompt=messages,
-            sampling=self._sampling(self._grammar()),
+            sampling=self._sampling(self._json_schema()),
             max_tokens=self.max_completion_tokens or self.max_tokens,
             stop=self._stop(),
             key=key,
         )
 
-    def _grammar(self) -> str | None:
+    def _json_schema(self) -> str | None:
         if isinstance(self.response_format, JsonObject):
-            return to_grammar(ANY_OBJECT)
+            return to_text(ANY_OBJECT)
         if isinstance(self.response_format, JsonSchema):
-            return to_grammar(self.response_format.json_schema.schema_)
+            return to_text(self.response_format.json_schema.schema_)
         return None
 
 

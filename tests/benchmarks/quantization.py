@@ -29,7 +29,6 @@ from components.errors import GateError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate_gguf.config import EvaluateGgufConfig
 from components.evaluate_gguf.evaluate import evaluate_gguf, f16_of, measure_quality
-from components.export_gguf.convert import converter_folder
 from components.gate.config import GateConfig
 from components.gate.gate import require_within
 from components.gguf_model import GgufModel
@@ -37,12 +36,12 @@ from components.run_record import read_record
 from components.token_loss import Example
 from pipelines.recipe import RECIPES
 from pipelines.workdir import RunResult, Workdir, made_by_steps
+from tests.benchmarks.peers import build
 from tests.damage import zero_a_layer
 
 PROMISED = 0.01
 # The demo's model is unsure of rows that it was not taught, and few bits of 3 million parameters turn many favourites.
 GATE = GateConfig(max_perplexity_increase=0.05, max_kl_divergence=0.3, min_same_top_token=0.5)
-NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 # "Final estimate: PPL = 12.3456 +/- 0.1"
 FINAL = re.compile(r"Final estimate: PPL = ([\d.]+)")
 
@@ -56,7 +55,7 @@ def main() -> int:
     result = Workdir(options.workdir.absolute()).latest_result()
     if result is None:
         sys.exit(f"{options.workdir}: no finished run; lorry demo --no-serve --workdir {options.workdir}")
-    tool = build_tool()
+    tool = build("llama-perplexity")
     text = RECIPES / "data" / "primer.md"
     good = True
     with tempfile.TemporaryDirectory() as work:
@@ -74,19 +73,6 @@ def main() -> int:
             table.add_row(path.name, f"{theirs:.4f}", f"{figures[name]:.4f}", f"{100 * apart:+.3f} %", "within 1 %")
     Console(width=120).print(table)
     return 0 if judge_gate(result) and good else 1
-
-
-def build_tool() -> Path:
-    """llama.cpp's perplexity tool, built once from the source that this Lorry pins."""
-    folder = Path(sys.prefix) / "peers"
-    tool = folder / "bin" / "llama-perplexity"
-    if not tool.is_file():
-        flags = [f"-DCMAKE_{language}_FLAGS={NO_AMX}" for language in ("C", "CXX")]
-        off = ["-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_TESTS=OFF"]
-        subprocess.run(["cmake", "-S", converter_folder(), "-B", folder, *flags, *off], check=True, capture_output=True)
-        jobs = ["-j", str(usable_cores())]
-        subprocess.run(["cmake", "--build", folder, "--target", tool.name, *jobs], check=True, capture_output=True)
-    return tool
 
 
 def chunks_of(model_path: Path, text: str, n_ctx: int) -> list[Example]:

@@ -29,6 +29,7 @@ class EchoDecoder:
         self.memory: list[list[int]] = [[] for _ in range(n_places)]
         self.steps: list[list[Rows]] = []
         self.broken = False
+        self.forgets_all_or_nothing = False
         # Each decode takes one; a test that wants to set the pace empties it first.
         self.go = threading.Semaphore(1_000_000)
         self._rows: list[int] = []
@@ -61,8 +62,11 @@ class EchoDecoder:
     def use_threads(self, n_threads: int) -> None:
         self.n_threads = n_threads
 
-    def forget(self, place: int, keep: int = 0) -> None:
+    def forget(self, place: int, keep: int = 0) -> bool:
+        if keep and self.forgets_all_or_nothing:
+            return False
         del self.memory[place][keep:]
+        return True
 
     def state(self, place: int) -> NDArray[np.uint8]:
         return np.frombuffer(np.array(self.memory[place], dtype=np.int32).tobytes(), dtype=np.uint8)
@@ -88,7 +92,7 @@ class EchoModel:
     """Each character is a token."""
 
     def __init__(self, *, n_places: int = 4, n_ctx: int = 256, n_rows: int = 64) -> None:
-        self.n_ctx, self.n_vocab = n_ctx, 256
+        self.n_ctx, self.n_vocab, self.vocab = n_ctx, 256, None
         self.decoder = EchoDecoder(n_places, n_rows)
         self.samplers: list[EchoSampler] = []
         self.closed = False
@@ -99,7 +103,7 @@ class EchoModel:
     def tokenize(self, text: str, *, special: bool, begin: bool) -> list[int]:
         return [BEGIN_OF_TURN, *map(ord, text), END_OF_TURN] if text else []
 
-    def sampler(self, sampling: Sampling) -> EchoSampler:
+    def sampler(self, sampling: Sampling, matcher: Any = None) -> EchoSampler:
         self.samplers.append(EchoSampler())
         return self.samplers[-1]
 

@@ -13,7 +13,7 @@ import pytest
 
 from components.contracts import Message
 from components.errors import ModelError
-from components.model_server import places
+from components.model_server import batching, places
 from components.model_server.batching import BatchingEngine, EngineSettings
 from components.model_server.engine import Piece, PromptTooLongError, QueueFullError, Request, StoppingError
 from components.model_server.metrics import Metrics
@@ -24,6 +24,12 @@ from tests.components.echo_model import EchoModel
 def ask(text: str = "hello", *, system: str = "", **settings: Any) -> Request:
     messages = [Message(role="system", content=system)] if system else []
     return Request(prompt=[*messages, Message(role="user", content=text)], **settings)
+
+
+@pytest.fixture(autouse=True)
+def without_a_vocabulary(monkeypatch):
+    """The stand-in has none for llguidance to read."""
+    monkeypatch.setattr(batching, "JsonFollower", lambda vocab: None)
 
 
 def engine_of(model: EchoModel, **settings: Any) -> BatchingEngine:
@@ -295,7 +301,7 @@ def test_a_deadline_ends_an_answer_with_length_and_who_waits_is_told():
         go.release(1_000_000)
         text, last = await running
         assert (last.finish_reason, text) == ("length", "x" * last.completion_tokens)
-        with pytest.raises(StoppingError, match="no place was free within 0 s; ask again later"):
+        with pytest.raises(StoppingError, match=r"no place was free within 0\.5 s; ask again later"):
             await waiting
         assert value(engine, "lorry_deadlines_passed_total") == 2
         engine.close()
@@ -386,11 +392,42 @@ def test_an_engine_whose_thread_died_says_so_and_lets_nobody_wait(monkeypatch):
     async def scenario() -> None:
         engine = await ready_engine(EchoModel())
         monkeypatch.setattr(engine._scheduler, "step", lambda: 1 // 0)
+        assert engine.alive
         monkeypatch.setattr(threading, "excepthook", lambda _: None)
         with pytest.raises(StoppingError):
             await collect(engine, ask())
         await until(lambda: not engine.alive)
         assert not engine.ready
+
+    run(scenario)
+
+
+def test_an_engine_that_hangs_is_not_alive(monkeypatch):
+    async def scenario() -> None:
+        model = EchoModel()
+        engine = await ready_engine(model)
+        go = model.begin_from_here()
+        running = asyncio.create_task(collect(engine, ask("one")))
+        await until(lambda: engine._scheduler.n_running == 1)
+        assert engine.alive
+        monkeypatch.setattr(batching, "STUCK_SECONDS", 0.1)
+        await until(lambda: not engine.alive)
+        go.release(1_000_000)
+        await running
+        engine.close()
+
+    run(scenario)
+
+
+def test_a_model_that_forgets_all_or_nothing_shares_nothing_and_answers_right():
+    async def scenario() -> None:
+        model = EchoModel(n_places=1)
+        model.decoder.forgets_all_or_nothing = True
+        engine = await ready_engine(model)
+        for text in ("first", "second", "second"):
+            said, last = await collect(engine, ask(text, system="The same beginning."))
+            assert (said, last.cached_tokens) == (text, 0)
+        engine.close()
 
     run(scenario)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 
 import pytest
 
 from components.errors import LorryError
+from components.gguf_model import GgufModel
 from components.model_server.api_keys import ApiKeys
 from components.model_server.batches import Batches
 from components.model_server.fair_queue import FairQueue
-from components.model_server.json_schema import SchemaError, to_grammar
+from components.model_server.json_schema import JsonFollower, SchemaError, to_text
 from components.model_server.pace import Pace
 from components.model_server.places import Places, common_length
 from components.model_server.threads import Threads
@@ -184,19 +187,35 @@ def test_where_linux_does_not_tell_the_threads_stay():
     assert (threads.n, used) == (4, [])
 
 
+def put(queue: FairQueue[str], key: str, item: str) -> bool:
+    return queue.reserve(key) and queue.put(key, item)
+
+
 def test_keys_take_turns_and_share_the_room():
     queue: FairQueue[str] = FairQueue(4, n_keys=2)
-    assert [queue.put("a", item) for item in ("a1", "a2", "a3")] == [True, True, False]
-    assert queue.put("b", "b1")
+    assert [put(queue, "a", item) for item in ("a1", "a2", "a3")] == [True, True, False]
+    assert put(queue, "b", "b1")
     assert [queue.take() for _ in range(4)] == ["a1", "b1", "a2", None]
 
 
-def test_one_key_alone_may_fill_the_queue_and_one_in_it_can_be_removed():
+def test_room_that_is_reserved_counts_until_it_is_used_or_given_up():
     queue: FairQueue[str] = FairQueue(2)
-    assert [queue.put("", item) for item in ("1", "2", "3")] == [True, True, False]
-    assert queue.remove("1")
-    assert not queue.remove("1")
-    assert (len(queue), queue.take(), len(queue)) == (1, "2", 0)
+    assert [queue.reserve("") for _ in range(3)] == [True, True, False]
+    assert (queue.n_reserved, len(queue)) == (2, 0)
+    assert not queue.put("", None)
+    assert queue.reserve("")
+    assert queue.put("", "1")
+    assert (queue.n_reserved, len(queue)) == (1, 1)
+
+
+def test_what_is_unwanted_can_be_removed_and_a_closed_queue_takes_nothing():
+    queue: FairQueue[str] = FairQueue(3)
+    assert [put(queue, key, item) for key, item in (("", "1"), ("", "2"), ("b", "3"))] == [True] * 3
+    assert queue.remove(lambda item: item in "13") == ["1", "3"]
+    assert queue.remove(lambda item: item == "1") == []
+    assert queue.close() == ["2"]
+    assert not put(queue, "", "4")
+    assert (len(queue), queue.take()) == (0, None)
 
 
 KEYS = ["a" * 24, "b" * 24]
@@ -230,29 +249,61 @@ def test_a_file_without_good_keys_is_refused(tmp_path, content, message):
         ApiKeys.from_file(path)
 
 
-def test_a_schema_becomes_a_grammar():
-    grammar = to_grammar({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]})
-    assert grammar.splitlines()[-1].startswith(("root ::=", "space ::=", "string ::="))
-    assert "root ::=" in grammar
+@pytest.fixture(scope="module")
+def follower(tiny_run) -> Iterator[JsonFollower]:
+    model = GgufModel(tiny_run.model, n_ctx=64)
+    yield JsonFollower(model.vocab)
+    model.close()
 
 
-def nested(depth: int) -> dict[str, object]:
-    return {"type": "array", "items": nested(depth - 1)} if depth else {"type": "string"}
+def test_a_schema_is_taken(follower):
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    assert not follower.matcher(to_text(schema)).is_accepting()
 
 
-@pytest.mark.parametrize(
-    ("schema", "message"),
-    [
-        ({"type": "string", "description": "x" * 20_000}, "has 200.. bytes, more than 16384; shorten it"),
-        (nested(20), "deeper than 16, or has more than 1000 parts; simplify it"),
-        ({"enum": list(range(2000))}, "more than 1000 parts"),
-        ({"type": "array", "maxItems": 100_000}, "maxItems is 100000; give a number from 0 to 256"),
-        ({"type": "string", "minLength": "many"}, "minLength is 'many'; give a number"),
-        ({"$ref": "http://127.0.0.1/schema.json"}, "leads out of the schema; write that part into it"),
-        ({"$ref": "#/nowhere"}, r"the schema cannot be followed \("),
-        ({"type": "fish"}, r"the schema cannot be followed \("),
-    ],
-)
-def test_a_schema_out_of_bounds_is_refused_in_words(schema, message):
-    with pytest.raises(SchemaError, match=message):
-        to_grammar(json.loads(json.dumps(schema)))
+def doubling(depth: int) -> dict[str, object]:
+    """Small to write, and twice as much at every level for whoever writes it out."""
+    levels = {f"a{n}": {"anyOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(depth)}
+    return {"anyOf": [{"$ref": "#/$defs/a0"}], "$defs": {**levels, f"a{depth}": {"type": "null"}}}
+
+
+HOSTILE: dict[str, dict[str, object]] = {
+    "elsewhere": {"$ref": "http://127.0.0.1/schema.json"},
+    "nowhere": {"$ref": "#/nowhere"},
+    "an unknown type": {"type": "fish"},
+    "a pattern that is none": {"type": "string", "pattern": "^(a"},
+    "half a character in a pattern": {"type": "string", "pattern": "^\\ud800$"},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_schema_is_refused_in_words(follower, name):
+    with pytest.raises(
+        SchemaError, match=r"response_format: the schema (cannot be followed \(.*\); simplify it|holds half)"
+    ):
+        follower.matcher(to_text(HOSTILE[name]))
+
+
+def test_a_long_schema_and_half_a_character_are_refused():
+    with pytest.raises(SchemaError, match=r"has 200\d\d bytes, more than 16384; shorten it"):
+        to_text({"description": "x" * 20_000})
+    with pytest.raises(SchemaError, match="the schema holds half a character"):
+        to_text(json.loads('{"const": "\\ud800"}'))
+
+
+ODD: dict[str, dict[str, object]] = {
+    "a pattern without end": {"type": "string", "pattern": "^a{0,999999999}$"},
+    "doubling": doubling(50),
+    "many values": {"enum": [f"value {number}" for number in range(900)]},
+    "many optional properties": {"type": "object", "properties": {f"!{'@' * n}": {} for n in range(150)}},
+    "a long list": {"type": "array", "items": {"type": "null"}, "minItems": 100_000},
+    "a character of value 0": {"const": "\x00"},
+    "backslashes and pictures": {"const": "C:\\new \U0001f600"},
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_schema_is_refused_or_followed_within_bounds(follower, name):
+    with contextlib.suppress(SchemaError):
+        assert any(follower.matcher(to_text(ODD[name])).compute_bitmask())

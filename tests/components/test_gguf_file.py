@@ -190,7 +190,7 @@ SERVE = [sys.executable, "-m", "pipelines.cli", "serve", "--port", "0"]
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        ("blk.0.attn_q.weight", r"llama.cpp cannot load it \(.*missing tensor 'blk.0.attn_q.weight'"),
+        ("blk.0.attn_q.weight", r"llama.cpp cannot load it \(.*tensor 'blk.0.attn_q.weight' not found"),
         ("tokenizer.ggml.pre", r"llama.cpp cannot load it \(.*"),
         ("tokenizer.chat_template", "has no chat template; export it from a base model that has one"),
     ],

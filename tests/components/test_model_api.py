@@ -139,7 +139,7 @@ BAD = {
                 "json_schema": {"name": "x", "schema": {"$ref": "http://127.0.0.1/x"}},
             },
         },
-        "leads out of the schema",
+        "the schema cannot be followed (Resource",
     ),
     "a picture": (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]},
