@@ -24,6 +24,7 @@ from components.evaluate.prompts import Prompt
 from components.evaluate.results import Answer
 from components.gguf_model import GgufModel, TextStream
 from components.kfp_step import plain_logs
+from components.llama_kernels import SPIN_COUNT, SPIN_VARIABLE
 from components.sampling import Sampling
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,7 @@ def measure_answers(
     asked = [prompt.model_dump() for prompt in prompts]
     limits = {"max_new_tokens": max_new_tokens, "n_threads": n_threads}
     job.write_text(json.dumps({"path": str(path), "name": name, "prompts": asked, "made": str(made), **limits}))
-    # llama.cpp's threads wait by spinning, which beside busy neighbours would be what is measured.
-    environment = {"GOMP_SPINCOUNT": "1000", **os.environ}
+    environment = {SPIN_VARIABLE: SPIN_COUNT, **os.environ}  # as the model server has it
     done = subprocess.run([sys.executable, "-m", __name__, str(job)], check=False, env=environment)
     if done.returncode != 0:
         raise ModelError(

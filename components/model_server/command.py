@@ -14,12 +14,9 @@ import typer
 
 from components.errors import ModelError
 from components.listening import listen, url_of
+from components.llama_kernels import SPIN_COUNT, SPIN_VARIABLE, require_token
 
 log = logging.getLogger(__name__)
-
-# How often OpenMP's threads look before they sleep; a third of the library's own default. A tenth of this costs an idle
-# machine a tenth of its speed; beside busy neighbours ``Threads`` sees to it that none waits for long.
-SPIN_COUNT = "100000"
 
 
 def serve(
@@ -78,13 +75,11 @@ def serve(
     """Serve a GGUF model over OpenAI's API: /v1/chat/completions, /v1/completions, /v1/models; probes and metrics."""
     # Loading takes a while, and a process 1 without a handler would not hear it; later the server has its own.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # llama.cpp's threads wait by spinning, which starves them beside busy neighbours; read when the library loads.
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    os.environ.setdefault(SPIN_VARIABLE, SPIN_COUNT)
     import uvicorn
 
-    from components.gguf_file import check_file, model_in
+    from components.gguf_file import model_in
     from components.gguf_model import GgufModel
-    from components.llama_kernels import require_token
     from components.model_server.api import create_app
     from components.model_server.api_keys import ApiKeys
     from components.model_server.batching import BatchingEngine, EngineSettings
@@ -96,7 +91,6 @@ def serve(
         path = model_in(path)
     keys = ApiKeys.from_file(api_keys_file) if api_keys_file else ApiKeys([])
     with listen(host, port, "--port") as bound:
-        check_file(path)
         require_token(path)
         loaded = GgufModel(path, n_ctx=n_ctx, n_threads=n_threads, n_places=n_places)
         metrics = Metrics()
