@@ -147,56 +147,43 @@ def told(values: list[float], unit: str = "tok/s") -> str:
     )
 
 
-def clients_8(bench: Bench) -> None:
-    """Eight clients with prompts that share nothing."""
+def throughput(
+    bench: Bench, what: str, prompts: Callable[[], list[str]], *, n_places: int, least: dict[str, float]
+) -> None:
+    """All tokens a second of as many clients as there are prompts, beside the servers that ``least`` names."""
+    servers = {"lorry": bench.lorry(n_places=n_places), "llama-server": bench.stock(n_places=n_places)}
+    if "llama_cpp.server" in least:
+        servers["llama_cpp.server"] = bench.packaged()
 
     async def measure(client: Client) -> float:
-        load = await client.load([[bench.prompt()] for _ in range(8)], ANSWER_TOKENS)
-        return load.tokens_per_second
+        return (await client.load([[prompt] for prompt in prompts()], ANSWER_TOKENS)).tokens_per_second
 
-    seen = in_turn(bench, {"lorry": bench.lorry(), "stock": bench.stock(), "packaged": bench.packaged()}, measure)
-    for over, name, least in (("stock", "llama-server -np 8", 0.95), ("packaged", "llama_cpp.server", 2.0)):
-        found = ratio(seen, over)
-        bench.line(
-            "8 clients", told(seen["lorry"]), f"{name}: {told(seen[over])}", found, f">= {least}", found >= least
-        )
+    seen = in_turn(bench, servers, measure)
+    for name, promised in least.items():
+        found = ratio(seen, name)
+        bench.line(what, told(seen["lorry"]), f"{name}: {told(seen[name])}", found, f">= {promised}", found >= promised)
+
+
+def clients_8(bench: Bench) -> None:
+    """Eight clients with prompts that share nothing."""
+    least = {"llama-server": 0.95, "llama_cpp.server": 2.0}
+    throughput(bench, "8 clients", lambda: [bench.prompt() for _ in range(8)], n_places=8, least=least)
 
 
 def clients_8_shared(bench: Bench) -> None:
     """Eight clients whose prompts begin with the same 300 tokens, new ones in each round."""
 
-    async def measure(client: Client) -> float:
+    def prompts() -> list[str]:
         beginning = bench.prompt(300)
-        prompts = [[f"{beginning} {bench.prompt(60)}"] for _ in range(8)]
-        return (await client.load(prompts, ANSWER_TOKENS)).tokens_per_second
+        return [f"{beginning} {bench.prompt(60)}" for _ in range(8)]
 
-    seen = in_turn(bench, {"lorry": bench.lorry(), "stock": bench.stock()}, measure)
-    found = ratio(seen, "stock")
-    bench.line(
-        "8 clients, 300 tokens shared",
-        told(seen["lorry"]),
-        f"llama-server -np 8: {told(seen['stock'])}",
-        found,
-        ">= 1.2",
-        found >= 1.2,
-    )
+    throughput(bench, "8 clients, 300 tokens shared", prompts, n_places=8, least={"llama-server": 1.2})
 
 
 def clients_16(bench: Bench) -> None:
     """Sixteen clients with prompts that share nothing."""
-
-    async def measure(client: Client) -> float:
-        return (await client.load([[bench.prompt()] for _ in range(16)], ANSWER_TOKENS)).tokens_per_second
-
-    seen = in_turn(bench, {"lorry": bench.lorry(n_places=16), "stock": bench.stock(n_places=16)}, measure)
-    found = ratio(seen, "stock")
-    bench.line(
-        "16 clients",
-        told(seen["lorry"]),
-        f"llama-server -np 16: {told(seen['stock'])}",
-        found,
-        ">= 0.95",
-        found >= 0.95,
+    throughput(
+        bench, "16 clients", lambda: [bench.prompt() for _ in range(16)], n_places=16, least={"llama-server": 0.95}
     )
 
 
