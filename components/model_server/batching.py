@@ -250,7 +250,7 @@ class BatchingEngine:
             decoder.forget(0)
             started = time.monotonic()
             decoder.decode([Rows(0, (list(tokens) * (size // len(tokens) + 1))[:size], 0, [False] * size)])
-            self._pace.prompt_rows_took(size, time.monotonic() - started)
+            self._pace.prompt_rows_took(size, time.monotonic() - started, start=0)
         decoder.forget(0)
 
     def _measure_batches(self, token: int) -> None:

@@ -5,13 +5,14 @@ The node itself says what a step costs; the setting is the gap that a stream may
 
 from __future__ import annotations
 
-# What a row costs depends on how many come at once: llama.cpp's kernels take other paths from 32 or 64 rows up, and
-# where the border lies differs with the processor and the length of the context.
+# What a row costs depends on how many come at once, and where the borders lie differs with the processor.
 SIZES = (16, 32, 64, 128, 256, 512)
+# From 64 rows up llama.cpp's FlashAttention on CPUs has its tiled kernel. Behind many tokens fewer rows take as long as
+# 64: behind 2,500 tokens 32 rows took 0.60 s and 64 rows 0.66 s, at the beginning 0.31 and 0.58 s.
+TILE = 64
+FAR = 512
 # A new measurement counts this much against all before it: neighbours on the node come and go.
 WEIGHT = 0.3
-# A size is not worth its shorter gap when its rows cost so much more than the cheapest size's.
-DEAR = 1.4
 # Until something was measured.
 FIRST_GUESS_SECONDS_PER_ROW = 0.005
 
@@ -23,17 +24,13 @@ class Pace:
         """``gap_seconds`` while somebody is answered, ``idle_gap_seconds`` while nobody is; ``n_rows`` at once."""
         self._gap_seconds = gap_seconds
         self._idle_gap_seconds = idle_gap_seconds
-        self._sizes = [size for size in SIZES if size <= n_rows] or [n_rows]
-        self._per_row = dict.fromkeys(self._sizes, FIRST_GUESS_SECONDS_PER_ROW)
-        self._measured: set[int] = set()
+        self.sizes = [size for size in SIZES if size <= n_rows] or [n_rows]
+        self._near = _Costs(self.sizes)
+        self._far = _Costs([size for size in self.sizes if size >= TILE] or self.sizes[-1:])
+        self._was_far = False
 
-    @property
-    def sizes(self) -> list[int]:
-        """The numbers of rows that are told apart."""
-        return list(self._sizes)
-
-    def rows(self, *, answering_seconds: float | None) -> int:
-        """Rows of prompts for the next step.
+    def rows(self, *, answering_seconds: float | None, start: int) -> int:
+        """Rows for the next step of a prompt of which ``start`` tokens are read.
 
         ``answering_seconds`` is what the step's tokens for those being answered took; None: nobody is answered. Prompts
         get at least as long as answers do, so that many streams do not starve who comes anew.
@@ -42,31 +39,41 @@ class Pace:
             left = self._idle_gap_seconds
         else:
             left = max(self._gap_seconds - answering_seconds, answering_seconds)
-        fitting = [size for size in self._sizes if self._seconds(size) <= left]
-        size = max(fitting, default=min(self._sizes, key=self._seconds))
-        bearable = DEAR * min(self._per_row.values())
-        return min(
-            other
-            for other in self._sizes
-            if (other >= size and self._per_row[other] <= bearable) or other == self._sizes[-1]
-        )
+        return (self._far if start >= FAR else self._near).largest_within(left)
 
-    def prompt_rows_took(self, n_rows: int, seconds: float) -> None:
-        """Learn from a chunk of a prompt; one that lies between two sizes says little about either."""
+    def prompt_rows_took(self, n_rows: int, seconds: float, *, start: int) -> None:
+        """Learn from a chunk of a prompt behind its first ``start`` tokens."""
+        self._was_far = self._was_far or start >= FAR
+        if start < FAR:
+            self._near.learn(n_rows, seconds)
+        if start >= FAR or not self._was_far:
+            self._far.learn(n_rows, seconds)
+
+
+class _Costs:
+    """Seconds per row by the number of rows at once."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        self._per_row = dict.fromkeys(sizes, FIRST_GUESS_SECONDS_PER_ROW)
+        self._known: set[int] = set()
+
+    def largest_within(self, seconds: float) -> int:
+        """The largest size that takes no longer, else the smallest one."""
+        fitting = [size for size, per_row in self._per_row.items() if size * per_row <= seconds]
+        return max(fitting, default=min(self._per_row))
+
+    def learn(self, n_rows: int, seconds: float) -> None:
+        """Learn from a chunk; one that lies between two sizes says little about either."""
         if n_rows not in self._per_row:
             return
         per_row = seconds / n_rows
-        if n_rows in self._measured:
+        if n_rows in self._known:
             per_row = WEIGHT * per_row + (1 - WEIGHT) * self._per_row[n_rows]
         change = per_row / self._per_row[n_rows]
-        self._measured.add(n_rows)
-        self._per_row[n_rows] = per_row
-        for size in self._sizes:
-            if size > n_rows and size not in self._measured:
-                self._per_row[size] = per_row  # nothing is known yet but that they cost about as much
-            elif size != n_rows and size in self._measured:
-                # A neighbour slows every size, a longer context only some: half of the change is believed of all.
+        self._known.add(n_rows)
+        for size in self._per_row:
+            if size == n_rows or (size > n_rows and size not in self._known):
+                self._per_row[size] = per_row  # of a larger one nothing is known but that it costs about as much
+            elif size in self._known:
+                # A neighbour slows every size, something else only some: half of the change is believed of all.
                 self._per_row[size] *= change**0.5
-
-    def _seconds(self, size: int) -> float:
-        return size * self._per_row[size]

@@ -96,9 +96,7 @@ class Scheduler:
     def step(self) -> None:
         """One token for every running answer, then as much of the prompts as the pace allows."""
         self._let_go()
-        seconds = self._answer()
-        if self._reading:
-            self._read(self._pace.rows(answering_seconds=seconds), nobody_waits=seconds is None)
+        self._read(self._answer())
 
     def stop(self) -> None:
         """End every answer now: ``length`` where something was said, a StoppingError where nothing was."""
@@ -147,20 +145,23 @@ class Scheduler:
             _place(answer).tokens.append(answer.next_token)
             self._sample(answer, row)
 
-    def _read(self, n_rows: int, *, nobody_waits: bool) -> None:
-        """Compute at most ``n_rows`` of the prompts; a prompt that is read gets its first token."""
-        while self._reading and n_rows >= SIZES[0]:
+    def _read(self, answering_seconds: float | None) -> None:
+        """Compute as much of the prompts as the pace allows; a prompt that is read gets its first token."""
+        n_rows = None
+        while self._reading and (n_rows is None or n_rows >= SIZES[0]):
             answer = self._next_to_read()
+            if n_rows is None:
+                start = len(answer.job.prompt) - answer.n_unread
+                n_rows = self._pace.rows(answering_seconds=answering_seconds, start=start)
             try:
-                n_read = self._read_chunk(answer, n_rows)
+                n_rows -= self._read_chunk(answer, n_rows)
             except Exception as error:  # the client must hear of it, and the others must go on
                 if not isinstance(error, LorryError):
                     log.exception("a request failed")
                 self._fail(answer, error)
                 return
-            n_rows -= n_read
-            if nobody_waits and answer in self._answering:
-                return  # now somebody does
+            if answering_seconds is None and answer in self._answering:
+                return  # now somebody waits
 
     def _next_to_read(self) -> Answer:
         self._n_chunks += 1
@@ -184,7 +185,7 @@ class Scheduler:
             [Rows(answer.place.number, chunk, start, [*[False] * (len(chunk) - 1), is_last])]
         )
         seconds = time.monotonic() - started
-        self._pace.prompt_rows_took(len(chunk), seconds)
+        self._pace.prompt_rows_took(len(chunk), seconds, start=start)
         self._threads.computed(seconds)
         self._metrics.prompt_tokens.labels("computed").inc(len(chunk))
         answer.place.tokens.extend(chunk)
