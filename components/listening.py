@@ -6,6 +6,9 @@ import socket
 
 from components.errors import BusyError
 
+# Connections that wait to be accepted: a crowd is to get its 429s, not a reset.
+BACKLOG = 2048
+
 
 def listen(host: str, port: int, flag: str) -> socket.socket:
     """A socket that listens on ``host:port``; ``flag`` is what the user sets for another port.
@@ -19,7 +22,7 @@ def listen(host: str, port: int, flag: str) -> socket.socket:
     try:
         bound.bind((host, port))
         # Only now is the port taken: with SO_REUSEADDR two may bind, one may listen.
-        bound.listen(128)
+        bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
         raise BusyError(
