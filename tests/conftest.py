@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -172,25 +173,39 @@ def free_port() -> int:
 
 
 @contextmanager
-def lorry_process(*arguments: str | Path, ready: str) -> Iterator[subprocess.Popen[str]]:
-    """``lorry ARGUMENTS`` in the background until the context ends; waits until the address ``ready`` answers 200."""
+def lorry_process(
+    *arguments: str | Path, ready: str, lines: list[str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """``lorry ARGUMENTS`` in the background until the context ends; waits until the address ``ready`` answers 200.
+
+    What it prints goes into ``lines``, also while it runs: a full pipe would stop it.
+    """
     command = [sys.executable, "-m", "pipelines.cli", *map(str, arguments)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    said = [] if lines is None else lines
+    reader = threading.Thread(target=lambda: said.extend(child.stdout or ()), daemon=True)
+    reader.start()
     deadline = time.monotonic() + 120
     try:
         while not answers(ready):
-            assert child.poll() is None, child.communicate()[0]
-            assert time.monotonic() < deadline, f"{ready} does not answer"
+            if child.poll() is not None:
+                reader.join(timeout=10)
+                raise AssertionError("".join(said))
+            assert time.monotonic() < deadline, f"{ready} does not answer: {''.join(said)}"
             time.sleep(0.05)
         yield child
     finally:
         child.terminate()
         try:
-            child.communicate(timeout=30)
+            child.wait(timeout=30)
         except subprocess.TimeoutExpired:
             child.kill()
-            child.communicate()
+            child.wait()
             raise
+        finally:
+            reader.join(timeout=10)
+            if child.stdout is not None:
+                child.stdout.close()
 
 
 def answers(url: str) -> bool:

@@ -84,6 +84,7 @@ def serve(
     from components.model_server.api_keys import ApiKeys
     from components.model_server.batching import BatchingEngine, EngineSettings
     from components.model_server.draining import DrainingServer
+    from components.model_server.log_writer import log_apart
     from components.model_server.metrics import Metrics
 
     path = model or _last_model(workdir)
@@ -110,7 +111,8 @@ def serve(
             "%s", f"API keys: {len(keys)}" if len(keys) else "no API keys are configured: whoever reaches it may ask"
         )
         config = uvicorn.Config(create_app(engine, keys, metrics), log_level="warning", access_log=False)
-        DrainingServer(config, engine, drain_seconds).run(sockets=[bound])
+        with log_apart():
+            DrainingServer(config, engine, drain_seconds).run(sockets=[bound])
 
 
 def _last_model(workdir: Path) -> Path:

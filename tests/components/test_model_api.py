@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,10 +29,7 @@ def locked(tiny_run, tmp_path_factory) -> Iterator[tuple[str, list[str]]]:
     address = f"http://127.0.0.1:{port}"
     lines: list[str] = []
     flags = ["--api-keys-file", keys, "--model-id", "m", "--n-places", "2", "--port", str(port)]
-    with lorry_process("serve", tiny_run.model, *flags, ready=f"{address}/readyz") as child:
-        assert child.stdout is not None
-        reader = threading.Thread(target=lambda: lines.extend(child.stdout or []), daemon=True)
-        reader.start()
+    with lorry_process("serve", tiny_run.model, *flags, ready=f"{address}/readyz", lines=lines):
         yield address, lines
 
 

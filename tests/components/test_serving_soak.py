@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,9 +44,6 @@ def process(tiny_run) -> Iterator[tuple[str, psutil.Process]]:
     address = f"http://127.0.0.1:{port}"
     flags = ["--port", str(port), "--model-id", "m", "--n-places", str(N_PLACES), "--prefix-copies-mb", "8"]
     with lorry_process("serve", tiny_run.model, *flags, ready=f"{address}/readyz") as child:
-        assert child.stdout is not None
-        # Nobody reads the log here: it must not fill its pipe and stop the server.
-        threading.Thread(target=child.stdout.read, daemon=True).start()
         yield address, psutil.Process(child.pid)
 
 
