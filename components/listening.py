@@ -19,8 +19,8 @@ def listen(host: str, port: int, flag: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Accepted connections inherit it. Without it, each second small write, such as the next token, waits up to 40 ms for
-    # the client to say that the first one came; asyncio sees to it only where the socket names its protocol.
+    # Accepted connections inherit it. Without it, a second small write waits up to 40 ms for the client to say that the
+    # first one came; asyncio sees to it only where the socket names its protocol.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         bound.bind((host, port))
