@@ -47,7 +47,7 @@ class EngineSettings:
     max_waiting: int = 64
     max_seconds: float = 600.0
     gap_seconds: float = 0.3
-    idle_gap_seconds: float = 1.0
+    idle_gap_seconds: float = 1.5
     copies_bytes: int = 512 << 20
     n_keys: int = 1
 

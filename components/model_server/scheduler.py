@@ -152,7 +152,7 @@ class Scheduler:
             answer = self._next_to_read()
             if n_rows is None:
                 start = len(answer.job.prompt) - answer.n_unread
-                n_rows = self._pace.rows(answering_seconds=answering_seconds, start=start)
+                n_rows = self._pace.rows(answering_seconds=answering_seconds, start=start, n_reading=len(self._reading))
             try:
                 n_rows -= self._read_chunk(answer, n_rows)
             except Exception as error:  # the client must hear of it, and the others must go on

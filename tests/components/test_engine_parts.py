@@ -102,6 +102,7 @@ def test_the_pace_takes_the_largest_piece_that_fits_the_gap_and_learns():
     for _ in range(20):  # a neighbour has come
         pace.prompt_rows_took(64, 0.4, start=0)
         pace.prompt_rows_took(32, 0.2, start=0)
+        pace.prompt_rows_took(16, 0.1, start=0)
     assert pace.rows(answering_seconds=0.06, start=0) == 32
 
 
@@ -110,6 +111,20 @@ def test_prompts_get_as_long_as_answers_where_answers_alone_fill_the_gap():
     for size in (16, 32, 64, 128):
         pace.prompt_rows_took(size, size * 0.003, start=0)
     assert pace.rows(answering_seconds=0.5, start=0) == 128
+
+
+def test_a_crowd_of_prompts_lets_the_gap_grow_up_to_that_of_an_idle_server():
+    pace = Pace(gap_seconds=0.3, idle_gap_seconds=1.0, n_rows=512)
+    for size in (16, 32, 48, 64, 96, 128, 256):
+        pace.prompt_rows_took(size, size * 0.003, start=0)
+    assert [pace.rows(answering_seconds=0.06, start=0, n_reading=n) for n in (1, 2, 4, 99)] == [64, 128, 128, 256]
+
+
+def test_a_smaller_piece_is_taken_where_its_rows_cost_clearly_less():
+    pace = Pace(gap_seconds=0.5, idle_gap_seconds=1.0, n_rows=512)
+    for size, seconds in ((16, 0.1), (32, 0.2), (48, 0.3), (64, 0.44), (96, 0.7)):
+        pace.prompt_rows_took(size, seconds, start=0)
+    assert pace.rows(answering_seconds=0.05, start=0) == 48
 
 
 def test_far_into_a_prompt_a_piece_is_a_whole_tile_whatever_it_costs():
