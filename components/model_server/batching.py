@@ -46,7 +46,7 @@ class EngineSettings:
 
     max_waiting: int = 64
     max_seconds: float = 600.0
-    gap_seconds: float = 0.3
+    gap_seconds: float = 0.4
     idle_gap_seconds: float = 1.5
     copies_bytes: int = 512 << 20
     n_keys: int = 1
@@ -71,6 +71,8 @@ class BatchingEngine:
         self._batches = Batches()
         self._scheduler = Scheduler(model, self._places, self._pace, self._batches, self._threads, metrics)
         self._queue: FairQueue[Job] = FairQueue(settings.max_waiting, settings.n_keys)
+        # A place is kept for each other key, up to half of them: no key's long answers hold all.
+        self._most_of_a_key = max(1, decoder.n_places - min(max(0, settings.n_keys - 1), decoder.n_places // 2))
         self._outbox = _Outbox()
         self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
         self._json = JsonFollower(model.vocab)
@@ -226,7 +228,10 @@ class BatchingEngine:
             self._metrics.deadlines.inc()
             job.put(StoppingError(f"no place was free within {self._settings.max_seconds:g} s; ask again later"))
         self._outbox.send()
-        while self._scheduler.has_room and (waiting := self._queue.take()) is not None:
+        while self._scheduler.has_room:
+            waiting = self._queue.take(self._scheduler.n_running_of_keys(), self._most_of_a_key)
+            if waiting is None:
+                return
             if waiting.cancelled:
                 self._metrics.cancelled.inc()
             else:

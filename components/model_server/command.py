@@ -49,8 +49,8 @@ def serve(
     ] = 0,
     gap_seconds: Annotated[
         float,
-        typer.Option(envvar="LORRY_GAP_SECONDS", min=0.01, help="pause between two tokens that long prompts may cause"),
-    ] = 0.3,
+        typer.Option(envvar="LORRY_GAP_SECONDS", min=0.01, help="pause between two tokens that a prompt may cause"),
+    ] = 0.4,
     prefix_copies_mb: Annotated[
         int,
         typer.Option(envvar="LORRY_PREFIX_COPIES_MB", min=0, help="memory for conversations that left their place, MB"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -58,12 +58,16 @@ class FairQueue(Generic[T]):
         with self._lock:
             return self._reserved.total()
 
-    def take(self) -> T | None:
-        """The next item; its key goes to the end of the turns."""
+    def take(self, held: Mapping[str, int], most: int) -> T | None:
+        """The next item, of the key that holds least and has waited longest for its turn; it goes to their end.
+
+        ``held`` says how much each key has already; one that has ``most`` must wait.
+        """
         with self._lock:
-            if not self._waiting:
+            able = [key for key in self._waiting if held.get(key, 0) < most]
+            if not able:
                 return None
-            key = next(iter(self._waiting))
+            key = min(able, key=lambda key: held.get(key, 0))
             items = self._waiting.pop(key)
             item = items.popleft()
             if items:

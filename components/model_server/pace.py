@@ -5,8 +5,8 @@ The node itself says what a step costs; the setting is the gap that a stream may
 
 from __future__ import annotations
 
-# What a row costs depends on how many come at once, and where the borders lie differs with the processor. On one here 48
-# rows took 6.5 ms each, 64 rows 7.3 and 128 rows 6.2.
+# What a row costs depends on how many come at once, and where the borders lie differs with the processor. On one here
+# 48 rows took 6.5 ms each, 64 rows 7.3 and 128 rows 6.2.
 SIZES = (16, 32, 48, 64, 96, 128, 256, 512)
 # From 64 rows up llama.cpp's FlashAttention on CPUs has its tiled kernel. Behind many tokens fewer rows take as long as
 # 64: behind 2,500 tokens 32 rows took 0.60 s and 64 rows 0.66 s, at the beginning 0.31 and 0.58 s.
@@ -67,7 +67,7 @@ class _Costs:
         self._known: set[int] = set()
 
     def best_within(self, seconds: float) -> int:
-        """Of the sizes that take no longer the largest whose rows cost hardly more than any other's; or the smallest."""
+        """Of sizes that take no longer the largest whose rows cost hardly more than any other's; else the smallest."""
         fitting = {size: per_row for size, per_row in self._per_row.items() if size * per_row <= seconds}
         if not fitting:
             return min(self._per_row)

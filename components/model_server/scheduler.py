@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +84,10 @@ class Scheduler:
     def n_running(self) -> int:
         """Jobs that have begun and have not ended."""
         return len(self._reading) + len(self._answering)
+
+    def n_running_of_keys(self) -> Counter[str]:
+        """The same for each key that has any."""
+        return Counter(answer.job.request.key for answer in [*self._reading, *self._answering])
 
     @property
     def has_room(self) -> bool:

@@ -341,11 +341,9 @@ def quota(bench: Bench) -> None:
             load = await client.load([[bench.prompt(20)] for _ in range(2)], ANSWER_TOKENS)
             return load.tokens_per_second
 
-        seen: dict[str, list[float]] = {}
-        for name, server in servers.items():
-            seen |= in_turn(bench, {name: server}, measure)
+        seen = in_turn(bench, servers, measure)
     best = max("1234", key=lambda name: median(seen[name]))
-    found = median(seen["lorry"]) / median(seen[best])
+    found = ratio(seen, best)
     by_hand = ", ".join(f"{name}: {median(seen[name]):.3g}" for name in "1234")
     bench.line(
         "2 clients, quota of 2 CPUs",

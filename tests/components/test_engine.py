@@ -248,6 +248,27 @@ def test_one_keys_flood_leaves_turns_and_room_to_another():
     run(scenario)
 
 
+def test_one_keys_long_answers_leave_a_place_to_another_key():
+    async def scenario() -> None:
+        model = EchoModel(n_places=4)
+        engine = await ready_engine(model, n_keys=2)
+        go = model.begin_from_here()
+        running = engine._scheduler.n_running_of_keys
+
+        async def step_until(condition: Any) -> None:
+            await until(lambda: go.release() or condition())
+
+        tasks = [asyncio.create_task(collect(engine, ask(f"{n}" * 90, key="a"))) for n in range(5)]
+        await step_until(lambda: running() == {"a": 3} and value(engine, "lorry_requests_waiting") == 2)
+        tasks.append(asyncio.create_task(collect(engine, ask("b" * 90, key="b"))))
+        await step_until(lambda: running() == {"a": 3, "b": 1})
+        go.release(1_000_000)
+        assert [text for text, _ in await asyncio.gather(*tasks)] == [*(f"{n}" * 90 for n in range(5)), "b" * 90]
+        engine.close()
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("steps", [0, 3, 12])
 def test_a_closed_stream_frees_its_place_within_a_step_also_while_its_prompt_is_read(steps):
     async def scenario() -> None:

@@ -214,7 +214,17 @@ def test_keys_take_turns_and_share_the_room():
     queue: FairQueue[str] = FairQueue(4, n_keys=2)
     assert [put(queue, "a", item) for item in ("a1", "a2", "a3")] == [True, True, False]
     assert put(queue, "b", "b1")
-    assert [queue.take() for _ in range(4)] == ["a1", "b1", "a2", None]
+    assert [queue.take({}, 9) for _ in range(4)] == ["a1", "b1", "a2", None]
+
+
+def test_the_key_that_holds_least_goes_first_and_one_that_holds_its_most_waits():
+    queue: FairQueue[str] = FairQueue(9, n_keys=3)
+    for item in ("a1", "b1", "c1", "a2", "b2"):
+        assert put(queue, item[0], item)
+    assert queue.take({"a": 2, "b": 1, "c": 3}, 3) == "b1"
+    assert queue.take({"a": 2, "b": 2, "c": 3}, 3) == "a1"
+    assert queue.take({"a": 3, "b": 3, "c": 3}, 3) is None
+    assert len(queue) == 3
 
 
 def test_room_that_is_reserved_counts_until_it_is_used_or_given_up():
@@ -234,7 +244,7 @@ def test_what_is_unwanted_can_be_removed_and_a_closed_queue_takes_nothing():
     assert queue.remove(lambda item: item == "1") == []
     assert queue.close() == ["2"]
     assert not put(queue, "", "4")
-    assert (len(queue), queue.take()) == (0, None)
+    assert (len(queue), queue.take({}, 9)) == (0, None)
 
 
 KEYS = ["a" * 24, "b" * 24]
