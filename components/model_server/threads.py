@@ -18,6 +18,8 @@ WINDOW_SECONDS = 0.5
 # Share of the threads' time that they wait for a core: under 0.01 on an idle machine with 4, some 0.23 beside one busy
 # process, 0.44 beside two. Clients on the same machine make some hundredths.
 CROWDED = 0.15
+# After so long without computing a window begins anew: what waited meanwhile, such as a warm-up, says nothing of now.
+PAUSE_SECONDS = 0.1
 FIRST_PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS = 2.0, 60.0
 TASKS = Path("/proc/self/task")
 
@@ -43,16 +45,22 @@ class Threads:
         self._next_try = 0.0
         self._computed = 0.0
         self._before = waited()
+        self._ended = clock()
 
     def computed(self, seconds: float) -> None:
-        """Learn that a step took so long; from time to time, this changes the number of threads."""
+        """Learn that a step took so long and has just ended; from time to time, this changes the number of threads."""
+        now, before = self._clock(), self._ended
+        self._ended = now
+        if now - seconds - before > PAUSE_SECONDS:
+            self._before, self._computed = self._waited(), 0.0
+            return
         self._computed += seconds
         if self._computed < WINDOW_SECONDS or self._before is None:
             return
-        now = self._waited()
-        if now is not None:
-            self._judge((now - self._before) / (self._computed * self.n))
-        self._before, self._computed = now, 0.0
+        waited = self._waited()
+        if waited is not None:
+            self._judge((waited - self._before) / (self._computed * self.n))
+        self._before, self._computed = waited, 0.0
 
     def _judge(self, share: float) -> None:
         if share > CROWDED and self.n > 1:

@@ -198,6 +198,16 @@ def test_threads_give_way_to_neighbours_and_come_back_when_they_leave():
     assert threads.n == 4
 
 
+def test_what_waited_before_the_computing_began_does_not_count():
+    node = Node(4)
+    threads = Threads(4, node.use, waited=lambda: node.waited, clock=lambda: node.now)
+    for _ in range(3):  # the model is loaded and warmed, or everybody is asleep, beside a neighbour
+        node.now += 30
+        node.waited += 20
+        node.compute(threads, 5)
+    assert node.history == []
+
+
 def test_where_linux_does_not_tell_the_threads_stay():
     used: list[int] = []
     threads = Threads(4, used.append, waited=lambda: None)
