@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 import time
 from types import FrameType
 
@@ -14,7 +13,6 @@ from components.model_server.engine import Engine
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 0.05
 # What streams have said still has to reach their clients.
 SECONDS_TO_HAND_OVER = 5
 
@@ -30,27 +28,25 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._engine = engine
         self._drain_seconds = drain_seconds
-        self._draining = False
+        self._n_signals = 0
+        self._deadline: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called for each signal; uvicorn would raise it again at the end, and SIGTERM here ends well."""
+        """Called for each signal, in the middle of whatever the main thread does: it takes no lock, nor logs."""
         if sig == signal.SIGINT:
-            self._captured_signals.append(sig)  # Ctrl-C: exit code 130
-        if self._draining:
-            # Not here: the signal may have come in the middle of what a stop needs.
-            threading.Thread(target=self._leave, name="leave", daemon=True).start()
-            return
-        self._draining = True
-        self._engine.drain()
-        log.info("draining: nothing new is taken, what runs has %.0f s", self._drain_seconds)
-        threading.Thread(target=self._drain, name="drain", daemon=True).start()
+            # uvicorn raises it again at the end: Ctrl-C has exit code 130, and SIGTERM ends well.
+            self._captured_signals.append(sig)
+        self._n_signals += 1
 
-    def _drain(self) -> None:
-        deadline = time.monotonic() + self._drain_seconds
-        while not self._engine.idle and time.monotonic() < deadline:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        self._leave()
-
-    def _leave(self) -> None:
-        self._engine.stop()
-        self.should_exit = True
+    async def on_tick(self, counter: int) -> bool:
+        """Called by uvicorn ten times a second; True ends the server."""
+        if self._n_signals and self._deadline is None:
+            self._deadline = time.monotonic() + self._drain_seconds
+            self._engine.drain()
+            log.info("draining: nothing new is taken, what runs has %.0f s", self._drain_seconds)
+        if self._deadline is not None:
+            over = time.monotonic() >= self._deadline
+            if self._engine.idle or over or self._n_signals > 1:
+                self._engine.stop()
+                return True
+        return await super().on_tick(counter)
