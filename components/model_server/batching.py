@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from components.contracts import Message
@@ -38,6 +39,7 @@ WARM_UP_TOKENS = 8
 WARM_UP_ROWS = 128
 WARM_UP_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 WARM_UP_REPEATS = 3
+WARM_UP_PROMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class BatchingEngine:
         self._queue: FairQueue[Job] = FairQueue(settings.max_waiting, settings.n_keys)
         # A place is kept for each other key, up to half of them: no key's long answers hold all.
         self._most_of_a_key = max(1, decoder.n_places - min(max(0, settings.n_keys - 1), decoder.n_places // 2))
+        # Streams that are open: counted on asyncio's thread, where ``idle`` is asked for.
+        self._n_open = 0
         self._outbox = _Outbox()
         self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
         self._json = JsonFollower(model.vocab)
@@ -108,7 +112,7 @@ class BatchingEngine:
     @property
     def idle(self) -> bool:
         """See ``Engine``."""
-        return self._scheduler.n_running == 0 and len(self._queue) == 0 and self._queue.n_reserved == 0
+        return self._n_open == 0
 
     async def stream(self, request: Request) -> AsyncGenerator[Piece]:
         """See ``Engine``."""
@@ -119,6 +123,16 @@ class BatchingEngine:
         if not self._queue.reserve(request.key):
             self._metrics.rejected.labels("queue_full").inc()
             raise QueueFullError(f"{len(self._queue)} requests are waiting already; try again later", 1)
+        self._n_open += 1
+        try:
+            async with aclosing(self._pieces(request)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            self._n_open -= 1
+
+    async def _pieces(self, request: Request) -> AsyncGenerator[Piece]:
+        """The answer to a request for which there is room."""
         pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
         job = None
         try:
@@ -250,12 +264,16 @@ class BatchingEngine:
         self._warm.set()
 
     def _measure_prompts(self, tokens: Sequence[int]) -> None:
+        """What a piece of a prompt takes; the faster of two, for one thought too dear is not tried again."""
         decoder = self._model.decoder
         for size in (size for size in self._pace.sizes if size <= min(WARM_UP_ROWS, self._model.n_ctx)):
-            decoder.forget(0)
-            started = time.monotonic()
-            decoder.decode([Rows(0, (list(tokens) * (size // len(tokens) + 1))[:size], 0, [False] * size)])
-            self._pace.prompt_rows_took(size, time.monotonic() - started, start=0)
+            seconds = []
+            for _ in range(WARM_UP_PROMPTS):
+                decoder.forget(0)
+                started = time.monotonic()
+                decoder.decode([Rows(0, (list(tokens) * (size // len(tokens) + 1))[:size], 0, [False] * size)])
+                seconds.append(time.monotonic() - started)
+            self._pace.prompt_rows_took(size, min(seconds), start=0)
         decoder.forget(0)
 
     def _measure_batches(self, token: int) -> None:

@@ -110,7 +110,10 @@ def serve(
         log.info(
             "%s", f"API keys: {len(keys)}" if len(keys) else "no API keys are configured: whoever reaches it may ask"
         )
-        config = uvicorn.Config(create_app(engine, keys, metrics), log_level="warning", access_log=False)
+        # No log_config: uvicorn's own handlers would write on the thread that serves all sockets.
+        config = uvicorn.Config(
+            create_app(engine, keys, metrics), log_config=None, log_level="warning", access_log=False
+        )
         with log_apart():
             DrainingServer(config, engine, drain_seconds).run(sockets=[bound])
 

@@ -52,12 +52,6 @@ class FairQueue(Generic[T]):
             self._waiting.clear()
             return items
 
-    @property
-    def n_reserved(self) -> int:
-        """Items that are still to come."""
-        with self._lock:
-            return self._reserved.total()
-
     def take(self, held: Mapping[str, int], most: int) -> T | None:
         """The next item, of the key that holds least and has waited longest for its turn; it goes to their end.
 

@@ -7,6 +7,7 @@ slow or has left, would stop every stream and every probe.
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import time
 from collections.abc import Iterator
@@ -41,17 +42,27 @@ class _Dropping(QueueHandler):
 
 @contextmanager
 def log_apart(n_lines: int = MAX_LINES) -> Iterator[None]:
-    """Let a thread write what is logged, to where it was written before; it drops what over ``n_lines`` wait."""
+    """Let a thread write what is logged, to where it was written before; it drops what over ``n_lines`` wait.
+
+    Where nobody reads at the end, the process ends here.
+    """
     root = logging.getLogger()
     before = root.handlers[:]
     handler = _Dropping(n_lines)
     QueueListener(handler.queue, *before).start()
     root.handlers[:] = [handler]
+    exit_code = 1
     try:
         yield
+        exit_code = 0
+    except KeyboardInterrupt:
+        exit_code = 130
+        raise
     finally:
         root.handlers[:] = before
         deadline = time.monotonic() + SECONDS_TO_FINISH
         # Not the listener's own stop: it waits for ever where nobody reads.
         while handler.queue.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.01)
+        if handler.queue.unfinished_tasks:
+            os._exit(exit_code)  # an orderly end would wait for the write that is stuck

@@ -179,7 +179,7 @@ def interleaved(n_requests: int, seed: int) -> list[tuple[str, str]]:
                 answers.append((secret, (await collect(engine, request))[0]))
 
         await asyncio.gather(*map(one, range(n_requests)))
-        await until(lambda: engine.idle)
+        await until(lambda: engine.idle and engine._scheduler.n_running == 0)
         assert engine._places.n_free == 4
         assert engine._places.bytes_of_copies <= 2_000
         engine.close()
@@ -280,7 +280,7 @@ def test_a_closed_stream_frees_its_place_within_a_step_also_while_its_prompt_is_
         stream.cancel()
         await asyncio.wait({stream})
         go.release()  # the step that it is in
-        await until(lambda: engine.idle)
+        await until(lambda: engine.idle and engine._scheduler.n_running == 0)
         assert len(model.decoder.steps) <= steps + 1
         assert engine._places.n_free == 1
         assert value(engine, "lorry_requests_cancelled_total") == 1

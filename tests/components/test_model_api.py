@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from components.model_server.wire import MAX_BODY_BYTES
-from tests.conftest import free_port, lorry_process
+from tests.conftest import answers, free_port, lorry_process
 
 HELLO = [{"role": "user", "content": "Hello there"}]
 KEYS = ["first-key-of-the-tests-000", "second-key-of-the-tests-00"]
@@ -253,6 +253,8 @@ def test_draining_answers_probes_refuses_new_work_and_ends_with_exit_code_0(tiny
             lines = response.iter_lines()
             next(lines)
             child.send_signal(signal.SIGTERM)
+            while answers(f"{address}/readyz"):
+                time.sleep(0.01)
             probes = []
             deadline = time.monotonic() + 1
             while time.monotonic() < deadline and child.poll() is None:
