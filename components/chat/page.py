@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -26,21 +27,36 @@ def theme() -> gr.themes.Base:
 
 def build_page(client: openai.AsyncOpenAI, title: str) -> gr.Blocks:
     """The page over one server."""
+    # By the page's session: what ends its running answer early. Gradio's own cancelling races the answer's next piece.
+    ends: dict[str | None, asyncio.Future[bool]] = {}
 
     async def answer(
-        history: History, system: str, temperature: float, max_tokens: float
+        history: History, system: str, temperature: float, max_tokens: float, request: gr.Request
     ) -> AsyncIterator[tuple[History, str]]:
         if not history or history[-1]["role"] != "user":
             yield history, ""
             return
         settings = Settings(temperature, int(max_tokens))
         latest = Answer()
+        end = ends[request.session_hash] = asyncio.get_running_loop().create_future()
         try:
             async with aclosing(stream_answer(client, _for_server(history, system), settings)) as answers:
-                async for latest in answers:
+                async for latest in _until(end, answers):
                     yield _with_answer(history, latest), latest.in_words()
+            if end.done():
+                yield (_with_answer(history, latest), "Stopped.") if end.result() else ([], "")
         except ServerError as error:
             yield _with_answer(history, latest), f"⚠ {error}"
+        finally:
+            ends.pop(request.session_hash, None)
+
+    async def stop_answer(request: gr.Request) -> str:
+        _end(ends.get(request.session_hash), keep=True)
+        return "Stopped."
+
+    async def clear_all(request: gr.Request) -> tuple[History, str]:
+        _end(ends.get(request.session_hash), keep=False)
+        return [], ""
 
     with gr.Blocks(title=title, analytics_enabled=False, fill_height=True) as page:
         gr.Markdown(f"## {title}")
@@ -70,17 +86,35 @@ def build_page(client: openai.AsyncOpenAI, title: str) -> gr.Blocks:
             chatbot.example_select(_ask_example, [chatbot], [chatbot], queue=False),
             gr.on([retry.click, chatbot.retry], _without_answer, [chatbot], [chatbot], queue=False),
         ]
-        running = []
         for start in starts:
             busy = start.then(_busy, None, asking, queue=False)
             answering = busy.then(answer, asked, [chatbot, status], concurrency_limit=None)
             answering.then(_idle, None, asking, queue=False)
-            running.append(answering)
-        for button, words in ((stop, "Stopped."), (clear, "")):
-            done = button.click(lambda words=words: words, None, [status], cancels=running, queue=False)
-            done.then(_idle, None, asking, queue=False)
-        clear.click(lambda: [], None, [chatbot], queue=False)
+        stop.click(stop_answer, None, [status], queue=False)
+        clear.click(clear_all, None, [chatbot, status], queue=False)
     return page
+
+
+async def _until(end: asyncio.Future[bool], answers: AsyncGenerator[Answer]) -> AsyncGenerator[Answer]:
+    """The answers as they come, until ``end`` is done."""
+    while True:
+        coming = asyncio.ensure_future(anext(answers, None))
+        either: set[asyncio.Future[Any]] = {coming, end}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not coming.done():
+                coming.cancel()
+                await asyncio.wait({coming})
+        if end.done() or coming.cancelled() or (answer := coming.result()) is None:
+            return
+        yield answer
+
+
+def _end(end: asyncio.Future[bool] | None, *, keep: bool) -> None:
+    """End an answer that runs; ``keep`` what has come of it."""
+    if end is not None and not end.done():
+        end.set_result(keep)
 
 
 def _busy() -> list[dict[str, Any]]:
