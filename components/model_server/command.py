@@ -18,8 +18,8 @@ from components.llama_kernels import SPIN_COUNT, SPIN_VARIABLE, require_token
 
 log = logging.getLogger(__name__)
 
-# Longer than clients and load balancers keep a connection that nobody uses (600 s is the longest that is usual): were the
-# server to close first, it would cut a request that is just on its way.
+# Longer than clients and load balancers keep a connection that nobody uses (600 s is the longest that is usual): were
+# the server to close first, it would cut a request that is just on its way.
 KEEP_ALIVE_SECONDS = 620
 
 
