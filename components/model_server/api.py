@@ -50,7 +50,7 @@ def create_app(engine: Engine, keys: ApiKeys, metrics: Metrics) -> FastAPI:
         await asyncio.to_thread(engine.close)
 
     app = FastAPI(title="Lorry model server", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.add_middleware(Gatekeeper, keys=keys, metrics=metrics)
+    app.add_middleware(Gatekeeper, engine=engine, keys=keys, metrics=metrics)
     answer_errors_as_openai_does(app, metrics)
     started = int(time.time())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -34,6 +35,7 @@ SECONDS_BETWEEN_LOOKS = 0.2
 STUCK_SECONDS = 300.0
 # Threads that render and tokenize prompts beside the one that computes.
 PREPARING_THREADS = 2
+LONGEST_RETRY_SECONDS = 60
 STOPPING = "the server is stopping; ask again in a moment"
 WARM_UP_TOKENS = 8
 WARM_UP_ROWS = 128
@@ -77,6 +79,8 @@ class BatchingEngine:
         self._most_of_a_key = max(1, decoder.n_places - min(max(0, settings.n_keys - 1), decoder.n_places // 2))
         # Streams that are open: counted on asyncio's thread, where ``idle`` is asked for.
         self._n_open = 0
+        # Seconds that the request which was taken last had waited.
+        self._waited = 0.0
         self._outbox = _Outbox()
         self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
         self._json = JsonFollower(model.vocab)
@@ -114,15 +118,19 @@ class BatchingEngine:
         """See ``Engine``."""
         return self._n_open == 0
 
+    def require_room(self, key: str) -> None:
+        """See ``Engine``."""
+        if not self._queue.has_room(key, self._n_free):
+            raise self._full()
+
     async def stream(self, request: Request) -> AsyncGenerator[Piece]:
         """See ``Engine``."""
         if self._draining.is_set():
             self._metrics.rejected.labels("stopping").inc()
             raise StoppingError(STOPPING)
         # Room comes before work: what is too much costs nothing.
-        if not self._queue.reserve(request.key):
-            self._metrics.rejected.labels("queue_full").inc()
-            raise QueueFullError(f"{len(self._queue)} requests are waiting already; try again later", 1)
+        if not self._queue.reserve(request.key, self._n_free):
+            raise self._full()
         self._n_open += 1
         try:
             async with aclosing(self._pieces(request)) as pieces:
@@ -157,6 +165,16 @@ class BatchingEngine:
             if self._queue.remove(lambda waiting: waiting is job):
                 self._metrics.cancelled.inc()
             self._work_to_do.set()
+
+    @property
+    def _n_free(self) -> int:
+        return self._model.decoder.n_places - self._scheduler.n_running
+
+    def _full(self) -> QueueFullError:
+        self._metrics.rejected.labels("queue_full").inc()
+        # What was taken last waited as long as a full queue takes to empty. Drawn: a crowd is not to return at once.
+        retry_after = min(LONGEST_RETRY_SECONDS, max(1, round(self._waited * random.uniform(0.25, 0.75))))
+        return QueueFullError(f"{len(self._queue)} requests are waiting already; try again later", retry_after)
 
     def drain(self) -> None:
         """See ``Engine``."""
@@ -249,7 +267,8 @@ class BatchingEngine:
             if waiting.cancelled:
                 self._metrics.cancelled.inc()
             else:
-                self._metrics.queue_seconds.observe(now - waiting.arrived)
+                self._waited = now - waiting.arrived
+                self._metrics.queue_seconds.observe(self._waited)
                 self._scheduler.begin(waiting)
 
     def _warm_up(self) -> None:

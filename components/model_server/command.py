@@ -116,7 +116,11 @@ def serve(
         )
         # No log_config: uvicorn's own handlers would write on the thread that serves all sockets.
         config = uvicorn.Config(
-            create_app(engine, keys, metrics), log_config=None, log_level="warning", access_log=False
+            create_app(engine, keys, metrics),
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         with log_apart():
             DrainingServer(config, engine, drain_seconds).run(sockets=[bound])

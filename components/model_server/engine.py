@@ -75,6 +75,13 @@ class Engine(Protocol):
     def idle(self) -> bool:
         """True when nothing runs and nothing waits."""
 
+    def require_room(self, key: str) -> None:
+        """Check that a request of ``key`` may wait, before anything is done for it.
+
+        Raises:
+            QueueFullError: as many wait as may.
+        """
+
     def stream(self, request: Request) -> AsyncGenerator[Piece]:
         """The answer, piece by piece; closing the generator cancels the request.
 

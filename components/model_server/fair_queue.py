@@ -26,14 +26,21 @@ class FairQueue(Generic[T]):
         self._closed = False
         self._lock = threading.Lock()
 
-    def reserve(self, key: str) -> bool:
-        """Hold room for an item to come; False where the key's share, or the whole queue, is full."""
+    def reserve(self, key: str, n_free: int = 0) -> bool:
+        """Hold room for an item to come; False where there is none."""
         with self._lock:
-            own = len(self._waiting.get(key, ())) + self._reserved[key]
-            if self._count() + self._reserved.total() >= self.capacity or own >= self.share:
+            if not self._has_room(key, n_free):
                 return False
             self._reserved[key] += 1
             return True
+
+    def has_room(self, key: str, n_free: int = 0) -> bool:
+        """False where the key's share, or the whole queue, is full.
+
+        Those that ``n_free`` places are about to take do not wait, and need no room.
+        """
+        with self._lock:
+            return self._has_room(key, n_free)
 
     def put(self, key: str, item: T | None) -> bool:
         """Use what was reserved for an item (None: for nothing); False when nothing is taken any more."""
@@ -83,6 +90,10 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         with self._lock:
             return self._count()
+
+    def _has_room(self, key: str, n_free: int) -> bool:
+        own = len(self._waiting.get(key, ())) + self._reserved[key]
+        return self._count() + self._reserved.total() < self.capacity + n_free and own < self.share + n_free
 
     def _count(self) -> int:
         return sum(map(len, self._waiting.values()))

@@ -1,4 +1,5 @@
-"""What happens to every request before and after its route: an id, a bound on its body, its key, and one line of log.
+"""What happens to every request before and after its route: an id, a bound on its body, its key, room to wait, and one
+line of log.
 
 The line is JSON and never holds what users or the model have said.
 """
@@ -16,8 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.model_server.api_keys import ApiKeys
+from components.model_server.engine import Engine, QueueFullError
 from components.model_server.metrics import Metrics
-from components.model_server.refusals import error_response
+from components.model_server.refusals import busy_response, error_response
 from components.model_server.wire import MAX_BODY_BYTES
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 HARMLESS_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 TOO_LONG = f"the body has more than {MAX_BODY_BYTES} bytes"
 WITHOUT_KEY = ("/livez", "/readyz", "/metrics")
+ANSWERED = ("/v1/chat/completions", "/v1/completions")
 # Probes come every second or so: a line for each would hide the others.
 NOT_LOGGED = WITHOUT_KEY
 
@@ -33,8 +36,9 @@ NOT_LOGGED = WITHOUT_KEY
 class Gatekeeper:
     """An ASGI application around another."""
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, engine: Engine, keys: ApiKeys, metrics: Metrics) -> None:
         self._app = app
+        self._engine = engine
         self._keys = keys
         self._metrics = metrics
 
@@ -88,6 +92,12 @@ class Gatekeeper:
         scope["state"]["key"] = name
         if name:
             scope["state"]["told"]["key"] = name
+        if scope["path"] in ANSWERED:
+            # Here, and not in the route: a crowd that is refused must cost those who were admitted next to nothing.
+            try:
+                self._engine.require_room(name)
+            except QueueFullError as error:
+                return busy_response(error)
         return None
 
 

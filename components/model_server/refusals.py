@@ -23,6 +23,12 @@ def error_response(
     return JSONResponse(WireError(message=message, type=kind, param=param, code=code).body(), status, headers)
 
 
+def busy_response(error: QueueFullError) -> JSONResponse:
+    """A 429 that says when to come again."""
+    headers = {"Retry-After": str(error.retry_after_seconds)}
+    return error_response(429, str(error), "rate_limit_error", code="queue_full", headers=headers)
+
+
 def answer_errors_as_openai_does(app: FastAPI, metrics: Metrics) -> None:
     """Give every error of the application its status and shape."""
 
@@ -46,8 +52,7 @@ def answer_errors_as_openai_does(app: FastAPI, metrics: Metrics) -> None:
 
     @app.exception_handler(QueueFullError)
     async def busy(_: Request, error: QueueFullError) -> JSONResponse:
-        headers = {"Retry-After": str(error.retry_after_seconds)}
-        return error_response(429, str(error), "rate_limit_error", code="queue_full", headers=headers)
+        return busy_response(error)
 
     @app.exception_handler(StoppingError)
     async def stopping(_: Request, error: StoppingError) -> JSONResponse:

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package t
 
 from components.cores import usable_cores
 from tests.benchmarks import big_llama, peers
+from tests.benchmarks.crowd import Crowd, crowd
 from tests.benchmarks.streams import Client, Stream, median, percentile
 from tests.conftest import ROOT, answers, free_port
 
@@ -36,6 +37,8 @@ N_CTX = 4096
 PROMPT_WORDS, ANSWER_TOKENS = 160, 64
 CPU_GROUPS = Path("/sys/fs/cgroup/cpu")
 LONGEST_START_SECONDS = 180
+# Clients that have room, answered or waiting; and how long a crowd keeps asking.
+FULL, FLOOD_SECONDS = 72, 40
 
 
 class Bench:
@@ -355,6 +358,32 @@ def quota(bench: Bench) -> None:
     )
 
 
+def flood(bench: Bench) -> None:
+    """As many clients as the server holds, then ten times as many."""
+    full: list[Crowd] = []
+    flooded: list[Crowd] = []
+    server = bench.lorry("--max-waiting", str(FULL - 8), "--model-id", "m", n_places=8)
+    with server.running() as address:
+        host, port = address.removeprefix("http://").split(":")
+        for _ in range(bench.rounds):
+            for seen, n_clients in ((full, FULL), (flooded, 10 * FULL)):
+                words = bench.prompt().split()
+                seen.append(asyncio.run(crowd(host, int(port), "m", n_clients, FLOOD_SECONDS, words)))
+                assert not seen[-1].wrong, seen[-1].wrong[:3]
+    refusals = [seconds for round_ in flooded for seconds in round_.refusals]
+    refusal = percentile(refusals, 0.95)
+    bench.line(
+        f"{10 * FULL} clients, {FULL} have room", f"{len(refusals)} 429s, p95 {refusal * 1000:.3g} ms", "", refusal,
+        "<= 0.05 s", refusal <= 0.05,
+    )  # fmt: skip
+    p95 = {name: [percentile(round_.gaps, 0.95) for round_ in s] for name, s in (("full", full), ("flooded", flooded))}
+    found = median([after / before for after, before in zip(p95["flooded"], p95["full"], strict=True)])
+    bench.line(
+        "p95 gap of those admitted", told(p95["flooded"], "s"), f"without the excess: {told(p95['full'], 's')}",
+        found, "<= 1.2", found <= 1.2,
+    )  # fmt: skip
+
+
 @contextmanager
 def cpu_quota(cores: float) -> Iterator[tuple[str, ...]]:
     """A control group with so much CPU time; gives what to put before a command that shall run in it."""
@@ -370,7 +399,17 @@ def cpu_quota(cores: float) -> Iterator[tuple[str, ...]]:
 
 LINES = {
     function.__name__: function
-    for function in (one_client, clients_8, clients_8_shared, clients_16, neighbours, newcomer, second_chat, quota)
+    for function in (
+        one_client,
+        clients_8,
+        clients_8_shared,
+        clients_16,
+        neighbours,
+        newcomer,
+        second_chat,
+        quota,
+        flood,
+    )
 }
 
 

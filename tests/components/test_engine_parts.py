@@ -261,6 +261,13 @@ def test_room_that_is_reserved_counts_until_it_is_used_or_given_up():
     assert not queue.reserve("")
 
 
+def test_a_crowd_that_comes_while_places_are_free_may_fill_those_too():
+    queue: FairQueue[str] = FairQueue(2, n_keys=2)
+    assert [queue.reserve(key, 3) for key in "aaaaab"] == [True] * 4 + [False, True]
+    assert not queue.reserve("b", 3)
+    assert not queue.reserve("b")
+
+
 def test_what_is_unwanted_can_be_removed_and_a_closed_queue_takes_nothing():
     queue: FairQueue[str] = FairQueue(3)
     assert [put(queue, key, item) for key, item in (("", "1"), ("", "2"), ("b", "3"))] == [True] * 3

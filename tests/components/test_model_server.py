@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import signal
 import threading
 import time
@@ -159,6 +161,18 @@ def test_a_prompt_over_the_context_is_a_400_with_both_numbers(server, model, str
 
 def test_a_path_that_is_not_there_is_an_error_in_openais_shape(server):
     assert httpx.get(f"{server}/v1/nothing").json()["error"]["message"] == "Not Found"
+
+
+def test_a_connection_that_nobody_uses_outlives_those_of_its_clients(server):
+    """Most clients let go of one after 5 s; the server that lets go first cuts a request on its way."""
+    with contextlib.closing(http.client.HTTPConnection(httpx.URL(server).host, httpx.URL(server).port)) as client:
+        client.request("GET", "/livez")
+        assert client.getresponse().read()
+        connection = client.sock
+        time.sleep(6)
+        client.request("GET", "/livez")
+        assert client.getresponse().read()
+        assert client.sock is connection
 
 
 def test_sigterm_ends_a_running_stream_with_a_finish_reason(tiny_run):
