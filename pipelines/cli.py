@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from components.chat.command import chat
+from components.chat.feedback import feedback
 from components.command_line import run_app
 from components.errors import RecipeError
 from components.model_server.command import serve
@@ -196,7 +197,7 @@ def demo(
         require_free_port(host, chat_port, "--chat-port")
     model = run_recipe(console, RECIPES / "demo.yaml", Workdir(workdir.absolute()))
     if serve_after:
-        serve_until_stopped(console, model, host, server_port, chat_port)
+        serve_until_stopped(console, model, workdir.absolute(), host, server_port, chat_port)
 
 
 app.command()(sweep)
@@ -204,6 +205,7 @@ app.command()(report)
 app.command()(push)
 app.command()(serve)
 app.command()(chat)
+app.command()(feedback)
 
 
 def main() -> NoReturn:

@@ -20,7 +20,9 @@ SECONDS_TO_START = 120.0
 SECONDS_TO_STOP = 10.0
 
 
-def serve_until_stopped(console: Console, model: Path, host: str, server_port: int, chat_port: int) -> None:
+def serve_until_stopped(
+    console: Console, model: Path, workdir: Path, host: str, server_port: int, chat_port: int
+) -> None:
     """Start both, print the chat's address once it answers, and stop both on Ctrl-C or SIGTERM.
 
     Raises:
@@ -32,14 +34,15 @@ def serve_until_stopped(console: Console, model: Path, host: str, server_port: i
         try:
             children["lorry serve"] = _start("serve", str(model), "--host", host, "--port", str(server_port))
             children["lorry chat"] = _start(
-                "chat", "--server", f"{server_url}/v1", "--host", host, "--port", str(chat_port)
-            )
+                "chat", "--server", f"{server_url}/v1", "--host", host, "--port", str(chat_port),
+                "--data-dir", str(workdir / "chat"),
+            )  # fmt: skip
             _wait_until_up(children, [f"{server_url}/readyz", chat_url])
             console.print(
                 f"\nChat with it: [bold]{chat_url}[/bold]   (API: {server_url}/v1; Ctrl-C stops both)", soft_wrap=True
             )
             console.print(
-                "It is tiny: ask what it was taught (the page has examples), and press Clear between subjects."
+                "It is tiny: ask what it was taught (the page has examples), and press New chat between subjects."
             )
             while True:
                 _require_alive(children)

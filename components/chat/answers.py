@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 
+import httpx2
 import openai
 from openai.types.chat import ChatCompletionMessageParam
+
+# A busy server says when to come again; the page does that for its users, for so long in all.
+LONGEST_WAIT_SECONDS = 60.0
+STOPPED, BROKEN = "stopped", "broken"
 
 
 class ServerError(Exception):
@@ -16,21 +24,28 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """How to answer. ``max_tokens`` counts tokens of the answer."""
+    """How to answer. ``max_tokens`` counts tokens of the answer; ``seed`` None is a new one each time."""
 
-    temperature: float
-    max_tokens: int
+    temperature: float = 0.0
+    max_tokens: int = 256
+    top_p: float = 1.0
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as far as it has come. Seconds count from the request; ``n_tokens`` is the server's at the end."""
+    """An answer as far as it has come. Seconds count from the request; ``n_tokens`` is the server's at the end.
+
+    ``finish_reason`` is the server's, or ``stopped`` by the user, or ``broken`` off; ``busy_seconds`` is how long the
+    page waits before it asks a busy server again.
+    """
 
     text: str = ""
     n_tokens: int = 0
     first_token_seconds: float | None = None
     seconds: float = 0.0
     finish_reason: str | None = None
+    busy_seconds: float | None = None
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -39,75 +54,147 @@ class Answer:
             return None
         return (self.n_tokens - 1) / max(self.seconds - self.first_token_seconds, 1e-9)
 
+    @property
+    def can_go_on(self) -> bool:
+        """True where the model had more to say."""
+        return bool(self.text) and self.finish_reason in ("length", STOPPED, BROKEN)
+
     def in_words(self) -> str:
         """One line for below the answer."""
+        if self.busy_seconds is not None:
+            return f"The model server is busy; asking again in {self.busy_seconds:.0f} s…"
         if self.first_token_seconds is None:
-            return "Reading your message…"
+            return f"Reading your prompt… {self.seconds:.0f} s"
         parts = [f"{self.n_tokens} tokens"]
         if self.tokens_per_second is not None:
             parts.append(f"{self.tokens_per_second:.1f} tokens/s")
         parts.append(f"first token after {self.first_token_seconds:.2f} s")
-        if self.finish_reason == "length":
-            parts.append("cut at the length limit")
+        parts.append(f"{self.seconds:.1f} s in all")
+        told = {"length": "cut at the length limit", STOPPED: "stopped", BROKEN: "broke off"}
+        if self.finish_reason in told:
+            parts.append(told[self.finish_reason])
         return " · ".join(parts)
+
+    def behind(self, earlier: Answer) -> Answer:
+        """This answer as what goes on with an earlier one: texts and figures of both together."""
+        if not earlier.text:
+            return self
+        return replace(
+            self,
+            text=earlier.text + self.text,
+            n_tokens=earlier.n_tokens + self.n_tokens,
+            first_token_seconds=earlier.first_token_seconds,
+            seconds=earlier.seconds + self.seconds - (self.first_token_seconds or 0.0),
+        )
 
 
 async def stream_answer(
-    client: openai.AsyncOpenAI, messages: Sequence[ChatCompletionMessageParam], settings: Settings
+    client: openai.AsyncOpenAI, model: str, messages: Sequence[ChatCompletionMessageParam], settings: Settings
 ) -> AsyncGenerator[Answer]:
     """The answer as it grows; closing the generator closes the request, so the server stops too.
 
+    The last one has a ``finish_reason``: ``broken`` where the stream ended without one.
+
     Raises:
-        ServerError: the server is gone, busy, or refuses.
+        ServerError: the server is gone, stays busy, or refuses.
     """
-    started = time.monotonic()
-    answer = Answer()
-    yield answer
+    yield Answer()
     try:
-        model = await _first_model(client)
-        stream = await client.chat.completions.create(
-            model=model,
-            messages=list(messages),
-            temperature=settings.temperature,
-            max_tokens=settings.max_tokens,
-            stream=True,
-            stream_options={"include_usage": True},
-        )
-        first_token_seconds, text, n_chunks, finish_reason = None, "", 0, None
-        async with stream:
-            async for chunk in stream:
-                n_tokens = chunk.usage.completion_tokens if chunk.usage else 0
-                for choice in chunk.choices:
-                    finish_reason = choice.finish_reason or finish_reason
-                    if choice.delta.content:
-                        text += choice.delta.content
-                        n_chunks += 1
-                        first_token_seconds = first_token_seconds or time.monotonic() - started
-                seconds = (
-                    time.monotonic() - started
-                    if finish_reason is None
-                    else answer.seconds or time.monotonic() - started
-                )
-                answer = Answer(
-                    text, n_tokens or max(n_chunks, answer.n_tokens), first_token_seconds, seconds, finish_reason
-                )
-                yield answer
-    except openai.APIConnectionError as error:
+        async with aclosing(_patiently(client, model, messages, settings)) as attempts:
+            async for attempt in attempts:
+                if attempt.lines is None:
+                    yield Answer(busy_seconds=attempt.wait)
+                    continue
+                async with aclosing(_read(attempt.lines, attempt.started)) as answers:
+                    async for answer in answers:
+                        yield answer
+    except (openai.APIConnectionError, httpx2.HTTPError) as error:
         raise ServerError(
-            f"The model server at {client.base_url} does not answer. Is it running? Try again."
+            f"The model server at {client.base_url} does not answer. Is it running? Press Retry to ask again."
         ) from error
     except openai.RateLimitError as error:
-        raise ServerError("The model server is busy. Try again in a moment.") from error
+        raise ServerError("The model server is busy. Press Retry to ask again.") from error
+    except openai.InternalServerError as error:
+        raise ServerError(f"The model server is not ready: {_said(error)}. Press Retry to ask again.") from error
     except openai.APIStatusError as error:
         raise ServerError(f"The model server refuses: {_said(error)}") from error
-    except openai.APIError as error:
-        raise ServerError(f"The answer broke off ({error.message}). Try again.") from error
+    except (openai.APIError, ValueError) as error:
+        raise ServerError(f"The model server failed: {error}. Press Retry to ask again.") from error
 
 
-async def _first_model(client: openai.AsyncOpenAI) -> str:
-    async for model in client.models.list():
-        return model.id
-    raise ServerError(f"The server at {client.base_url} serves no model.")
+@dataclass(frozen=True)
+class _Attempt:
+    """The lines of a stream and when it was asked for; or none, and the seconds until the next attempt."""
+
+    started: float
+    lines: AsyncIterator[str] | None = None
+    wait: float = 0.0
+
+
+async def _patiently(
+    client: openai.AsyncOpenAI, model: str, messages: Sequence[ChatCompletionMessageParam], settings: Settings
+) -> AsyncGenerator[_Attempt]:
+    """Attempts without a stream as long as the server is busy, then one with."""
+    waited = 0.0
+    while True:
+        started = time.monotonic()
+        try:
+            # The lines as they are: the client would check each piece of each answer, which is most of the work here.
+            async with client.chat.completions.with_streaming_response.create(
+                model=model,
+                messages=list(messages),
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                max_tokens=settings.max_tokens,
+                seed=openai.omit if settings.seed is None else settings.seed,
+                stream=True,
+                stream_options={"include_usage": True},
+            ) as response:
+                yield _Attempt(started, response.iter_lines())
+                return
+        except (openai.RateLimitError, openai.InternalServerError) as error:
+            wait = _retry_after(error.response.headers)
+            if wait is None or waited + wait > LONGEST_WAIT_SECONDS:
+                raise
+            waited += wait
+        yield _Attempt(started, wait=wait)
+        await asyncio.sleep(wait)
+
+
+async def _read(lines: AsyncIterator[str], started: float) -> AsyncGenerator[Answer]:
+    """The answer as its stream brings it. A stream that breaks ends it with ``broken``, and keeps what has come."""
+    answer, n_pieces = Answer(), 0
+    try:
+        async for line in lines:
+            if not line.startswith("data:") or line.endswith("[DONE]"):
+                continue
+            chunk = json.loads(line.removeprefix("data:"))
+            if "error" in chunk:
+                raise ServerError(f"The model server failed: {chunk['error'].get('message', chunk['error'])}")
+            now = time.monotonic() - started
+            for choice in chunk["choices"]:
+                if text := choice["delta"].get("content"):
+                    n_pieces += 1
+                    first = now if answer.first_token_seconds is None else answer.first_token_seconds
+                    answer = replace(answer, text=answer.text + text, n_tokens=n_pieces, first_token_seconds=first)
+                if choice.get("finish_reason"):
+                    answer = replace(answer, finish_reason=choice["finish_reason"], seconds=now)
+            if answer.finish_reason is None:
+                answer = replace(answer, seconds=now)
+            if chunk.get("usage"):
+                answer = replace(answer, n_tokens=chunk["usage"]["completion_tokens"])
+            yield answer
+    except (httpx2.HTTPError, ServerError, ValueError):
+        if not answer.text:
+            raise
+    if answer.finish_reason is None:
+        yield replace(answer, finish_reason=BROKEN)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds after which the server wants to be asked again, or None where it does not say."""
+    given = headers.get("retry-after", "")
+    return float(given) if given.replace(".", "", 1).isdigit() else None
 
 
 def _said(error: openai.APIStatusError) -> str:

@@ -4,39 +4,92 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from components.errors import DataError
 from components.listening import listen, url_of
 
 log = logging.getLogger(__name__)
 
+EXAMPLES = "What is Lorry?|What is the rank setting in LoRA?|What is quantization?"
+DATABASE = "chat.sqlite"
+
 
 def chat(
     server: Annotated[
-        str, typer.Option(envvar="LORRY_CHAT_SERVER", help="base address of an OpenAI-compatible API, with /v1")
-    ] = "http://127.0.0.1:8080/v1",
+        list[str] | None,
+        typer.Option(
+            envvar="LORRY_CHAT_SERVER",
+            help="address of an OpenAI-compatible API, with /v1, or NAME=ADDRESS; may be repeated (variable: spaces)",
+            show_default="http://127.0.0.1:8080/v1",
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(envvar="LORRY_CHAT_HOST", help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="LORRY_CHAT_PORT", min=1, max=65535, help="port to listen on")] = 7860,
     title: Annotated[str, typer.Option(envvar="LORRY_CHAT_TITLE", help="heading of the page")] = "Lorry chat",
+    data_dir: Annotated[
+        Path, typer.Option(envvar="LORRY_CHAT_DATA_DIR", help="folder for conversations, opinions and votes")
+    ] = Path(".lorry/chat"),
+    examples: Annotated[
+        str, typer.Option(envvar="LORRY_CHAT_EXAMPLES", help="example prompts, with | between them")
+    ] = EXAMPLES,
+    users_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LORRY_CHAT_USERS_FILE", help="ask for a login; names and bcrypt hashes, as htpasswd -B writes them"
+        ),
+    ] = None,
+    user_header: Annotated[
+        str | None,
+        typer.Option(
+            envvar="LORRY_CHAT_USER_HEADER",
+            help="header in which a proxy in front names the user it has checked, such as X-Forwarded-User",
+        ),
+    ] = None,
 ) -> None:
-    """Serve the chat page over any OpenAI-compatible server (its key, if it needs one: OPENAI_API_KEY)."""
+    """Serve the chat page over OpenAI-compatible servers (their key, if they need one: OPENAI_API_KEY).
+
+    Conversations belong to a browser, known by a signed cookie (LORRY_CHAT_SECRET, or a secret made in --data-dir); or
+    to the user of a login, with --users-file or --user-header.
+    """
     # Gradio asks its home for updates unless told not to; an air-gapped page asks nobody.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    if users_file and user_header:
+        raise DataError("--users-file and --user-header are two ways to know a user; choose one")
     with listen(host, port, "--port") as bound:
         import gradio as gr
-        import openai
         import uvicorn
         from fastapi import FastAPI
 
-        from components.chat.page import CSS, build_page, theme
+        from components.chat.database import Database
+        from components.chat.identity import by_cookie, by_header, by_login, secret_of
+        from components.chat.look import CSS, theme
+        from components.chat.own_host import OwnHostOnly
+        from components.chat.page import build_page
+        from components.chat.servers import Servers
 
-        client = openai.AsyncOpenAI(base_url=server, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=0)
+        servers = Servers(server or ["http://127.0.0.1:8080/v1"], os.environ.get("OPENAI_API_KEY", "none"))
+        database = Database(data_dir / DATABASE)
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        app.add_middleware(OwnHostOnly)
         app.add_api_route("/livez", lambda: {"status": "ok"})
-        page = build_page(client, title).queue(default_concurrency_limit=None)
-        app = gr.mount_gradio_app(app, page, path="/", theme=theme(), css=CSS, footer_links=[], ssr_mode=False)
-        log.info("chat page on %s (asks %s)", url_of(host, port), server)
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
+        if users_file:
+            known = by_login(users_file)
+        elif user_header:
+            known = by_header(user_header)
+        else:
+            known = by_cookie(app, secret_of(data_dir))
+        page = build_page(servers, database, title, [text for text in examples.split("|") if text.strip()])
+        app = gr.mount_gradio_app(
+            app, page.queue(default_concurrency_limit=None), path="/", theme=theme(), css=CSS, footer_links=[],
+            ssr_mode=False, run_history=False, **known,
+        )  # fmt: skip
+        log.info(
+            "chat page on %s (asks %s; keeps conversations in %s)", url_of(host, port), servers.addresses, data_dir
+        )
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3, timeout_keep_alive=75)
         uvicorn.Server(config).run(sockets=[bound])
+        database.close()

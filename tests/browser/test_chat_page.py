@@ -1,58 +1,46 @@
-"""A real Chromium on the chat page, over the real server."""
+"""A real Chromium on the chat: over the real server where figures count, over a stub where words do."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import re
-import shutil
-import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
-from fastapi.responses import StreamingResponse
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
-from tests.conftest import free_port, lorry_process
+from components.errors import DataError
+from components.split_data.config import SplitConfig
+from tests.browser.conftest import chat_process
+from tests.conftest import free_port, run_lorry, split_data
+from tests.openai_stub import Stub
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="no Chromium here; install Debian's package chromium"
-)
+FIGURES = re.compile(r"\d+ tokens · .*first token after [\d.]+ s · [\d.]+ s in all")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM is not None, "CI must install Debian's package chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+def stub() -> Iterator[Stub]:
+    with Stub() as stub:
+        yield stub
 
 
 @pytest.fixture(scope="module")
-def chat_address(server) -> Iterator[str]:
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    with lorry_process("chat", "--server", f"{server}/v1", "--port", str(port), ready=f"{address}/livez"):
+def data_dir(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("chat")
+
+
+@pytest.fixture(scope="module")
+def address(stub, data_dir) -> Iterator[str]:
+    with chat_process("--server", f"{stub.address}/v1", data_dir=data_dir) as address:
         yield address
 
 
 @pytest.fixture
-def page(browser, chat_address) -> Iterator[Page]:
-    page = browser.new_page()
-    page.goto(chat_address)
-    expect(page.locator("#question textarea")).to_be_visible(timeout=30_000)
-    yield page
-    page.close()
+def page(visit, address) -> Page:
+    return visit(address)
 
 
 def ask(page: Page, question: str) -> None:
@@ -60,128 +48,321 @@ def ask(page: Page, question: str) -> None:
     page.locator("#question textarea").press("Enter")
 
 
-def answered(page: Page) -> None:
-    expect(page.locator("#status")).to_contain_text("first token after", timeout=30_000)
+def state(page: Page) -> Locator:
+    """Says whether an answer runs."""
+    return page.locator("#state")
 
 
-class SlowServer:
-    """An OpenAI-compatible server that counts, five numbers a second, until its client goes away."""
-
-    def __init__(self) -> None:
-        self.gone = threading.Event()
-        self.port = free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(self._app(), port=self.port, log_level="error", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-
-    def __enter__(self) -> SlowServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join(timeout=10)
-
-    def _app(self) -> FastAPI:
-        app = FastAPI()
-
-        @app.get("/v1/models")
-        async def models() -> dict[str, object]:
-            return {"object": "list", "data": [{"id": "slow", "object": "model", "created": 0, "owned_by": "test"}]}
-
-        @app.post("/v1/chat/completions")
-        async def completions() -> StreamingResponse:
-            return StreamingResponse(self._count(), media_type="text/event-stream")
-
-        return app
-
-    async def _count(self) -> AsyncIterator[str]:
-        try:
-            for number in range(600):
-                choice = {"index": 0, "delta": {"content": f"{number} "}, "finish_reason": None}
-                head = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "slow"}
-                yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
-                await asyncio.sleep(0.2)
-        finally:
-            self.gone.set()
+def answered(page: Page, text: str | re.Pattern[str] = FIGURES) -> None:
+    expect(page.locator("#status")).to_contain_text(FIGURES, timeout=30_000)
+    expect(state(page)).to_have_attribute("data-state", "idle", timeout=30_000)
+    if isinstance(text, str):
+        expect(page.locator("#chat .bot-row").last).to_contain_text(text)
 
 
-def test_a_question_gets_a_streamed_answer_with_its_speed(page):
-    ask(page, "What is Lorry?")
-    expect(page.locator("#chat .user").first).to_contain_text("What is Lorry?")
-    answered(page)
+def questions(page: Page) -> list[str]:
+    return page.locator("#chat [data-testid=user]").all_inner_texts()
+
+
+def answers(page: Page) -> list[str]:
+    return page.locator("#chat [data-testid=bot]").all_inner_texts()
+
+
+def titles(page: Page) -> list[str]:
+    return [title.strip() for title in page.locator("#conversations label").all_inner_texts()]
+
+
+def figures_below(page: Page, number: int) -> str:
+    row = page.locator("#chat .bot-row .message-content").nth(number)
+    return row.evaluate("element => getComputedStyle(element, '::after').content")
+
+
+def test_a_real_answer_is_streamed_with_its_speed(visit, server, tmp_path):
+    with chat_process("--server", f"{server}/v1", data_dir=tmp_path) as address:
+        page = visit(address)
+        page.get_by_text("Settings", exact=True).click()
+        limit = page.get_by_label(re.compile("number input for Length limit"))
+        limit.fill("16")
+        limit.press("Tab")
+        ask(page, "What is Lorry?")
+        answered(page)
+        expect(page.locator("#status")).to_contain_text("tokens/s")
+        assert answers(page)[0].strip()
+        assert page.locator("#question textarea").input_value() == ""
+        told = re.search(r"(\d+) tokens", figures_below(page, 0))
+        assert told is not None
+        assert int(told[1]) <= 16
+
+
+def test_stop_keeps_what_has_come_and_frees_the_servers_place_within_200_ms(visit, server, tmp_path):
+    def running() -> float:
+        lines = httpx.get(f"{server}/metrics").text.splitlines()
+        return float(next(line for line in lines if line.startswith("lorry_requests_running ")).split()[1])
+
+    with chat_process("--server", f"{server}/v1", data_dir=tmp_path) as address:
+        page = visit(address)
+        page.get_by_text("Settings", exact=True).click()
+        for name, value in (("Length limit", "2048"), ("Temperature", "2")):
+            page.get_by_label(re.compile(f"number input for {name}")).fill(value)
+            page.keyboard.press("Tab")
+        # The tiny model ends by itself within two seconds; now and then before it is stopped.
+        for _ in range(10):
+            page.locator("#new").click()
+            ask(page, "Tell me everything")
+            expect(page.locator("#chat .bot-row")).to_have_count(1, timeout=30_000)
+            was_running = running() == 1
+            page.locator("#stop").dispatch_event("click")
+            stopped = time.monotonic()
+            while running() > 0:
+                assert time.monotonic() < stopped + 5
+            took = time.monotonic() - stopped
+            expect(state(page)).to_have_attribute("data-state", "idle")
+            if was_running and "stopped" in page.locator("#status").inner_text():
+                break
+        expect(page.locator("#status")).to_contain_text("stopped")
+        assert took < 0.2
+
+
+def test_an_answer_grows_is_stopped_and_goes_on(page, stub):
+    ask(page, "count")
+    expect(page.locator("#chat .bot-row").last).to_contain_text("3 4 5", timeout=30_000)
     expect(page.locator("#status")).to_contain_text("tokens/s")
-    assert page.locator("#chat .bot").last.inner_text().strip()
-    assert page.locator("#question textarea").input_value() == ""
+    stub.gone.clear()
+    page.locator("#stop").click()
+    expect(page.locator("#status")).to_contain_text("stopped")
+    assert stub.gone.wait(timeout=10)
+    kept = answers(page)[-1]
+    assert "3 4 5" in kept
+    page.locator("#go-on").click()
+    answered(page, "stub heard: Go on exactly where you stopped")
+    assert answers(page)[-1].startswith(kept.strip())
+    expect(page.locator("#go-on")).to_be_hidden()
+    sent = stub.asked[-1]["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "user"]
 
 
-def test_the_length_limit_reaches_the_server(page):
-    page.get_by_text("Settings", exact=True).click()
-    field = page.get_by_label(re.compile("number input for Length limit"))
-    field.fill("16")
-    field.press("Tab")
-    ask(page, "Tell me much")
-    answered(page)
-    tokens = re.match(r"(\d+) tokens", page.locator("#status").inner_text().strip())
-    assert tokens is not None
-    assert int(tokens[1]) <= 16
+def test_a_stream_that_breaks_keeps_what_came_and_offers_to_go_on(page, stub):
+    stub._once.discard("break")
+    ask(page, "break")
+    expect(page.locator("#status")).to_contain_text("broke off", timeout=30_000)
+    expect(page.locator("#chat .bot-row").last).to_contain_text("stub heard:")
+    page.locator("#go-on").click()
+    answered(page, "Go on exactly")
 
 
-def test_stop_keeps_what_has_come_and_ends_the_request(browser):
-    with SlowServer() as slow:
-        port = free_port()
-        address = f"http://127.0.0.1:{port}"
-        with lorry_process("chat", "--server", f"{slow.address}/v1", "--port", str(port), ready=f"{address}/livez"):
-            page = browser.new_page()
-            page.goto(address)
-            ask(page, "Count")
-            expect(page.locator("#chat .bot").last).to_contain_text("2", timeout=30_000)
-            expect(page.locator("#question textarea")).to_be_disabled()
-            page.locator("#stop").click()
-            expect(page.locator("#status")).to_contain_text("Stopped.")
-            expect(page.locator("#question textarea")).to_be_enabled()
-            assert slow.gone.wait(timeout=10)
-            assert "2" in page.locator("#chat .bot").last.inner_text()
-            page.close()
-
-
-def test_retry_answers_the_same_question_again(page):
-    ask(page, "Hello")
-    answered(page)
+def test_retry_and_edit_answer_anew_in_the_same_place(page):
+    ask(page, "one")
+    answered(page, "stub heard: one")
+    ask(page, "two")
+    answered(page, "stub heard: two")
     page.locator("#retry").click()
+    answered(page, "stub heard: two")
+    assert questions(page) == ["one", "two"]
+    page.get_by_label("Edit").first.click()
+    page.locator("#chat textarea").fill("three")
+    page.get_by_label("Submit").click()
+    expect(page.locator("#chat .bot-row").last).to_contain_text("stub heard: three", timeout=30_000)
     answered(page)
-    assert page.locator("#chat .user.message, #chat .message.user").count() == 1
+    assert questions(page) == ["three"]
 
 
-def test_clear_empties_the_conversation(page):
+def test_settings_and_system_prompt_reach_the_server(page, stub):
+    page.get_by_text("Settings", exact=True).click()
+    page.locator("#system textarea").fill("Be kind.")
+    for name, value in (("Temperature", "0.7"), ("Top-p", "0.5"), ("Length limit", "32")):
+        page.get_by_label(re.compile(f"number input for {re.escape(name)}")).fill(value)
+        page.keyboard.press("Tab")
+    page.get_by_label("Seed").fill("7")
+    page.keyboard.press("Tab")
     ask(page, "Hello")
-    answered(page)
+    answered(page, "stub heard: Hello")
+    body = stub.asked[-1]
+    assert body["messages"][0] == {"role": "system", "content": "Be kind."}
+    assert (body["temperature"], body["top_p"], body["max_tokens"], body["seed"]) == (0.7, 0.5, 32, 7)
+
+
+def test_conversations_are_listed_opened_renamed_cleared_and_deleted(page):
+    page.on("dialog", lambda dialog: dialog.accept())
+    for question in ("first subject", "second subject"):
+        page.locator("#new").click()
+        ask(page, question)
+        answered(page, f"stub heard: {question}")
+    assert titles(page) == ["second subject", "first subject"]
+    page.locator("#conversations label").nth(1).click()
+    expect(page.locator("#chat .bot-row").last).to_contain_text("stub heard: first subject")
+    page.locator("#title textarea, #title input").first.fill("renamed")
+    page.locator("#title").get_by_role("button").click()
+    expect(page.locator("#conversations label").nth(1)).to_contain_text("renamed")
     page.locator("#clear").click()
-    expect(page.get_by_text("Ask something. Enter sends.")).to_be_visible()
+    expect(page.get_by_text("Ask something. Enter sends")).to_be_visible()
+    page.locator("#delete").click()
+    expect(page.locator("#conversations label")).to_have_count(1)
+    assert titles(page) == ["second subject"]
 
 
-def test_nothing_on_the_page_comes_from_another_host(browser, chat_address):
-    page = browser.new_page()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(chat_address)
-    expect(page.locator("#question textarea")).to_be_visible(timeout=30_000)
-    ask(page, "Hello")
-    answered(page)
-    page.close()
-    assert asked
-    assert [url for url in asked if not url.startswith((chat_address, "data:", "blob:"))] == []
+def test_an_example_is_asked_by_a_click(page):
+    page.get_by_text("What is quantization?").click()
+    answered(page, "stub heard: What is quantization?")
 
 
-def test_a_server_that_is_gone_shows_as_words(browser):
-    port, nobody = free_port(), free_port()
-    address = f"http://127.0.0.1:{port}"
-    with lorry_process(
-        "chat", "--server", f"http://127.0.0.1:{nobody}/v1", "--port", str(port), ready=f"{address}/livez"
-    ):
+def test_a_conversation_is_exported_for_people_and_for_programs(page):
+    ask(page, "keep this")
+    answered(page, "stub heard: keep this")
+    with page.expect_download() as download:
+        page.locator("#save-markdown").click()
+    assert download.value.suggested_filename == "keep-this.md"
+    text = download.value.path().read_text()
+    assert "## User\n\nkeep this\n\n## stub\n\nstub heard: keep this" in text
+    with page.expect_download() as download:
+        page.locator("#save-rows").click()
+    row = json.loads(download.value.path().read_text())
+    assert [message["content"] for message in row["messages"]] == ["keep this", "stub heard: keep this"]
+
+
+def test_history_outlives_a_reload_and_a_restart_of_the_page(visit, stub, tmp_path):
+    port = free_port()
+    with chat_process("--server", f"{stub.address}/v1", data_dir=tmp_path, port=port) as address:
+        page = visit(address)
+        ask(page, "remember me")
+        answered(page, "stub heard: remember me")
+        page.reload()
+        expect(page.locator("#chat .bot-row").last).to_contain_text("stub heard: remember me", timeout=30_000)
+    with chat_process("--server", f"{stub.address}/v1", data_dir=tmp_path, port=port):
+        page.reload()
+        expect(page.locator("#chat .bot-row").last).to_contain_text("stub heard: remember me", timeout=30_000)
+        ask(page, "and go on")
+        answered(page, "stub heard: and go on")
+        assert [message["content"] for message in stub.asked[-1]["messages"]] == [
+            "remember me", "stub heard: remember me", "and go on",
+        ]  # fmt: skip
+
+
+def test_two_visitors_never_see_each_others_conversations(visit, address):
+    first, second = visit(address), visit(address)
+    ask(first, "my secret")
+    answered(first, "stub heard: my secret")
+    ask(second, "other words")
+    answered(second, "stub heard: other words")
+    for page, own in ((first, "my secret"), (second, "other words")):
+        page.reload()
+        expect(page.locator("#conversations label")).to_have_count(1, timeout=30_000)
+        assert titles(page) == [own]
+        expect(page.locator("#chat .bot-row")).to_have_count(1)
+        expect(page.locator("#chat")).to_contain_text(own)
+
+
+def test_what_is_liked_becomes_training_rows_and_what_is_disliked_never_does(page, data_dir, tmp_path):
+    for question in ("liked question", "disliked question"):
+        page.locator("#new").click()
+        ask(page, question)
+        answered(page, f"stub heard: {question}")
+        page.get_by_label("Like" if question.startswith("liked") else "Dislike", exact=True).last.click()
+        page.locator("#note textarea").fill(f"because of {question}")
+        page.locator("#note").get_by_role("button").click()
+        expect(page.locator("#status")).to_contain_text("your note is saved")
+    page.reload()
+    expect(page.get_by_label("Disliked", exact=True)).to_be_visible(timeout=30_000)
+    done = run_lorry("feedback", "--data-dir", str(data_dir), "--out", str(tmp_path / "feedback"))
+    assert done.returncode == 0, done.stderr
+    liked, disliked = (
+        [json.loads(line) for line in (tmp_path / "feedback" / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("liked", "disliked")
+    )
+    assert [row["messages"][-1]["content"] for row in liked] == ["stub heard: liked question"]
+    assert [row["note"] for row in disliked] == ["because of disliked question"]
+    rows = [{"messages": [*liked[0]["messages"][:-1], {"role": "assistant", "content": str(n)}]} for n in range(9)]
+    (tmp_path / "next.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*liked, *rows]))
+    kept = split_data(tmp_path / "split", SplitConfig(data=str(tmp_path / "next.jsonl"), validation_rows=2))
+    said = [row.messages[-1].content for name in ("train", "validation") for row in kept.rows(name)]
+    assert "stub heard: liked question" in said
+    with pytest.raises(DataError, match="has no 'messages' key"):
+        split_data(tmp_path / "no", SplitConfig(data=str(tmp_path / "feedback" / "disliked.jsonl"), validation_rows=1))
+
+
+def test_a_busy_server_is_asked_again_and_a_refusal_shows_its_words(page, stub):
+    stub._once.discard("busy")
+    ask(page, "busy")
+    expect(page.locator("#status")).to_contain_text("The model server is busy; asking again in 1 s", timeout=30_000)
+    answered(page, "stub heard: busy")
+    ask(page, "refuse")
+    expect(page.locator("#status")).to_contain_text("The model server refuses: the prompt has 9 tokens too many")
+
+
+def test_a_server_that_is_gone_shows_as_words_and_retry_asks_it_when_it_is_back(browser, tmp_path):
+    stub = Stub()
+    with chat_process("--server", f"{stub.address}/v1", data_dir=tmp_path) as address:
         page = browser.new_page()
         page.goto(address)
         ask(page, "Anyone?")
-        expect(page.locator("#status")).to_contain_text("does not answer. Is it running? Try again.", timeout=30_000)
+        expect(page.locator("#status")).to_contain_text("Is it running? Press Retry to ask again.", timeout=30_000)
+        with stub:
+            page.locator("#retry").click()
+            answered(page, "stub heard: Anyone?")
+            assert questions(page) == ["Anyone?"]
         page.close()
+
+
+HOSTILE = """Look: <script>window.hacked = 1</script> <img src=x onerror="window.hacked = 2">
+[link](javascript:window.hacked=3) ![picture](http://127.0.0.1:9/pixel.png)
+
+```python
+print("<b>code</b>")
+```
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+שלום עולם"""
+
+
+def test_answers_render_safely_and_nothing_leaves_the_pages_own_host(visit, address, stub):
+    stub.answers["render"] = HOSTILE
+    stub.answers["long"] = "word " * 4000
+    page = visit(address)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.reload()
+    ask(page, "render")
+    answered(page, "Look:")
+    expect(page.locator("#chat .bot-row pre code, #chat .bot-row pre").first).to_contain_text('print("<b>code</b>")')
+    expect(page.locator("#chat .bot-row td").nth(1)).to_have_text("2")
+    hebrew = page.locator("#chat .bot-row p", has_text="שלום").last
+    box, row = hebrew.bounding_box(), page.locator("#chat .bot-row .message-content").last.bounding_box()
+    assert hebrew.evaluate("element => getComputedStyle(element).unicodeBidi") == "plaintext"
+    assert box is not None
+    assert row is not None
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("#chat .bot-row script, #chat .bot-row [onerror], #chat a[href^=javascript]").count() == 0
+    ask(page, "long")
+    answered(page, "word word")
+    assert len(answers(page)[-1].split()) == 4000
+    assert asked
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == ["http://127.0.0.1:9/pixel.png"]
+    assert any("Content Security Policy" in text and "pixel.png" in text for text in refused), refused
+
+
+def test_the_page_fits_a_phone_in_the_dark_and_works_by_keyboard_alone(visit, address, tmp_path):
+    page = visit(address, viewport={"width": 360, "height": 740}, color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert "dark" in (page.locator("body").get_attribute("class") or "")
+    page.keyboard.type("by keyboard")
+    page.keyboard.press("Enter")
+    answered(page, "stub heard: by keyboard")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.locator("#question textarea").focus()
+    page.keyboard.type("count")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chat .bot-row").last).to_contain_text("1 2 3", timeout=30_000)
+    page.keyboard.press("Escape")
+    expect(page.locator("#status")).to_contain_text("stopped")
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "retry":
+            break
+    page.keyboard.press("Enter")
+    expect(state(page)).to_have_attribute("data-state", "running")
+    page.keyboard.press("Escape")
+    expect(state(page)).to_have_attribute("data-state", "idle")

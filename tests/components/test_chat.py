@@ -1,29 +1,75 @@
-"""The chat page's side of the wire, against the real server and against none."""
+"""The chat page's parts: what it asks, what it keeps, and whom it knows."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import sqlite3
+from pathlib import Path
 
+import bcrypt
 import openai
 import pytest
+from fastapi import FastAPI, Request
+from starlette.testclient import TestClient
 
-from components.chat.answers import Answer, ServerError, Settings, stream_answer
-from components.chat.page import _ask, _for_server, _with_answer, _without_answer
+from components.chat.answers import BROKEN, Answer, ServerError, Settings, stream_answer
+from components.chat.chat_view import for_server
+from components.chat.comparisons import NONE, Comparisons
+from components.chat.conversations import Conversations
+from components.chat.database import Database
+from components.chat.export import as_markdown, as_rows, file_name
+from components.chat.feedback import collect
+from components.chat.identity import COOKIE, by_cookie, by_login, secret_of
+from components.chat.look import sheet
+from components.chat.running import Running
+from components.chat.servers import Servers
+from components.errors import BusyError, DataError
 from tests.conftest import free_port, run_lorry
+from tests.openai_stub import Stub
 
-QUESTION = [{"role": "user", "content": "Hello there"}]
+DONE = Answer("yes", 4, 0.5, 2.0, "stop")
 
 
-async def answers_of(address: str, messages=QUESTION, **settings) -> list[Answer]:
-    async with openai.AsyncOpenAI(base_url=address, api_key="none", max_retries=0) as client:
-        wanted = Settings(**{"temperature": 0.0, "max_tokens": 12, **settings})
-        return [answer async for answer in stream_answer(client, messages, wanted)]
+@pytest.fixture
+def database(tmp_path):
+    database = Database(tmp_path / "chat.sqlite")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def conversations(database) -> Conversations:
+    return Conversations(database)
+
+
+def say(
+    conversations: Conversations, question: str, *answers: Answer, user: str = "ann", system: str = ""
+) -> list[int]:
+    """A conversation of one question with answers to it; gives its id and those of the answers."""
+    conversation = conversations.begin(user, question, system)
+    asked = conversations.say(user, conversation, "user", question, after=None)
+    turns = []
+    for answer in answers:
+        turns.append(conversations.say(user, conversation, "assistant", "", after=asked, model="m"))
+        conversations.answered(turns[-1], answer)
+    return [conversation, *turns]
+
+
+async def answers_of(address: str, question: str, **settings) -> list[Answer]:
+    async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
+        model = (await client.models.list()).data[0].id if "gone" not in settings else "m"
+        wanted = Settings(
+            **{"temperature": 0.0, "max_tokens": 12, **{k: v for k, v in settings.items() if k != "gone"}}
+        )
+        messages = [{"role": "user", "content": question}]
+        return [answer async for answer in stream_answer(client, model, messages, wanted)]
 
 
 def test_an_answer_grows_and_ends_with_its_figures(server):
-    answers = asyncio.run(answers_of(f"{server}/v1"))
-    assert answers[0].in_words() == "Reading your message…"
+    answers = asyncio.run(answers_of(server, "Hello there"))
+    assert answers[0].in_words() == "Reading your prompt… 0 s"
     texts = [answer.text for answer in answers]
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(texts))
     last = answers[-1]
@@ -32,55 +78,271 @@ def test_an_answer_grows_and_ends_with_its_figures(server):
     assert last.first_token_seconds is not None
     assert 0 < last.first_token_seconds <= last.seconds
     assert f"{last.n_tokens} tokens · " in last.in_words()
-    assert "first token after" in last.in_words()
 
 
-def test_an_answer_cut_at_the_limit_says_so():
-    assert "cut at the length limit" in Answer("x", 9, 0.1, 1.0, "length").in_words()
+def test_the_first_token_counts_from_the_request_and_not_from_the_answers_head():
+    with Stub(first_seconds=0.2) as stub:
+        (*_, last) = asyncio.run(answers_of(stub.address, "Hello"))
+    assert last.first_token_seconds is not None
+    assert last.first_token_seconds >= 0.2
 
 
-def test_tokens_per_second_count_from_the_first_token():
+@pytest.mark.parametrize(
+    ("reason", "told", "more"), [("length", "cut at the length limit", True), ("stop", "in all", False),
+                                 ("stopped", "stopped", True), ("broken", "broke off", True)],
+)  # fmt: skip
+def test_an_answer_says_how_it_ended(reason, told, more):
+    answer = Answer("x", 9, 0.1, 1.0, reason)
+    assert answer.in_words().endswith(told)
+    assert answer.can_go_on == more
+
+
+def test_tokens_per_second_count_from_the_first_token_and_parts_add_up():
     assert Answer("x", 11, 0.5, 2.5, "stop").tokens_per_second == pytest.approx(5.0)
     assert Answer("x", 1, 0.5, 0.5, "stop").tokens_per_second is None
+    whole = Answer("b", 5, 0.5, 1.5, "stop").behind(Answer("a", 5, 1.0, 2.0, "length"))
+    assert whole == Answer("ab", 10, 1.0, 3.0, "stop")
 
 
-def test_a_server_that_is_gone_is_said_in_words():
-    address = f"http://127.0.0.1:{free_port()}/v1"
-    with pytest.raises(ServerError, match=r"The model server at .* does not answer. Is it running\? Try again."):
-        asyncio.run(answers_of(address))
+def test_a_stream_that_breaks_keeps_what_came():
+    with Stub() as stub:
+        (*_, last) = asyncio.run(answers_of(stub.address, "break"))
+    assert (last.text, last.finish_reason) == ("stub heard: ", BROKEN)
 
 
-def test_a_refusal_shows_the_servers_own_words(server):
-    with pytest.raises(
-        ServerError, match=r"The model server refuses: the prompt has \d+ tokens and the context holds 512"
+def test_servers_that_are_gone_or_refuse_are_said_in_words():
+    with pytest.raises(ServerError, match=r"The model server at .* does not answer. Is it running\? Press Retry"):
+        asyncio.run(answers_of(f"http://127.0.0.1:{free_port()}", "Hello", gone=True))
+    with Stub() as stub:
+        with pytest.raises(ServerError, match="The model server refuses: the prompt has 9 tokens too many"):
+            asyncio.run(answers_of(stub.address, "refuse"))
+        waited = [answer.busy_seconds for answer in asyncio.run(answers_of(stub.address, "busy"))]
+    assert waited[1] == 1.0
+    assert waited[-1] is None
+
+
+def test_models_of_several_servers_have_names_that_differ():
+    with Stub("base") as one, Stub("base") as two, Stub("tuned") as three:
+        gone = f"http://127.0.0.1:{free_port()}/v1"
+        servers = Servers([f"a={one.address}/v1", f"b={two.address}/v1", f"{three.address}/v1", f"c={gone}"], "none")
+        labels = [model.label for model in asyncio.run(servers.models())]
+    assert labels == ["base (a)", "base (b)", "tuned"]
+    assert servers.known("tuned") is not None
+    assert servers.known("other") is None
+
+
+@pytest.mark.parametrize(
+    ("addresses", "words"), [(["model-server:8080"], "is no address of a server; give one as http://HOST:PORT/v1"),
+                             (["a=http://x/v1", "a=http://y/v1"], "two servers are called 'a'")],
+)  # fmt: skip
+def test_an_address_that_is_none_is_refused(addresses, words):
+    with pytest.raises(DataError, match=words):
+        Servers(addresses, "none")
+
+
+def test_a_user_sees_and_changes_only_what_is_their_own(conversations):
+    conversation, turn = say(conversations, "secret", DONE)
+    assert [title for title, _ in conversations.titles("ann")] == ["secret"]
+    assert conversations.titles("bob") == []
+    for forbidden in (
+        lambda: conversations.load("bob", conversation),
+        lambda: conversations.say("bob", conversation, "user", "x", after=None),
+        lambda: conversations.stand_at("bob", conversation, None),
+        lambda: conversations.instruct("bob", conversation, "x"),
+        lambda: conversations.rename("bob", conversation, "x"),
+        lambda: conversations.delete("bob", conversation),
+        lambda: conversations.judge("bob", turn, True),
+        lambda: conversations.explain("bob", turn, "x"),
     ):
-        asyncio.run(answers_of(f"{server}/v1", [{"role": "user", "content": "word " * 2000}]))
+        with pytest.raises(DataError, match="is not there any more"):
+            forbidden()
+    assert conversations.load("ann", conversation).turns[-1].content == "yes"
 
 
-def test_the_conversation_goes_to_the_server_with_its_system_prompt():
-    history = [
-        {"role": "user", "content": [{"type": "text", "text": "a"}]},
-        {"role": "assistant", "content": "b"},
-        {"role": "user", "content": "c"},
-    ]
-    assert _for_server(history, " ") == [
-        {"role": "user", "content": "a"},
-        {"role": "assistant", "content": "b"},
-        {"role": "user", "content": "c"},
-    ]
-    assert _for_server(history[:1], "Be kind.")[0] == {"role": "system", "content": "Be kind."}
+def test_asking_again_begins_a_branch_and_keeps_the_old_answer(conversations, database):
+    conversation, first, second = say(conversations, "q", Answer("one", 1, 0.1, 1.0, "stop"), DONE)
+    assert [turn.content for turn in conversations.load("ann", conversation).turns] == ["q", "yes"]
+    conversations.stand_at("ann", conversation, first)
+    assert [turn.content for turn in conversations.load("ann", conversation).turns] == ["q", "one"]
+    conversations.delete("ann", conversation)
+    with database.transaction() as tables:
+        assert tables.execute("SELECT count(*) FROM turn").fetchone()[0] == 0
+    assert second > first
 
 
-def test_asking_retrying_and_answering_change_the_conversation_as_they_should():
-    assert _ask("  ", []) == ("  ", [])
-    assert _ask("hi", []) == ("", [{"role": "user", "content": "hi"}])
-    answered = _with_answer([{"role": "user", "content": "hi"}], Answer("yes"))
-    assert _without_answer(answered) == [{"role": "user", "content": "hi"}]
-    assert _with_answer([], Answer()) == []
+def test_what_the_server_is_sent_has_the_system_prompt_and_joins_unanswered_questions(conversations):
+    (conversation,) = say(conversations, "a", system="Be kind.")
+    opened = conversations.load("ann", conversation)
+    conversations.say("ann", conversation, "user", "b", after=opened.turns[-1].id)
+    assert for_server(conversations.load("ann", conversation)) == [
+        {"role": "system", "content": "Be kind."}, {"role": "user", "content": "a\n\nb"},
+    ]  # fmt: skip
 
 
-def test_a_port_in_use_is_one_line(server):
+def test_a_file_that_is_no_database_of_ours_is_left_alone(tmp_path):
+    (tmp_path / "chat.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(DataError, match="is no SQLite file"):
+        Database(tmp_path / "chat.sqlite")
+    with sqlite3.connect(tmp_path / "newer.sqlite") as tables:
+        tables.execute("PRAGMA user_version = 99")
+    with pytest.raises(DataError, match="is of schema version 99, and this Lorry knows 1; update Lorry"):
+        Database(tmp_path / "newer.sqlite")
+    with pytest.raises(BusyError, match="cannot be written"):
+        Database(Path("/proc/lorry/chat.sqlite"))
+
+
+def test_feedback_takes_whole_liked_answers_and_keeps_disliked_ones_apart(conversations, database):
+    cut = Answer("cut", 1, 0.1, 1.0, "length")
+    _, good = say(conversations, "good", DONE, system="Be kind.")
+    _, unfinished = say(conversations, "unfinished", cut)
+    _, worse, better = say(conversations, "again", Answer("no", 1, 0.1, 1.0, "stop"), DONE)
+    _, only_bad = say(conversations, "bad", DONE)
+    _, same = say(conversations, "bad", DONE, user="bob")
+    behind, bad = say(conversations, "first", DONE)
+    later = conversations.say("ann", behind, "user", "then", after=bad)
+    answer = conversations.say("ann", behind, "assistant", "", after=later, model="m")
+    conversations.answered(answer, DONE)
+    for turn in (good, unfinished, better, answer):
+        conversations.judge("ann", turn, True)
+    conversations.judge("bob", same, True)
+    for turn in (worse, only_bad, bad):
+        conversations.judge("ann", turn, False)
+    conversations.explain("ann", only_bad, "wrong")
+    found = collect(database)
+    assert [row["messages"] for row in found.liked] == [
+        [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "good"},
+         {"role": "assistant", "content": "yes"}],
+        [{"role": "user", "content": "again"}, {"role": "assistant", "content": "yes"}],
+    ]  # fmt: skip
+    assert found.left_out == 3
+    (pair,) = found.preferences
+    assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("yes", "no")
+    assert [row.get("note") for row in found.disliked] == ["wrong", None]
+
+
+def test_an_opinion_can_be_taken_back_with_its_note(conversations, database):
+    conversation, turn = say(conversations, "q", DONE)
+    conversations.judge("ann", turn, True)
+    conversations.explain("ann", turn, "fine")
+    conversations.judge("ann", turn, None)
+    last = conversations.load("ann", conversation).turns[-1]
+    assert (last.liked, last.note) == (None, "")
+    assert collect(database).liked == []
+
+
+def test_votes_add_up_by_model_and_become_preferences(database):
+    comparisons = Comparisons(database)
+    answers = {"A": ("base", Answer("a", 3, 0.2, 1.2, "stop")), "B": ("tuned", Answer("b", 3, 0.1, 0.6, "stop"))}
+    ids = [comparisons.keep("ann", "q", "", answers, blind=True) for _ in range(4)]
+    for comparison, vote in zip(ids, ("B", "tie", NONE), strict=False):
+        comparisons.vote("ann", comparison, vote)
+    for user, comparison, vote in (("bob", ids[3], "A"), ("ann", ids[3], "C"), ("ann", "none", "A")):
+        with pytest.raises(DataError, match="this comparison is not there any more"):
+            comparisons.vote(user, comparison, vote)
+    standings = comparisons.standings()
+    assert list(standings) == ["tuned", "base"]
+    tuned, base = standings.values()
+    assert (tuned.wins, tuned.losses, tuned.ties, tuned.share) == (1, 1, 1, 0.5)
+    assert (base.wins, base.losses, base.ties) == (0, 2, 1)
+    assert tuned.middle("tokens_per_second") == pytest.approx(4.0)
+    found = collect(database)
+    assert [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in found.preferences] == [("b", "a")]
+    assert [row["rejected"][0]["content"] for row in found.disliked] == ["a", "b"]
+
+
+def test_exports_have_model_and_figures_and_a_name_after_the_title(conversations):
+    conversation, _ = say(conversations, "What is /etc/passwd?", DONE, system="Be kind.")
+    opened = conversations.load("ann", conversation)
+    assert file_name(opened, "md") == "What-is-etc-passwd.md"
+    assert "## m\n\nyes\n\n*4 tokens" in as_markdown(opened)
+    assert [message["role"] for message in json.loads(as_rows(opened))["messages"]] == ["system", "user", "assistant"]
+
+
+def test_figures_cannot_leave_their_style_sheet(conversations):
+    conversation, _ = say(conversations, "q")[0], None
+    turn = conversations.say("ann", conversation, "assistant", "x", after=None, model='"}</style><script>')
+    conversations.answered(turn, DONE)
+    drawn = sheet(conversations.load("ann", conversation).turns)
+    style, rest = drawn.removeprefix("<style>").split("</style>")
+    assert "<" not in style
+    assert "\\3c script\\3e " in style
+    assert rest == '<span id="state" data-state="idle"></span>'
+
+
+def test_a_cookie_is_signed_kept_over_a_restart_and_different_for_each_browser(tmp_path):
+    def page() -> FastAPI:
+        app = FastAPI()
+        known = by_cookie(app, secret_of(tmp_path))
+
+        @app.get("/")
+        async def me(request: Request) -> str | None:
+            return known["auth_dependency"](request)
+
+        return app
+
+    first, second = TestClient(page()), TestClient(page())
+    ann = first.get("/").json()
+    assert ann
+    assert first.get("/").json() == ann
+    assert second.get("/").json() != ann
+    after = TestClient(page(), cookies={COOKIE: first.cookies[COOKIE]})
+    assert after.get("/").json() == ann
+    forged = TestClient(page(), cookies={COOKIE: first.cookies[COOKIE][:-4] + "AAAA"})
+    assert forged.get("/").json() != ann
+    assert (tmp_path / "cookie-secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_login_takes_htpasswds_file_and_says_what_is_wrong_with_one(tmp_path):
+    path = tmp_path / "users"
+    with pytest.raises(DataError, match=r"cannot be read .*make it with: htpasswd -B -c"):
+        by_login(path)
+    path.write_text("# nobody\n")
+    with pytest.raises(DataError, match="names nobody; add somebody with: htpasswd -B"):
+        by_login(path)
+    path.write_text("ann:$apr1$old\n")
+    with pytest.raises(DataError, match="line 1 is not NAME:BCRYPT-HASH"):
+        by_login(path)
+    path.write_text(f"ann:{bcrypt.hashpw(b'right', bcrypt.gensalt(4)).decode()}\n")
+    login = by_login(path)["auth"]
+    tried = [("ann", "right"), ("ann", "wrong"), ("bob", "right"), ("ann", "x" * 200)]
+    assert [asyncio.run(login(*pair)) for pair in tried] == [True, False, False, False]
+
+
+def test_an_answer_is_kept_however_it_ends():
+    async def pieces():
+        for number in range(1000):
+            yield Answer("x" * (number + 1), number + 1, 0.1, 1.0)
+            await asyncio.sleep(0.01)
+
+    async def scenario() -> tuple[list[Answer], list[Answer]]:
+        kept: list[Answer] = []
+
+        async def keep(answer: Answer) -> None:
+            kept.append(answer)
+
+        running, shown = Running(), []
+        answering = running.start("session", pieces(), keep)
+        async for answer in answering.pieces(running):
+            shown.append(answer)
+            if len(answer.text) > 5:
+                running.end("session", "stop")
+        assert not running.runs("session")
+        return shown, kept
+
+    shown, kept = asyncio.run(scenario())
+    assert shown[-1].finish_reason == "stopped"
+    assert kept == [shown[-1]]
+
+
+def test_wrong_commands_are_one_line(server, tmp_path):
     port = server.rsplit(":", 1)[1]
     done = run_lorry("chat", "--port", port)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith("(Address already in use); choose another port with --port")
+    done = run_lorry("chat", "--users-file", "x", "--user-header", "y")
+    assert done.stderr.splitlines()[-1].endswith("are two ways to know a user; choose one")
+    done = run_lorry("feedback", "--data-dir", str(tmp_path))
+    assert "no chat page has kept anything there; name its folder with --data-dir" in done.stderr
+    Database(tmp_path / "chat.sqlite").close()
+    done = run_lorry("feedback", "--data-dir", str(tmp_path))
+    assert "nobody has liked, disliked or compared an answer yet" in done.stderr

@@ -1,0 +1,182 @@
+"""Conversations: whose they are, what was said in them, and what their users thought of the answers."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from components.chat.answers import Answer
+from components.chat.database import Database
+from components.errors import DataError
+
+LONGEST_TITLE = 48
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one side said. ``answer`` has the figures of an assistant's turn, ``liked`` None is no opinion."""
+
+    id: int
+    role: Literal["user", "assistant"]
+    content: str
+    model: str
+    answer: Answer | None
+    liked: bool | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What was said, in order, up to where it stands now."""
+
+    id: str
+    title: str
+    system: str
+    turns: tuple[Turn, ...]
+
+
+class Conversations:
+    """Everything here is asked for by a user, and nothing of another user is given or changed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, user: str, question: str, system: str) -> str:
+        """A new conversation, named after its first question."""
+        conversation, now = uuid.uuid4().hex, time.time()
+        title = " ".join(question.split())
+        title = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
+        with self._database.transaction() as tables:
+            tables.execute(
+                "INSERT INTO conversation VALUES (?, ?, ?, ?, NULL, ?, ?)",
+                (conversation, user, title, system, now, now),
+            )
+        return conversation
+
+    def titles(self, user: str) -> list[tuple[str, str]]:
+        """(title, id) of the user's conversations, the latest first."""
+        with self._database.transaction() as tables:
+            rows = tables.execute(
+                "SELECT title, id FROM conversation WHERE user = ? ORDER BY changed DESC", (user,)
+            ).fetchall()
+        return [(row["title"], row["id"]) for row in rows]
+
+    def load(self, user: str, conversation: str) -> Conversation:
+        """The conversation as it stands.
+
+        Raises:
+            DataError: the user has no such conversation.
+        """
+        with self._database.transaction() as tables:
+            head = _own(tables, user, conversation)
+            turns = tables.execute(
+                "WITH RECURSIVE path (id, parent) AS ("
+                " SELECT id, parent FROM turn WHERE id = ? AND conversation = ?"
+                " UNION ALL SELECT turn.id, turn.parent FROM turn JOIN path ON turn.id = path.parent)"
+                " SELECT turn.* FROM turn JOIN path USING (id) ORDER BY turn.id",
+                (head["head"], conversation),
+            ).fetchall()
+        return Conversation(conversation, head["title"], head["system"], tuple(map(_turn, turns)))
+
+    def say(self, user: str, conversation: str, role: str, content: str, *, after: int | None, model: str = "") -> int:
+        """Add a turn behind ``after``, where the conversation stands from now on; gives the turn's id."""
+        with self._database.transaction() as tables:
+            _own(tables, user, conversation)
+            turn = tables.execute(
+                "INSERT INTO turn (conversation, parent, role, content, model, created) VALUES (?, ?, ?, ?, ?, ?)",
+                (conversation, after, role, content, model, time.time()),
+            ).lastrowid
+            _stand_at(tables, conversation, turn)
+        assert turn is not None
+        return turn
+
+    def answered(self, turn: int, answer: Answer) -> None:
+        """Keep an answer, as far as it has come."""
+        with self._database.transaction() as tables:
+            tables.execute(
+                "UPDATE turn SET content = ?, n_tokens = ?, first_token_seconds = ?, seconds = ?, finish_reason = ?"
+                " WHERE id = ?",
+                (*_figures(answer), turn),
+            )
+
+    def stand_at(self, user: str, conversation: str, turn: int | None) -> None:
+        """Go back to a turn; what came behind it is no part of the conversation any more."""
+        with self._database.transaction() as tables:
+            _own(tables, user, conversation)
+            _stand_at(tables, conversation, turn)
+
+    def instruct(self, user: str, conversation: str, system: str) -> None:
+        """Change the system prompt."""
+        with self._database.transaction() as tables:
+            _own(tables, user, conversation)
+            tables.execute("UPDATE conversation SET system = ? WHERE id = ?", (system, conversation))
+
+    def rename(self, user: str, conversation: str, title: str) -> None:
+        """Change the title."""
+        with self._database.transaction() as tables:
+            _own(tables, user, conversation)
+            tables.execute("UPDATE conversation SET title = ? WHERE id = ?", (title, conversation))
+
+    def delete(self, user: str, conversation: str) -> None:
+        """Delete all that was said in it, with what was thought of it."""
+        with self._database.transaction() as tables:
+            _own(tables, user, conversation)
+            tables.execute("DELETE FROM conversation WHERE id = ?", (conversation,))
+
+    def judge(self, user: str, turn: int, liked: bool | None) -> None:
+        """Note whether the user likes an answer; None takes it back, with its note."""
+        with self._database.transaction() as tables:
+            _own_turn(tables, user, turn)
+            tables.execute(
+                "UPDATE turn SET liked = ?, note = iif(? IS NULL, '', note) WHERE id = ?", (liked, liked, turn)
+            )
+
+    def explain(self, user: str, turn: int, note: str) -> None:
+        """Note why."""
+        with self._database.transaction() as tables:
+            _own_turn(tables, user, turn)
+            tables.execute("UPDATE turn SET note = ? WHERE id = ?", (note, turn))
+
+
+def answer_of(row: sqlite3.Row) -> Answer:
+    """The answer that a row of turns or candidates holds."""
+    return Answer(
+        row["content"], row["n_tokens"] or 0, row["first_token_seconds"], row["seconds"] or 0.0, row["finish_reason"]
+    )
+
+
+def _figures(answer: Answer) -> Sequence[str | float | None]:
+    return answer.text, answer.n_tokens, answer.first_token_seconds, answer.seconds, answer.finish_reason
+
+
+def _turn(row: sqlite3.Row) -> Turn:
+    liked = None if row["liked"] is None else bool(row["liked"])
+    answer = answer_of(row) if row["role"] == "assistant" else None
+    return Turn(row["id"], row["role"], row["content"], row["model"], answer, liked, row["note"])
+
+
+def _own(tables: sqlite3.Connection, user: str, conversation: str) -> sqlite3.Row:
+    row: sqlite3.Row | None = tables.execute(
+        "SELECT * FROM conversation WHERE id = ? AND user = ?", (conversation, user)
+    ).fetchone()
+    if row is None:
+        raise DataError("this conversation is not there any more; begin a new one")
+    return row
+
+
+def _own_turn(tables: sqlite3.Connection, user: str, turn: int) -> None:
+    found = tables.execute(
+        "SELECT 1 FROM turn JOIN conversation ON conversation.id = turn.conversation"
+        " WHERE turn.id = ? AND user = ? AND role = 'assistant'",
+        (turn, user),
+    ).fetchone()
+    if found is None:
+        raise DataError("this answer is not there any more")
+
+
+def _stand_at(tables: sqlite3.Connection, conversation: str, turn: int | None) -> None:
+    tables.execute("UPDATE conversation SET head = ?, changed = ? WHERE id = ?", (turn, time.time(), conversation))

@@ -1,0 +1,115 @@
+"""How the page looks: colours, fonts of the browser's own machine, and the few lines of script that it needs."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from components.chat.conversations import Turn
+
+FONTS = ["system-ui", "sans-serif"]
+CSS = """
+footer { display: none !important; }
+#status, .figures { min-height: 1.6rem; opacity: .8; font-size: .9rem; }
+#chat .message-content *, .answer * { unicode-bidi: plaintext; text-align: start; overflow-wrap: anywhere; }
+#chat .bot-row .message-content::after { display: block; opacity: .65; font-size: .8rem; margin-top: .4rem; }
+#chat pre, #chat table, .answer pre, .answer table { max-width: 100%; overflow-x: auto; }
+#conversations .wrap { flex-direction: column; flex-wrap: nowrap; max-height: 50vh; overflow-y: auto; }
+#votes { overflow-x: auto; }
+#conversations label { width: 100%; }
+#conversations label span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.block.answer { border: 1px solid var(--border-color-primary); border-radius: .6rem; padding: .8rem; min-height: 6rem; }
+*:focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 1px; }
+@media (max-width: 640px) {
+  .gradio-container { padding: .4rem !important; }
+  #chat { height: 55vh !important; }
+}
+"""
+# Escape stops the answer, from wherever the keyboard is. On a phone the list of conversations covers the page: it is
+# closed at first, and again once something in it was chosen.
+SCRIPT = """
+() => {
+  const close = () => {
+    if (window.innerWidth < 768) document.querySelector(".sidebar.open .toggle-button")?.click();
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") document.querySelector("#stop")?.click();
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#new, #conversations label")) close();
+  });
+  close();
+}
+"""
+# The text goes to the browser's own disk; no file of it is left on the server.
+SAVE = """
+(name, text) => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], {type: "text/plain;charset=utf-8"}));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+"""
+
+
+def theme() -> gr.themes.Base:
+    """Colours and fonts; only fonts that the browser's machine has."""
+    return gr.themes.Soft(font=FONTS, font_mono=["ui-monospace", "monospace"])
+
+
+def any_choice(component: Any) -> Any:
+    """The component, which takes what a page sends that was open before this process began and knew its choices.
+
+    Whatever is chosen is looked up by its user before it is used.
+    """
+    component.preprocess = lambda payload: payload
+    return component
+
+
+def sheet(turns: Sequence[Turn], *, running: bool = False) -> str:
+    """A style sheet for a conversation: each answer's model and figures below it, and the buttons that make sense now.
+
+    The figures are not a part of the messages, for the button that copies an answer would copy them too. The buttons
+    are not switched by Gradio, which makes a component anew for that: with many users, each would wait for all others.
+    """
+    answers = [turn for turn in turns if turn.role == "assistant"]
+    lines = [
+        f"#chat :nth-child({number} of .bot-row) .message-content::after {{ content: {_quoted(_told(turn))}; }}"
+        for number, turn in enumerate(answers, 1)
+        if turn.answer is not None
+    ]
+    last = turns[-1].answer if turns else None
+    if running or last is None or not last.can_go_on:
+        lines.append("#go-on { display: none; }")
+    if running:
+        lines.append("#why { display: none !important; }")
+    else:
+        lines.append("#stop { opacity: .4; }")
+    state = "running" if running else "idle"
+    return f'<style>{" ".join(lines)}</style><span id="state" data-state="{state}"></span>'
+
+
+def _told(turn: Turn) -> str:
+    assert turn.answer is not None
+    return f"{turn.model} · {turn.answer.in_words()}" if turn.answer.n_tokens else turn.model
+
+
+def _quoted(text: str) -> str:
+    """A string of CSS in which every character that could end it, or the sheet, is written by its number."""
+    return '"' + "".join(char if char.isalnum() or char in " .,/()-_" else f"\\{ord(char):x} " for char in text) + '"'
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in HTML, with everything in it escaped."""
+    head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)

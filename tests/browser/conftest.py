@@ -1,0 +1,59 @@
+"""Chromium, and chat pages for it to open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.conftest import free_port, lorry_process
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium here; install Debian's package chromium")
+    assert CHROMIUM is not None, "CI must install Debian's package chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def chat_process(*flags: str, data_dir: Path, port: int | None = None) -> Iterator[str]:
+    """A chat page; gives its address."""
+    port = port or free_port()
+    address = f"http://127.0.0.1:{port}"
+    arguments = ["chat", "--port", str(port), "--data-dir", str(data_dir), *flags]
+    with lorry_process(*arguments, ready=f"{address}/livez"):
+        yield address
+
+
+@pytest.fixture
+def visit(browser) -> Iterator[Callable[..., Page]]:
+    """Opens an address as a visitor of its own, with cookies of its own."""
+    with ExitStack() as stack:
+
+        def open_page(address: str, **options: object) -> Page:
+            context = browser.new_context(**options)
+            stack.callback(context.close)
+            page = context.new_page()
+            page.goto(address)
+            expect(page.locator("#question textarea")).to_be_visible(timeout=30_000)
+            # Its models come with the first answer of the page.
+            expect(page.locator("#model input")).not_to_have_value("", timeout=30_000)
+            return page
+
+        yield open_page

@@ -1,0 +1,118 @@
+"""An OpenAI-compatible server that says what a test wants, as fast or as slowly as it wants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from components.listening import listen
+from tests.conftest import answers, free_port
+
+
+@dataclass
+class Stub:
+    """Echoes the last message, unless ``answers`` has one for it. What it is asked is in ``asked``.
+
+    Some questions have an effect: ``count`` is answered without end, ``break`` breaks off after two words (once),
+    ``busy`` is refused once, ``refuse`` always. Seconds are slept before the first and before each further piece.
+    """
+
+    model: str = "stub"
+    first_seconds: float = 0.0
+    piece_seconds: float = 0.0
+    answers: dict[str, str] = field(default_factory=dict)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    gone: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self._once: set[str] = set()
+
+    def __enter__(self) -> Stub:
+        self._server = uvicorn.Server(uvicorn.Config(self._app(), log_level="error", timeout_graceful_shutdown=1))
+        self._bound = listen("127.0.0.1", self.port, "port")
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._bound]}, daemon=True)
+        self._thread.start()
+        while not answers(f"{self.address}/v1/models"):
+            time.sleep(0.02)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=10)
+        self._bound.close()
+
+    def _app(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.get("/v1/models")
+        async def models() -> dict[str, object]:
+            model = {"id": self.model, "object": "model", "created": 0, "owned_by": "test"}
+            return {"object": "list", "data": [model]}
+
+        @app.post("/v1/chat/completions")
+        async def completions(request: Request) -> Response:
+            body = await request.json()
+            self.asked.append(body)
+            question = body["messages"][-1]["content"]
+            if question == "refuse":
+                return JSONResponse({"error": {"message": "the prompt has 9 tokens too many"}}, 400)
+            if question == "busy" and self._is_first("busy"):
+                return JSONResponse({"error": {"message": "64 wait"}}, 429, {"Retry-After": "1"})
+            return StreamingResponse(self._events(question), media_type="text/event-stream")
+
+        return app
+
+    def _is_first(self, question: str) -> bool:
+        is_first = question not in self._once
+        self._once.add(question)
+        return is_first
+
+    async def _events(self, question: str) -> AsyncIterator[str]:
+        n_pieces = 0
+        try:
+            await asyncio.sleep(self.first_seconds)
+            async for piece in self._pieces(question):
+                yield _event({"content": piece})
+                n_pieces += 1
+            yield _event({}, finish_reason="stop")
+            yield f"data: {json.dumps({**HEAD, 'choices': [], 'usage': _usage(n_pieces)})}\n\n"
+            yield "data: [DONE]\n\n"
+        finally:
+            self.gone.set()
+
+    async def _pieces(self, question: str) -> AsyncIterator[str]:
+        if question == "count":
+            for number in range(100_000):
+                yield f"{number} "
+                await asyncio.sleep(0.05)
+        words = self.answers.get(question, f"{self.model} heard: {question}").split(" ")
+        for number, word in enumerate(words):
+            if number:
+                await asyncio.sleep(self.piece_seconds)
+            if question == "break" and number == 2 and self._is_first("break"):
+                raise ConnectionError("the stub breaks off")
+            yield word if number == len(words) - 1 else f"{word} "
+
+
+HEAD = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "stub"}
+
+
+def _event(delta: dict[str, str], finish_reason: str | None = None) -> str:
+    return (
+        f"data: {json.dumps({**HEAD, 'choices': [{'index': 0, 'delta': delta, 'finish_reason': finish_reason}]})}\n\n"
+    )
+
+
+def _usage(n_tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": 1, "completion_tokens": n_tokens, "total_tokens": n_tokens + 1}
