@@ -32,9 +32,9 @@ class Stub:
     answers: dict[str, str] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     gone: threading.Event = field(default_factory=threading.Event)
+    port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
-        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self._once: set[str] = set()
 

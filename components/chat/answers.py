@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Any
 
-import httpx2
-import openai
-from openai.types.chat import ChatCompletionMessageParam
+import aiohttp
+
+from components.chat.servers import Refused, Server
 
 # A busy server says when to come again; the page does that for its users, for so long in all.
 LONGEST_WAIT_SECONDS = 60.0
 STOPPED, BROKEN = "stopped", "broken"
+BUSY = 429
+Message = dict[str, str]
 
 
 class ServerError(Exception):
@@ -89,7 +92,7 @@ class Answer:
 
 
 async def stream_answer(
-    client: openai.AsyncOpenAI, model: str, messages: Sequence[ChatCompletionMessageParam], settings: Settings
+    server: Server, model: str, messages: Sequence[Message], settings: Settings
 ) -> AsyncGenerator[Answer]:
     """The answer as it grows; closing the generator closes the request, so the server stops too.
 
@@ -100,75 +103,65 @@ async def stream_answer(
     """
     yield Answer()
     try:
-        async with aclosing(_patiently(client, model, messages, settings)) as attempts:
-            async for attempt in attempts:
-                if attempt.lines is None:
-                    yield Answer(busy_seconds=attempt.wait)
-                    continue
-                async with aclosing(_read(attempt.lines, attempt.started)) as answers:
-                    async for answer in answers:
-                        yield answer
-    except (openai.APIConnectionError, httpx2.HTTPError) as error:
+        async with aclosing(_patiently(server, _body(model, messages, settings))) as answers:
+            async for answer in answers:
+                yield answer
+    except (aiohttp.ClientError, TimeoutError) as error:
         raise ServerError(
-            f"The model server at {client.base_url} does not answer. Is it running? Press Retry to ask again."
+            f"The model server at {server.url} does not answer. Is it running? Press Retry to ask again."
         ) from error
-    except openai.RateLimitError as error:
-        raise ServerError("The model server is busy. Press Retry to ask again.") from error
-    except openai.InternalServerError as error:
-        raise ServerError(f"The model server is not ready: {_said(error)}. Press Retry to ask again.") from error
-    except openai.APIStatusError as error:
-        raise ServerError(f"The model server refuses: {_said(error)}") from error
-    except (openai.APIError, ValueError) as error:
+    except Refused as error:
+        if error.status == BUSY:
+            raise ServerError("The model server is busy. Press Retry to ask again.") from error
+        if error.status >= 500:
+            raise ServerError(f"The model server is not ready: {error}. Press Retry to ask again.") from error
+        raise ServerError(f"The model server refuses: {error}") from error
+    except ValueError as error:
         raise ServerError(f"The model server failed: {error}. Press Retry to ask again.") from error
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """The lines of a stream and when it was asked for; or none, and the seconds until the next attempt."""
+def _body(model: str, messages: Sequence[Message], settings: Settings) -> dict[str, Any]:
+    seed = {} if settings.seed is None else {"seed": settings.seed}
+    return {
+        "model": model,
+        "messages": list(messages),
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_tokens": settings.max_tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **seed,
+    }
 
-    started: float
-    lines: AsyncIterator[str] | None = None
-    wait: float = 0.0
 
-
-async def _patiently(
-    client: openai.AsyncOpenAI, model: str, messages: Sequence[ChatCompletionMessageParam], settings: Settings
-) -> AsyncGenerator[_Attempt]:
-    """Attempts without a stream as long as the server is busy, then one with."""
+async def _patiently(server: Server, body: dict[str, Any]) -> AsyncGenerator[Answer]:
+    """The answer, asked for again as often as a busy server says when to come again."""
     waited = 0.0
     while True:
         started = time.monotonic()
         try:
-            # The lines as they are: the client would check each piece of each answer, which is most of the work here.
-            async with client.chat.completions.with_streaming_response.create(
-                model=model,
-                messages=list(messages),
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                max_tokens=settings.max_tokens,
-                seed=openai.omit if settings.seed is None else settings.seed,
-                stream=True,
-                stream_options={"include_usage": True},
-            ) as response:
-                yield _Attempt(started, response.iter_lines())
+            async with server.chat(body) as lines, aclosing(_read(lines, started)) as answers:
+                async for answer in answers:
+                    yield answer
                 return
-        except (openai.RateLimitError, openai.InternalServerError) as error:
-            wait = _retry_after(error.response.headers)
-            if wait is None or waited + wait > LONGEST_WAIT_SECONDS:
+        except Refused as error:
+            again = error.status == BUSY or error.status >= 500
+            if not again or error.retry_after is None or waited + error.retry_after > LONGEST_WAIT_SECONDS:
                 raise
-            waited += wait
-        yield _Attempt(started, wait=wait)
+            wait = error.retry_after
+        waited += wait
+        yield Answer(busy_seconds=wait)
         await asyncio.sleep(wait)
 
 
-async def _read(lines: AsyncIterator[str], started: float) -> AsyncGenerator[Answer]:
+async def _read(lines: AsyncIterator[bytes], started: float) -> AsyncGenerator[Answer]:
     """The answer as its stream brings it. A stream that breaks ends it with ``broken``, and keeps what has come."""
     answer, n_pieces = Answer(), 0
     try:
         async for line in lines:
-            if not line.startswith("data:") or line.endswith("[DONE]"):
+            if not line.startswith(b"data:") or line.rstrip().endswith(b"[DONE]"):
                 continue
-            chunk = json.loads(line.removeprefix("data:"))
+            chunk = json.loads(line.removeprefix(b"data:"))
             if "error" in chunk:
                 raise ServerError(f"The model server failed: {chunk['error'].get('message', chunk['error'])}")
             now = time.monotonic() - started
@@ -184,19 +177,8 @@ async def _read(lines: AsyncIterator[str], started: float) -> AsyncGenerator[Ans
             if chunk.get("usage"):
                 answer = replace(answer, n_tokens=chunk["usage"]["completion_tokens"])
             yield answer
-    except (httpx2.HTTPError, ServerError, ValueError):
+    except (aiohttp.ClientError, TimeoutError, ServerError, ValueError):
         if not answer.text:
             raise
     if answer.finish_reason is None:
         yield replace(answer, finish_reason=BROKEN)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds after which the server wants to be asked again, or None where it does not say."""
-    given = headers.get("retry-after", "")
-    return float(given) if given.replace(".", "", 1).isdigit() else None
-
-
-def _said(error: openai.APIStatusError) -> str:
-    body = error.body if isinstance(error.body, dict) else {}
-    return str(body.get("message", error.message))

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
-from openai.types.chat import ChatCompletionMessageParam
 
-from components.chat.answers import Answer, ServerError, Settings, stream_answer
+from components.chat.answers import Answer, Message, ServerError, Settings, stream_answer
 from components.chat.conversations import Conversation, Conversations, Turn
 from components.chat.export import as_markdown, as_rows, file_name
 from components.chat.identity import user_of
-from components.chat.look import SAVE, any_choice, sheet
+from components.chat.look import DRAW, SAVE, any_choice, sheet
 from components.chat.running import Answering, Running
 from components.chat.servers import Servers
+from components.chat.threads import in_thread
 from components.errors import DataError
 
 GO_ON = "Go on exactly where you stopped, in the middle of a word if need be. Repeat nothing."
 NOTHING_SERVED = "No model server answers at {}. Is it running? Press Retry to ask again."
+NOTHING_ASKED = "There is nothing to ask again."
 Updates = dict[Any, Any]
 
 
@@ -64,7 +66,8 @@ class ChatView:
             self.delete = gr.Button("Delete", elem_id="delete", size="sm", variant="stop")
 
     def _draw_chat(self) -> None:
-        self.conversation = gr.State("")
+        # A State would not tell of its changes here. Whoever names a conversation is asked whose it is.
+        self.conversation = gr.Textbox("", visible="hidden")
         self.judged = gr.State(None)
         self.file_name, self.file_text = gr.Textbox(visible=False), gr.Textbox(visible=False)
         self.model = any_choice(gr.Dropdown([], label="Model", elem_id="model"))
@@ -74,6 +77,7 @@ class ChatView:
             examples=[{"text": text} for text in self._examples], feedback_options=["Like", "Dislike"],
         )  # fmt: skip
         self.sheet = gr.HTML(sheet(()), visible="hidden")
+        self.piece = gr.JSON(visible="hidden")
         self.status = gr.Markdown(elem_id="status")
         with gr.Row(visible=False, elem_id="why") as self.why:
             self.note = gr.Textbox(
@@ -100,29 +104,33 @@ class ChatView:
 
     def _connect(self, page: gr.Blocks) -> None:
         chosen = [self.conversation, self.model, self.system, self.temperature, self.top_p, self.max_tokens, self.seed]
-        # Gradio makes a component anew for an update of more than its value, and for each output that is left out. What
-        # happens for each question has few outputs and plain values; opening a conversation may cost more.
+        # Gradio makes a component anew for an update of more than its value, and for each output that is left out; and
+        # each value is checked in a thread of its own. What happens for each question has few outputs, and values as
+        # they are: with many users, each waits for what all of them cost. Opening a conversation may cost more.
         begun = [self.question, self.chatbot, self.status, self.sheet, self.conversation]
-        opened = [*begun, self.list, self.title, self.model, self.system, self.why]
+        opened = [*begun, self.model, self.system, self.why]
         hidden = {"api_visibility": "private", "show_progress": "hidden"}
         quick = {**hidden, "queue": False}
+        as_it_is = {"preprocess": False, "postprocess": False}
+        bare = {**quick, **as_it_is}
         starts = [
-            gr.on([self.question.submit, self.send.click], self._ask, [self.question, *chosen], begun, **quick),
-            self.chatbot.example_select(self._ask_example, chosen, begun, **quick),
-            self.chatbot.edit(self._edit, chosen, begun, **quick),
-            gr.on([self.retry.click, self.chatbot.retry], self._ask_again, chosen, begun, **quick),
-            self.go_on.click(self._go_on, chosen, begun, **quick),
+            gr.on([self.question.submit, self.send.click], self._ask, [self.question, *chosen], begun, **bare),
+            self.chatbot.example_select(self._ask_example, chosen, begun, **bare),
+            self.chatbot.edit(self._edit, chosen, begun, **bare),
+            gr.on([self.retry.click, self.chatbot.retry], self._ask_again, chosen, begun, **bare),
+            self.go_on.click(self._go_on, chosen, begun, **bare),
         ]
         for start in starts:
-            following = start.success(self._follow, None, [self.chatbot, self.status], concurrency_limit=None, **hidden)
-            settled = following.then(self._settle, [self.conversation], [self.sheet], **quick)
-            settled.then(self._relist, [self.conversation], [self.list, self.title], **quick)
+            start.success(self._follow, None, [self.piece], concurrency_limit=None, **hidden, **as_it_is)
+        drawn = [self.chatbot, self.status, self.sheet]
+        self.piece.change(None, [self.piece, *drawn], drawn, js=DRAW)
+        self.conversation.change(self._list, [self.conversation], [self.list, self.title], **quick)
         self.stop.click(self._stop, None, None, **quick)
         gr.on([self.clear.click, self.chatbot.clear], self._clear, [self.conversation], opened, **quick)
         page.load(self._arrive, None, opened, **quick)
         self.new.click(self._leave, None, opened, **quick)
         self.list.input(self._open, [self.list], opened, **quick)
-        self.title.submit(self._rename, [self.conversation, self.title], [self.list], **quick)
+        self.title.submit(self._rename, [self.conversation, self.title], [self.list, self.title], **quick)
         asked = (
             "(conversation) => [confirm('Delete this conversation, and what you thought of it?') ? conversation : '']"
         )
@@ -144,46 +152,40 @@ class ChatView:
         return await self._asked(example.value["text"], chosen, request)
 
     async def _edit(self, request: gr.Request, edited: gr.EditData, *chosen: Any) -> Updates:
-        opened = await self._load(user_of(request), _chosen(chosen).conversation)
+        opened = await in_thread(self._conversations.load, user_of(request), _chosen(chosen).conversation)
         question = edited.value if isinstance(edited.value, str) else str(edited.value.get("text", ""))
-        before = [turn.id for turn in opened.turns[: int(edited.index)]]
-        return await self._asked(question.strip(), chosen, request, after=before[-1] if before else None)
+        return await self._asked(question.strip(), chosen, request, instead_of=opened.turns[int(edited.index)].id)
 
-    async def _asked(self, question: str, chosen: Sequence[Any], request: gr.Request, **place: int | None) -> Updates:
-        """Add a question, behind the last turn or where it is said, and begin to answer it."""
+    async def _asked(
+        self, question: str, chosen: Sequence[Any], request: gr.Request, *, instead_of: int | None = None
+    ) -> Updates:
+        """Add a question, at the end or in the place of another, and begin to answer it."""
         asked, user = _chosen(chosen), user_of(request)
-        self._running.end(request.session_hash, "leave")
-        if not asked.conversation:
-            begun = await asyncio.to_thread(self._conversations.begin, user, question, asked.system)
-            asked = replace(asked, conversation=begun)
-        opened = await self._load(user, asked.conversation)
-        after = place.get("after", opened.turns[-1].id if opened.turns else None)
-        await asyncio.to_thread(self._conversations.say, user, opened.id, "user", question, after=after)
-        return await self._begin(asked, user, request.session_hash)
+        await self._running.leave(request.session_hash)
+        ask = partial(self._conversations.ask, instead_of=instead_of)
+        opened = await in_thread(ask, user, asked.conversation, question, asked.system)
+        return self._begin(asked, opened, user, request.session_hash)
 
     async def _ask_again(self, request: gr.Request, *chosen: Any) -> Updates:
         asked, user = _chosen(chosen), user_of(request)
-        turns = (await self._load(user, asked.conversation)).turns if asked.conversation else ()
-        questions = [turn.id for turn in turns if turn.role == "user"]
-        if not questions:
-            return {self.status: "There is nothing to ask again."}
-        self._running.end(request.session_hash, "leave")
-        await asyncio.to_thread(self._conversations.stand_at, user, asked.conversation, questions[-1])
-        return await self._begin(asked, user, request.session_hash)
+        if not asked.conversation:
+            return {self.status: NOTHING_ASKED}
+        await self._running.leave(request.session_hash)
+        opened = await in_thread(self._conversations.ask_again, user, asked.conversation, asked.system)
+        return self._begin(asked, opened, user, request.session_hash) if opened.turns else {self.status: NOTHING_ASKED}
 
     async def _go_on(self, request: gr.Request, *chosen: Any) -> Updates:
         asked, user = _chosen(chosen), user_of(request)
-        turns = (await self._load(user, asked.conversation)).turns if asked.conversation else ()
-        if self._running.runs(request.session_hash) or not turns or turns[-1].answer is None:
+        opened = await in_thread(self._conversations.load, user, asked.conversation) if asked.conversation else None
+        runs = self._running.runs(request.session_hash)
+        if runs or opened is None or not opened.turns or opened.turns[-1].answer is None:
             return {self.status: "There is nothing to go on with."}
-        return await self._begin(asked, user, request.session_hash, goes_on=True)
+        return self._begin(asked, replace(opened, system=asked.system), user, request.session_hash, goes_on=True)
 
     # The answer.
 
-    async def _begin(self, asked: Asked, user: str, session: str, *, goes_on: bool = False) -> Updates:
+    def _begin(self, asked: Asked, opened: Conversation, user: str, session: str, *, goes_on: bool = False) -> Updates:
         """Ask the server for an answer to the last question, or to go on with the last answer."""
-        await asyncio.to_thread(self._conversations.instruct, user, asked.conversation, asked.system)
-        opened = await self._load(user, asked.conversation)
         keeper = _Keeper(self._conversations, user, opened, asked.model, goes_on=goes_on)
         messages = for_server(opened)
         if goes_on:
@@ -192,42 +194,36 @@ class ChatView:
         self._followed[session] = (answering, keeper)
         return {
             self.question: "", self.chatbot: _shown(opened.turns), self.status: "Reading your prompt…",
-            self.sheet: sheet(opened.turns, running=True), self.conversation: asked.conversation,
+            self.sheet: sheet(opened.turns, running=True), self.conversation: opened.id,
         }  # fmt: skip
 
-    async def _answers(
-        self, asked: Asked, messages: Sequence[ChatCompletionMessageParam], keeper: _Keeper
-    ) -> AsyncGenerator[Answer]:
+    async def _answers(self, asked: Asked, messages: Sequence[Message], keeper: _Keeper) -> AsyncGenerator[Answer]:
         model = await self._model(asked.model)
         keeper.model = model.label
-        async with aclosing(stream_answer(model.client, model.id, messages, asked.settings)) as answers:
+        async with aclosing(stream_answer(model.server, model.id, messages, asked.settings)) as answers:
             async for answer in answers:
                 yield answer
 
-    async def _follow(self, request: gr.Request) -> AsyncIterator[tuple[Any, str]]:
-        """Draw the answer that was begun, as it comes."""
-        if request.session_hash not in self._followed:
-            yield gr.skip(), gr.skip()
+    async def _follow(self, request: gr.Request) -> AsyncIterator[dict[str, Any]]:
+        """What has come of the answer that was begun, as it comes; the browser puts it into the conversation."""
+        answering, keeper = self._followed.pop(request.session_hash, (None, None))
+        if answering is None or keeper is None:
             return
-        answering, keeper = self._followed.pop(request.session_hash)
         try:
+            running = sheet(keeper.opened.turns, running=True)
             async for answer in answering.pieces(self._running):
-                yield keeper.shown(answer), answer.in_words()
-            if answering.error:
-                yield keeper.shown(answering.latest), f"⚠ {answering.error}"
+                yield keeper.piece(answer, answer.in_words(), running)
+            if answering.ending == "leave":
+                return
+            words = f"⚠ {answering.error}" if answering.error else answering.latest.in_words()
+            opened = await in_thread(self._conversations.load, keeper.user, keeper.opened.id)
+            yield keeper.piece(answering.latest, words, sheet(opened.turns))
         finally:
             answering.end("leave")  # the page was closed
 
-    async def _settle(self, conversation: str, request: gr.Request) -> str:
-        """Figures below the answers, and the buttons that make sense, once an answer has ended."""
-        if not conversation:
-            return sheet(())
-        opened = await self._load(user_of(request), conversation)
-        return sheet(opened.turns, running=self._running.runs(request.session_hash))
-
-    async def _relist(self, conversation: str, request: gr.Request) -> tuple[Any, Any]:
-        """The list with the conversation in it, on top."""
-        titles = await asyncio.to_thread(self._conversations.titles, user_of(request))
+    async def _list(self, conversation: str, request: gr.Request) -> tuple[Any, Any]:
+        """All conversations of the user, where the one that is open has changed."""
+        titles = await in_thread(self._conversations.titles, user_of(request))
         title = next((title for title, known in titles if known == conversation), "")
         return gr.update(choices=titles, value=conversation or None), gr.update(value=title, visible=bool(title))
 
@@ -240,33 +236,25 @@ class ChatView:
             raise ServerError(NOTHING_SERVED.format(self._servers.addresses))
         return model
 
-    def _standing(self, opened: Conversation) -> Updates:
-        """A conversation in which nothing runs."""
-        return {
-            self.chatbot: gr.update(value=_shown(opened.turns), feedback_value=_opinions(opened.turns)),
-            self.sheet: sheet(opened.turns),
-        }  # fmt: skip
-
     # What ends an answer, or leaves it.
 
     def _stop(self, request: gr.Request) -> None:
-        self._running.end(request.session_hash, "stop")
+        self._running.stop(request.session_hash)
 
-    def _clear(self, conversation: str, request: gr.Request) -> Updates:
-        self._running.end(request.session_hash, "leave")
+    async def _clear(self, conversation: str, request: gr.Request) -> Updates:
+        await self._running.leave(request.session_hash)
         if conversation:
-            self._conversations.stand_at(user_of(request), conversation, None)
-        return {**self._empty(), self.conversation: conversation, self.list: gr.skip(), self.title: gr.skip()}
+            await in_thread(self._conversations.clear, user_of(request), conversation)
+        return {**self._empty(), self.conversation: conversation}
 
     def _empty(self) -> Updates:
         return {
             self.question: "", self.chatbot: [], self.status: "", self.sheet: sheet(()), self.conversation: "",
-            self.list: gr.update(value=None), self.title: gr.update(value="", visible=False),
             self.why: gr.update(visible=False),
         }  # fmt: skip
 
-    def _leave(self, request: gr.Request) -> Updates:
-        self._running.end(request.session_hash, "leave")
+    async def _leave(self, request: gr.Request) -> Updates:
+        await self._running.leave(request.session_hash)
         return {**self._empty(), self.system: gr.skip()}
 
     # Conversations.
@@ -275,79 +263,68 @@ class ChatView:
         """The page as it was left: the user's last conversation, and the models that are served."""
         user = user_of(request)
         labels = [model.label for model in await self._servers.models()]
-        titles = await asyncio.to_thread(self._conversations.titles, user)
+        titles = await in_thread(self._conversations.titles, user)
         # What somebody is typing already stays.
         updates = {**self._empty(), self.question: gr.skip()}
         if titles:
             updates |= await self._opened(user, titles[0][1])
         if not labels:
             updates[self.status] = f"⚠ {NOTHING_SERVED.format(self._servers.addresses)}"
-        known = gr.update(choices=labels, value=labels[0] if labels else None)
-        return {
-            **updates,
-            self.model: known,
-            self.list: gr.update(choices=titles, value=titles[0][1] if titles else None),
-        }
+        return {**updates, self.model: gr.update(choices=labels, value=labels[0] if labels else None)}
 
     async def _open(self, conversation: str, request: gr.Request) -> Updates:
-        self._running.end(request.session_hash, "leave")
-        return {**self._empty(), **await self._opened(user_of(request), conversation), self.list: gr.skip()}
+        await self._running.leave(request.session_hash)
+        return {**self._empty(), **await self._opened(user_of(request), conversation)}
 
     async def _opened(self, user: str, conversation: str) -> Updates:
-        opened = await self._load(user, conversation)
+        opened = await in_thread(self._conversations.load, user, conversation)
         last = next((turn.model for turn in reversed(opened.turns) if self._servers.known(turn.model)), None)
         return {
-            **self._standing(opened), self.conversation: conversation, self.status: "",
-            self.title: gr.update(value=opened.title, visible=True), self.system: opened.system,
-            **({self.model: last} if last else {}),
+            self.chatbot: gr.update(value=_shown(opened.turns), feedback_value=_opinions(opened.turns)),
+            self.sheet: sheet(opened.turns), self.conversation: conversation, self.status: "",
+            self.system: opened.system, **({self.model: last} if last else {}),
         }  # fmt: skip
 
-    def _rename(self, conversation: str, title: str, request: gr.Request) -> Updates:
-        user = user_of(request)
+    async def _rename(self, conversation: str, title: str, request: gr.Request) -> tuple[Any, Any]:
         if title.strip():
-            self._conversations.rename(user, conversation, title.strip())
-        return {self.list: gr.update(choices=self._conversations.titles(user), value=conversation)}
+            await in_thread(self._conversations.rename, user_of(request), conversation, title.strip())
+        return await self._list(conversation, request)
 
-    def _delete(self, conversation: str, request: gr.Request) -> Updates:
+    async def _delete(self, conversation: str, request: gr.Request) -> Updates:
         if not conversation:
             return {self.status: gr.skip()}
-        self._running.end(request.session_hash, "leave")
-        user = user_of(request)
-        self._conversations.delete(user, conversation)
-        return {**self._empty(), self.list: gr.update(choices=self._conversations.titles(user), value=None)}
+        await self._running.leave(request.session_hash)
+        await in_thread(self._conversations.delete, user_of(request), conversation)
+        return self._empty()
 
     def _file(self, kind: str) -> Any:
-        def file(conversation: str, request: gr.Request) -> tuple[str, str]:
+        async def file(conversation: str, request: gr.Request) -> tuple[str, str]:
             if not conversation:
                 raise gr.Error("There is no conversation to export yet.", print_exception=False)
-            opened = self._conversations.load(user_of(request), conversation)
+            opened = await in_thread(self._conversations.load, user_of(request), conversation)
             return file_name(opened, kind), as_markdown(opened) if kind == "md" else as_rows(opened)
 
         return file
 
-    async def _load(self, user: str, conversation: str) -> Conversation:
-        try:
-            return await asyncio.to_thread(self._conversations.load, user, conversation)
-        except DataError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-
     # Opinions.
 
-    def _like(self, conversation: str, like: gr.LikeData, request: gr.Request) -> Updates:
+    async def _like(self, conversation: str, like: gr.LikeData, request: gr.Request) -> Updates:
         user = user_of(request)
-        turns = self._conversations.load(user, conversation).turns
+        turns = (await in_thread(self._conversations.load, user, conversation)).turns
         liked = {"Like": True, "Dislike": False, True: True, False: False}.get(like.liked)
-        turn = turns[like.index if isinstance(like.index, int) else like.index[0]]
-        self._conversations.judge(user, turn.id, liked)
+        index = like.index if isinstance(like.index, int) else like.index[0]
+        if index >= len(turns):
+            raise gr.Error("This answer was not kept; ask again.", print_exception=False)
+        await in_thread(self._conversations.judge, user, turns[index].id, liked)
         told = {True: "Noted: a good answer.", False: "Noted: a bad answer.", None: "Taken back."}[liked]
         return {
-            self.judged: turn.id, self.why: gr.update(visible=liked is not None), self.note: turn.note,
-            self.status: told,
+            self.judged: turns[index].id, self.why: gr.update(visible=liked is not None),
+            self.note: turns[index].note, self.status: told,
         }  # fmt: skip
 
-    def _explain(self, judged: int | None, note: str, request: gr.Request) -> Updates:
+    async def _explain(self, judged: int | None, note: str, request: gr.Request) -> Updates:
         if judged is not None:
-            self._conversations.explain(user_of(request), judged, note.strip())
+            await in_thread(self._conversations.explain, user_of(request), judged, note.strip())
         return {self.why: gr.update(visible=False), self.status: "Thank you; your note is saved."}
 
 
@@ -357,33 +334,32 @@ class _Keeper:
     def __init__(
         self, conversations: Conversations, user: str, opened: Conversation, model: str, *, goes_on: bool
     ) -> None:
-        self.model = model
-        self._conversations, self._user, self._opened = conversations, user, opened
+        self.user, self.opened, self.model = user, opened, model
+        self._conversations = conversations
         self._turns = opened.turns[:-1] if goes_on else opened.turns
         last = opened.turns[-1]
         self._earlier = last.answer if goes_on and last.answer is not None else Answer()
         self._turn = last.id if goes_on else None
 
     async def keep(self, answer: Answer) -> None:
-        """Write the answer down, once there are words."""
+        """Write the answer down, once there are words; not where the conversation was deleted meanwhile."""
         if answer.text:
-            await asyncio.to_thread(self._write, answer.behind(self._earlier))
+            with suppress(DataError):
+                await asyncio.to_thread(self._write, answer.behind(self._earlier))
 
     def _write(self, answer: Answer) -> None:
         if self._turn is None:
-            after = self._opened.turns[-1].id
-            conversation = self._opened.id
-            self._turn = self._conversations.say(
-                self._user, conversation, "assistant", "", after=after, model=self.model
-            )
+            after = self.opened.turns[-1].id
+            self._turn = self._conversations.answer(self.user, self.opened.id, self.model, after=after)
         self._conversations.answered(self._turn, answer)
 
-    def shown(self, answer: Answer) -> list[dict[str, str]]:
-        """The messages of the page."""
-        return _shown(self._turns, answer.behind(self._earlier).text or self._earlier.text)
+    def piece(self, answer: Answer, words: str, sheet: str) -> dict[str, Any]:
+        """What the page's script needs to show the answer behind the turns before it."""
+        text = answer.behind(self._earlier).text or self._earlier.text
+        return {"turns": len(self._turns), "text": text, "words": words, "sheet": sheet}
 
 
-def for_server(opened: Conversation) -> list[ChatCompletionMessageParam]:
+def for_server(opened: Conversation) -> list[Message]:
     """The conversation as a server reads it; questions that got no answer go together with the next."""
     messages: list[dict[str, str]] = [{"role": "system", "content": opened.system}] if opened.system.strip() else []
     for turn in opened.turns:
@@ -391,18 +367,24 @@ def for_server(opened: Conversation) -> list[ChatCompletionMessageParam]:
             messages[-1]["content"] += f"\n\n{turn.content}"
         else:
             messages.append({"role": turn.role, "content": turn.content})
-    return messages  # type: ignore[return-value]
+    return messages
 
 
 def _chosen(chosen: Sequence[Any]) -> Asked:
     conversation, model, system, temperature, top_p, max_tokens, seed = chosen
-    settings = Settings(temperature, int(max_tokens), top_p, None if seed is None else int(seed))
-    return Asked(conversation, model or "", system or "", settings)
+    try:
+        settings = Settings(float(temperature), int(max_tokens), float(top_p), None if seed is None else int(seed))
+    except (TypeError, ValueError) as error:
+        raise gr.Error("A number in the settings is none; correct it there.", print_exception=False) from error
+    return Asked(str(conversation or ""), str(model or ""), str(system or ""), settings)
 
 
-def _shown(turns: Sequence[Turn], answer: str = "") -> list[dict[str, str]]:
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    return [*messages, {"role": "assistant", "content": answer}] if answer else messages
+def _shown(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """Messages in the form of Gradio's own chat, as its script and ``DRAW`` know them."""
+    return [
+        {"role": turn.role, "metadata": None, "content": [{"type": "text", "text": turn.content}], "options": None}
+        for turn in turns
+    ]
 
 
 def _opinions(turns: Sequence[Turn]) -> list[str | None]:

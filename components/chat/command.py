@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from pathlib import Path
@@ -84,12 +85,14 @@ def chat(
             known = by_cookie(app, secret_of(data_dir))
         page = build_page(servers, database, title, [text for text in examples.split("|") if text.strip()])
         app = gr.mount_gradio_app(
-            app, page.queue(default_concurrency_limit=None), path="/", theme=theme(), css=CSS, footer_links=[],
-            ssr_mode=False, run_history=False, **known,
+            app, page, path="/", theme=theme(), css=CSS, footer_links=[], ssr_mode=False, run_history=False, **known,
         )  # fmt: skip
         log.info(
             "chat page on %s (asks %s; keeps conversations in %s)", url_of(host, port), servers.addresses, data_dir
         )
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3, timeout_keep_alive=75)
+        # What is loaded stays: looking for garbage in it would hold up everybody's tokens for a fifth of a second.
+        gc.collect()
+        gc.freeze()
         uvicorn.Server(config).run(sockets=[bound])
         database.close()

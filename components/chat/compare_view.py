@@ -6,17 +6,18 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
-from openai.types.chat import ChatCompletionMessageParam
 
-from components.chat.answers import Answer, Settings, stream_answer
+from components.chat.answers import Answer, Message, Settings, stream_answer
 from components.chat.comparisons import NONE, TIE, Comparisons
 from components.chat.identity import user_of
 from components.chat.look import any_choice, table
 from components.chat.running import Answering, Running
 from components.chat.servers import Model, Servers
+from components.chat.threads import in_thread
 
 LETTERS = "ABCD"
 HIDDEN = "names and figures are told after the vote"
@@ -105,7 +106,7 @@ class CompareView:
         return gr.update(choices=labels, value=labels[: len(LETTERS)])
 
     def _stop(self, request: gr.Request) -> None:
-        self._running.end(request.session_hash, "stop")
+        self._running.stop(request.session_hash)
 
     async def _compare(
         self, labels: list[str], prompt: str, system: str, temperature: float, max_tokens: float, blind: bool,
@@ -122,13 +123,14 @@ class CompareView:
         yield self._begun(columns, blind=blind)
         messages = _messages(prompt, system)
         for column in columns.values():
-            answers = stream_answer(column.model.client, column.model.id, messages, settings)
+            answers = stream_answer(column.model.server, column.model.id, messages, settings)
             column.answering = self._running.start(request.session_hash, answers)
         while any(column.runs for column in columns.values()):
             await asyncio.sleep(self._running.seconds_between)
             yield self._texts(columns, blind=blind)
         told = {letter: (column.model.label, column.answer) for letter, column in columns.items()}
-        kept = await asyncio.to_thread(self._comparisons.keep, user, prompt, system, told, blind=blind)
+        keep = partial(self._comparisons.keep, blind=blind)
+        kept = await in_thread(keep, user, prompt, system, told)
         yield {**self._texts(columns, blind=blind), **self._to_vote(columns, kept)}
 
     def _begun(self, columns: dict[str, Column], *, blind: bool) -> Updates:
@@ -156,8 +158,8 @@ class CompareView:
             self.status: told, self.stop: gr.update(interactive=False),
         }  # fmt: skip
 
-    def _vote(self, comparison: str, vote: str, request: gr.Request) -> Updates:
-        answers = self._comparisons.vote(user_of(request), comparison, vote)
+    async def _vote(self, comparison: str, vote: str, request: gr.Request) -> Updates:
+        answers = await in_thread(self._comparisons.vote, user_of(request), comparison, vote)
         heads = {
             head: f"**{letter}** · {_told(label, answer)}"
             for head, (letter, (label, answer)) in zip(self.heads, answers.items(), strict=False)
@@ -192,8 +194,8 @@ class VotesView:
         return table(("Model", "Won", "Lost", "Same", "Share", "First token", "Whole answer", "Speed"), rows)
 
 
-def _messages(prompt: str, system: str) -> list[ChatCompletionMessageParam]:
-    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": prompt}]
+def _messages(prompt: str, system: str) -> list[Message]:
+    messages: list[Message] = [{"role": "user", "content": prompt}]
     if system.strip():
         messages.insert(0, {"role": "system", "content": system})
     return messages

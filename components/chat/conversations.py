@@ -45,17 +45,44 @@ class Conversations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def begin(self, user: str, question: str, system: str) -> str:
-        """A new conversation, named after its first question."""
-        conversation, now = uuid.uuid4().hex, time.time()
-        title = " ".join(question.split())
-        title = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
+    def ask(
+        self, user: str, conversation: str, question: str, system: str, *, instead_of: int | None = None
+    ) -> Conversation:
+        """Add a question at the end, or in the place of an earlier one; ``""`` begins a conversation named after it.
+
+        Raises:
+            DataError: the user has no such conversation, or there is no such question in it.
+        """
         with self._database.transaction() as tables:
-            tables.execute(
-                "INSERT INTO conversation VALUES (?, ?, ?, ?, NULL, ?, ?)",
-                (conversation, user, title, system, now, now),
-            )
-        return conversation
+            if not conversation:
+                conversation = _begin(tables, user, question)
+            after = _own(tables, user, conversation)["head"]
+            if instead_of is not None:
+                after = _own_turn(tables, user, instead_of, "user")["parent"]
+            tables.execute("UPDATE conversation SET system = ? WHERE id = ?", (system, conversation))
+            _stand_at(tables, conversation, _say(tables, conversation, "user", question, after=after))
+            return _load(tables, user, conversation)
+
+    def ask_again(self, user: str, conversation: str, system: str) -> Conversation:
+        """Go back to the last question, where there is one: the answers behind it are no part of it any more."""
+        with self._database.transaction() as tables:
+            questions = [turn.id for turn in _load(tables, user, conversation).turns if turn.role == "user"]
+            tables.execute("UPDATE conversation SET system = ? WHERE id = ?", (system, conversation))
+            if questions:
+                _stand_at(tables, conversation, questions[-1])
+            return _load(tables, user, conversation)
+
+    def answer(self, user: str, conversation: str, model: str, *, after: int) -> int:
+        """Make room for a model's answer to a turn; gives the answer's id.
+
+        The conversation stands there from now on, unless it has gone on elsewhere meanwhile.
+        """
+        with self._database.transaction() as tables:
+            head = _own(tables, user, conversation)["head"]
+            turn = _say(tables, conversation, "assistant", "", after=after, model=model)
+            if head == after:
+                _stand_at(tables, conversation, turn)
+        return turn
 
     def titles(self, user: str) -> list[tuple[str, str]]:
         """(title, id) of the user's conversations, the latest first."""
@@ -72,27 +99,7 @@ class Conversations:
             DataError: the user has no such conversation.
         """
         with self._database.transaction() as tables:
-            head = _own(tables, user, conversation)
-            turns = tables.execute(
-                "WITH RECURSIVE path (id, parent) AS ("
-                " SELECT id, parent FROM turn WHERE id = ? AND conversation = ?"
-                " UNION ALL SELECT turn.id, turn.parent FROM turn JOIN path ON turn.id = path.parent)"
-                " SELECT turn.* FROM turn JOIN path USING (id) ORDER BY turn.id",
-                (head["head"], conversation),
-            ).fetchall()
-        return Conversation(conversation, head["title"], head["system"], tuple(map(_turn, turns)))
-
-    def say(self, user: str, conversation: str, role: str, content: str, *, after: int | None, model: str = "") -> int:
-        """Add a turn behind ``after``, where the conversation stands from now on; gives the turn's id."""
-        with self._database.transaction() as tables:
-            _own(tables, user, conversation)
-            turn = tables.execute(
-                "INSERT INTO turn (conversation, parent, role, content, model, created) VALUES (?, ?, ?, ?, ?, ?)",
-                (conversation, after, role, content, model, time.time()),
-            ).lastrowid
-            _stand_at(tables, conversation, turn)
-        assert turn is not None
-        return turn
+            return _load(tables, user, conversation)
 
     def answered(self, turn: int, answer: Answer) -> None:
         """Keep an answer, as far as it has come."""
@@ -103,17 +110,11 @@ class Conversations:
                 (*_figures(answer), turn),
             )
 
-    def stand_at(self, user: str, conversation: str, turn: int | None) -> None:
-        """Go back to a turn; what came behind it is no part of the conversation any more."""
+    def clear(self, user: str, conversation: str) -> None:
+        """Begin anew under the same title; what was said is no part of the conversation any more."""
         with self._database.transaction() as tables:
             _own(tables, user, conversation)
-            _stand_at(tables, conversation, turn)
-
-    def instruct(self, user: str, conversation: str, system: str) -> None:
-        """Change the system prompt."""
-        with self._database.transaction() as tables:
-            _own(tables, user, conversation)
-            tables.execute("UPDATE conversation SET system = ? WHERE id = ?", (system, conversation))
+            _stand_at(tables, conversation, None)
 
     def rename(self, user: str, conversation: str, title: str) -> None:
         """Change the title."""
@@ -130,7 +131,7 @@ class Conversations:
     def judge(self, user: str, turn: int, liked: bool | None) -> None:
         """Note whether the user likes an answer; None takes it back, with its note."""
         with self._database.transaction() as tables:
-            _own_turn(tables, user, turn)
+            _own_turn(tables, user, turn, "assistant")
             tables.execute(
                 "UPDATE turn SET liked = ?, note = iif(? IS NULL, '', note) WHERE id = ?", (liked, liked, turn)
             )
@@ -138,7 +139,7 @@ class Conversations:
     def explain(self, user: str, turn: int, note: str) -> None:
         """Note why."""
         with self._database.transaction() as tables:
-            _own_turn(tables, user, turn)
+            _own_turn(tables, user, turn, "assistant")
             tables.execute("UPDATE turn SET note = ? WHERE id = ?", (note, turn))
 
 
@@ -168,14 +169,46 @@ def _own(tables: sqlite3.Connection, user: str, conversation: str) -> sqlite3.Ro
     return row
 
 
-def _own_turn(tables: sqlite3.Connection, user: str, turn: int) -> None:
-    found = tables.execute(
-        "SELECT 1 FROM turn JOIN conversation ON conversation.id = turn.conversation"
-        " WHERE turn.id = ? AND user = ? AND role = 'assistant'",
-        (turn, user),
+def _own_turn(tables: sqlite3.Connection, user: str, turn: int, role: str) -> sqlite3.Row:
+    row: sqlite3.Row | None = tables.execute(
+        "SELECT turn.* FROM turn JOIN conversation ON conversation.id = turn.conversation"
+        " WHERE turn.id = ? AND user = ? AND role = ?",
+        (turn, user, role),
     ).fetchone()
-    if found is None:
-        raise DataError("this answer is not there any more")
+    if row is None:
+        raise DataError(f"this {'answer' if role == 'assistant' else 'question'} is not there any more")
+    return row
+
+
+def _begin(tables: sqlite3.Connection, user: str, question: str) -> str:
+    conversation, now = uuid.uuid4().hex, time.time()
+    title = " ".join(question.split())
+    title = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
+    tables.execute("INSERT INTO conversation VALUES (?, ?, ?, '', NULL, ?, ?)", (conversation, user, title, now, now))
+    return conversation
+
+
+def _load(tables: sqlite3.Connection, user: str, conversation: str) -> Conversation:
+    head = _own(tables, user, conversation)
+    turns = tables.execute(
+        "WITH RECURSIVE path (id, parent) AS ("
+        " SELECT id, parent FROM turn WHERE id = ? AND conversation = ?"
+        " UNION ALL SELECT turn.id, turn.parent FROM turn JOIN path ON turn.id = path.parent)"
+        " SELECT turn.* FROM turn JOIN path USING (id) ORDER BY turn.id",
+        (head["head"], conversation),
+    ).fetchall()
+    return Conversation(conversation, head["title"], head["system"], tuple(map(_turn, turns)))
+
+
+def _say(
+    tables: sqlite3.Connection, conversation: str, role: str, content: str, *, after: int | None, model: str = ""
+) -> int:
+    turn = tables.execute(
+        "INSERT INTO turn (conversation, parent, role, content, model, created) VALUES (?, ?, ?, ?, ?, ?)",
+        (conversation, after, role, content, model, time.time()),
+    ).lastrowid
+    assert turn is not None
+    return turn
 
 
 def _stand_at(tables: sqlite3.Connection, conversation: str, turn: int | None) -> None:

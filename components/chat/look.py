@@ -45,6 +45,15 @@ SCRIPT = """
   close();
 }
 """
+# Puts what has come of an answer behind the turns before it, unless another conversation was opened meanwhile. The
+# server sends each new piece alone: Gradio would take the whole conversation apart for each, and for every user.
+DRAW = """
+(piece, chat, status, sheet) => {
+  if (!piece || chat.length < piece.turns) return [chat, status, sheet];
+  const answer = {role: "assistant", metadata: null, content: [{type: "text", text: piece.text}], options: null};
+  return [[...chat.slice(0, piece.turns), ...(piece.text ? [answer] : [])], piece.words, piece.sheet];
+}
+"""
 # The text goes to the browser's own disk; no file of it is left on the server.
 SAVE = """
 (name, text) => {

@@ -14,6 +14,11 @@ from components.chat.database import Database
 from components.chat.look import SCRIPT
 from components.chat.servers import Servers
 
+# Gradio's own bound is 40: the next person would wait for one of them to be answered.
+ANSWERS_AT_ONCE = 500
+# Gradio looks for work a thousand times a second, which is a twelfth of a core while nobody is there.
+SECONDS_BETWEEN_LOOKS = 0.005
+
 
 def build_page(servers: Servers, database: Database, title: str, examples: Sequence[str]) -> gr.Blocks:
     """The page over some servers; what is said on it is kept in the database."""
@@ -27,4 +32,7 @@ def build_page(servers: Servers, database: Database, title: str, examples: Seque
         with gr.Tab("Votes") as votes:
             VotesView(comparisons).draw(page, votes)
         page.load(None, js=SCRIPT)
+    page.max_threads = ANSWERS_AT_ONCE
+    page.queue(default_concurrency_limit=None)
+    page._queue.sleep_when_free = SECONDS_BETWEEN_LOOKS
     return page

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from components.chat.answers import BROKEN, STOPPED, Answer, ServerError
 
 # A page that shows one answer draws it ten times a second; each further answer makes all of them a little rarer.
-SECONDS_BETWEEN, SECONDS_FOR_EACH_MORE = 0.1, 0.01
+SECONDS_BETWEEN, SECONDS_FOR_EACH_MORE = 0.1, 0.02
 SECONDS_BETWEEN_TICKS = 1.0
 SECONDS_BETWEEN_SAVES = 2.0
 Ending = Literal["stop", "leave"]
@@ -46,6 +46,10 @@ class Answering:
         if self.ending is None and not self.done:
             self.ending = ending
             self._task.cancel()
+
+    async def kept(self) -> None:
+        """Wait until nothing more comes, and all is kept."""
+        await asyncio.wait({self._task})
 
     async def _fetch(self) -> None:
         saved = time.monotonic()
@@ -116,10 +120,17 @@ class Running:
         """True while an answer of the session runs."""
         return any(not answering.done for answering in self._answers.get(session, ()))
 
-    def end(self, session: str, ending: Ending) -> None:
-        """End the session's answers."""
+    def stop(self, session: str) -> None:
+        """End the session's answers; what has come is shown."""
         for answering in self._answers.get(session, ()):
-            answering.end(ending)
+            answering.end("stop")
+
+    async def leave(self, session: str) -> None:
+        """End the session's answers and show nothing more of them; returns when what has come is kept."""
+        left = self._answers.get(session, ())
+        for answering in left:
+            answering.end("leave")
+        await asyncio.gather(*(answering.kept() for answering in left))
 
     @property
     def seconds_between(self) -> float:

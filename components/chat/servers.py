@@ -3,15 +3,88 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
-import openai
+import aiohttp
 
 from components.errors import DataError
 
-SECONDS_TO_LIST = 5.0
+SECONDS_TO_CONNECT, SECONDS_TO_LIST = 10.0, 5.0
+# A server that reads a long prompt is silent for as long as that takes.
+SECONDS_OF_SILENCE = 600.0
+LONGEST_LINE_BYTES = 1 << 20
+
+
+class Refused(Exception):
+    """An answer that is none. ``retry_after`` is in seconds, or None where the server does not say."""
+
+    def __init__(self, status: int, words: str, retry_after: float | None) -> None:
+        super().__init__(words)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Server:
+    """One OpenAI-compatible API. ``url`` ends with its version, such as ``/v1``."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self.url = url.rstrip("/")
+        self._key = api_key
+        self._session: aiohttp.ClientSession | None = None
+
+    async def models(self) -> list[str]:
+        """The ids of what it serves.
+
+        Raises:
+            Refused, aiohttp.ClientError, TimeoutError, ValueError: it does not say.
+        """
+        async with asyncio.timeout(SECONDS_TO_LIST), self._ask("GET", "models") as response:
+            listed = await response.json()
+        try:
+            return [str(model["id"]) for model in listed["data"]]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{self.url}/models is no list of models") from error
+
+    @asynccontextmanager
+    async def chat(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The lines of a streamed answer; leaving closes the request, so the server stops too.
+
+        Raises:
+            Refused, aiohttp.ClientError, TimeoutError: there is none.
+        """
+        async with self._ask("POST", "chat/completions", json=body) as response:
+            yield aiter(response.content)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def _ask(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with self._opened().request(method, f"{self.url}/{path}", **options) as response:
+            if response.status >= 400:
+                retry_after = response.headers.get("Retry-After", "")
+                seconds = float(retry_after) if retry_after.replace(".", "", 1).isdigit() else None
+                raise Refused(response.status, _said(await response.text(errors="replace"), response), seconds)
+            yield response
+
+    def _opened(self) -> aiohttp.ClientSession:
+        # A session belongs to the loop in which it is made.
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                headers={"Authorization": f"Bearer {self._key}"},
+                timeout=aiohttp.ClientTimeout(sock_connect=SECONDS_TO_CONNECT, sock_read=SECONDS_OF_SILENCE),
+                read_bufsize=LONGEST_LINE_BYTES,
+                trust_env=True,
+            )
+        return self._session
 
 
 @dataclass(frozen=True)
@@ -20,7 +93,7 @@ class Model:
 
     id: str
     label: str
-    client: openai.AsyncOpenAI
+    server: Server
 
 
 class Servers:
@@ -32,7 +105,7 @@ class Servers:
         Raises:
             DataError: an address is none.
         """
-        self._clients: dict[str, openai.AsyncOpenAI] = {}
+        self._servers: dict[str, Server] = {}
         for address in addresses:
             name, separator, url = address.partition("=")
             if not separator or not url.startswith("http"):
@@ -41,17 +114,17 @@ class Servers:
                 raise DataError(
                     f"{address!r} is no address of a server; give one as http://HOST:PORT/v1 or NAME=http://…"
                 )
-            if name in self._clients:
+            if name in self._servers:
                 raise DataError(f"two servers are called {name!r}; give each its own name: NAME=ADDRESS")
-            self._clients[name] = openai.AsyncOpenAI(base_url=url, api_key=api_key, max_retries=0)
+            self._servers[name] = Server(url, api_key)
         self._known: dict[str, Model] = {}
 
     async def models(self) -> list[Model]:
         """What the servers serve now, in their order; those of a server that does not answer are left out."""
-        listed = await asyncio.gather(*(self._ids(name) for name in self._clients))
-        found = [(name, id_) for name, ids in zip(self._clients, listed, strict=True) for id_ in ids]
+        listed = await asyncio.gather(*map(_ids, self._servers.values()))
+        found = [(name, id_) for name, ids in zip(self._servers, listed, strict=True) for id_ in ids]
         times = Counter(id_ for _, id_ in found)
-        models = [Model(id_, id_ if times[id_] == 1 else f"{id_} ({name})", self._clients[name]) for name, id_ in found]
+        models = [Model(id_, id_ if times[id_] == 1 else f"{id_} ({name})", self._servers[name]) for name, id_ in found]
         self._known |= {model.label: model for model in models}
         return models
 
@@ -62,11 +135,23 @@ class Servers:
     @property
     def addresses(self) -> str:
         """For people."""
-        return ", ".join(str(client.base_url) for client in self._clients.values())
+        return ", ".join(server.url for server in self._servers.values())
 
-    async def _ids(self, name: str) -> list[str]:
-        try:
-            listed = await self._clients[name].with_options(timeout=SECONDS_TO_LIST).models.list()
-            return [model.id for model in listed.data]
-        except openai.APIError:
-            return []
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(server.close() for server in self._servers.values()))
+
+
+async def _ids(server: Server) -> list[str]:
+    try:
+        return await server.models()
+    except (Refused, aiohttp.ClientError, TimeoutError, ValueError):
+        return []
+
+
+def _said(text: str, response: aiohttp.ClientResponse) -> str:
+    """The words of an error in OpenAI's shape, or what came instead of one."""
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return text.strip()[:200] or f"{response.status} {response.reason}"

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 from rich.console import Console
@@ -35,7 +36,7 @@ from tests.conftest import answers, free_port, lorry_process
 from tests.openai_stub import Stub
 
 FIRST_SECONDS, PIECE_SECONDS, N_WORDS = 0.3, 0.05, 60
-SECONDS_TO_ARRIVE, SECONDS_TO_THINK = 1.0, 1.0
+SECONDS_TO_ARRIVE, SECONDS_TO_THINK = 4.0, 1.0
 PROMISED_SECONDS = 0.05
 ANSWER = " ".join(f"word{number}" for number in range(N_WORDS))
 
@@ -77,6 +78,9 @@ class ThroughPage:
     address: str
     client: httpx.AsyncClient
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
+    conversation: str = ""
+    # What the page's script asks for meanwhile.
+    _beside: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def arrive(self) -> None:
         """Load the page, and what its script asks for at once."""
@@ -86,8 +90,10 @@ class ThroughPage:
         calls = config["dependencies"]
         self._ask = next(call["id"] for call in calls if [self._question, "submit"] in call["targets"])
         self._follow = next(call["id"] for call in calls if call["trigger_after"] == self._ask)
-        settle = next(call["id"] for call in calls if call["trigger_after"] == self._follow)
-        self._settle = [settle, next(call["id"] for call in calls if call["trigger_after"] == settle)]
+        asking = next(call for call in calls if call["id"] == self._ask)
+        conversation = asking["inputs"][1]
+        self._place = asking["outputs"].index(conversation)
+        self._list = next(call["id"] for call in calls if [conversation, "change"] in call["targets"])
         for call in calls:
             if any(event == "load" for _, event in call["targets"]) and call["backend_fn"]:
                 await self._call("run/predict", call["id"], [])
@@ -95,7 +101,10 @@ class ThroughPage:
     async def ask(self) -> float:
         """Ask; gives the seconds from the press until the first token is there to be drawn."""
         asked, first = time.monotonic(), 0.0
-        await self._call("run/predict", self._ask, ["tell", None, "stub", "", 0, 1, 256, None])
+        begun = await self._call("run/predict", self._ask, ["tell", self.conversation, "stub", "", 0, 1, 256, None])
+        if self.conversation != begun["data"][self._place]:
+            self.conversation = begun["data"][self._place]
+            self._beside.add(asyncio.create_task(self._call("run/predict", self._list, [self.conversation])))
         await self._call("queue/join", self._follow, [])
         url = f"{self.address}/gradio_api/queue/data"
         async for data in events(self.client, "GET", url, params={"session_hash": self.session}):
@@ -103,16 +112,17 @@ class ThroughPage:
                 first = time.monotonic() - asked
             message = json.loads(data)
             if message["msg"] == "process_completed":
-                assert message["success"], message
-                for settle in self._settle:
-                    await self._call("run/predict", settle, [None])
+                assert message["output"]["data"][0]["text"] == ANSWER, message
+                await asyncio.gather(*self._beside)
+                self._beside.clear()
                 return first
         raise AssertionError("a stream ended without its end")
 
-    async def _call(self, path: str, number: int, data: list[object]) -> None:
+    async def _call(self, path: str, number: int, data: list[object]) -> Any:
         call = {"session_hash": self.session, "event_data": None, "trigger_id": None, "fn_index": number, "data": data}
         answer = await self.client.post(f"{self.address}/gradio_api/{path}", json=call)
         assert answer.status_code == 200, answer.text
+        return answer.json()
 
 
 async def crowd(address: str, n_users: int, n_questions: int, kind: type[Direct] | type[ThroughPage]) -> list[float]:
@@ -137,9 +147,7 @@ async def crowd(address: str, n_users: int, n_questions: int, kind: type[Direct]
 
 def serve_stub(port: int) -> None:
     """The stub, in a process of its own."""
-    stub = Stub(first_seconds=FIRST_SECONDS, piece_seconds=PIECE_SECONDS, answers={"tell": ANSWER})
-    stub.port = port
-    with stub:
+    with Stub(first_seconds=FIRST_SECONDS, piece_seconds=PIECE_SECONDS, answers={"tell": ANSWER}, port=port):
         while True:
             time.sleep(1)
 

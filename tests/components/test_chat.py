@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 import bcrypt
-import openai
+import httpx
 import pytest
 from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
@@ -17,14 +17,14 @@ from starlette.testclient import TestClient
 from components.chat.answers import BROKEN, Answer, ServerError, Settings, stream_answer
 from components.chat.chat_view import for_server
 from components.chat.comparisons import NONE, Comparisons
-from components.chat.conversations import Conversations
+from components.chat.conversations import Conversation, Conversations
 from components.chat.database import Database
 from components.chat.export import as_markdown, as_rows, file_name
 from components.chat.feedback import collect
 from components.chat.identity import COOKIE, by_cookie, by_login, secret_of
 from components.chat.look import sheet
 from components.chat.running import Running
-from components.chat.servers import Servers
+from components.chat.servers import Server, Servers
 from components.errors import BusyError, DataError
 from tests.conftest import free_port, run_lorry
 from tests.openai_stub import Stub
@@ -48,27 +48,37 @@ def say(
     conversations: Conversations, question: str, *answers: Answer, user: str = "ann", system: str = ""
 ) -> list[int]:
     """A conversation of one question with answers to it; gives its id and those of the answers."""
-    conversation = conversations.begin(user, question, system)
-    asked = conversations.say(user, conversation, "user", question, after=None)
+    opened = conversations.ask(user, "", question, system)
     turns = []
     for answer in answers:
-        turns.append(conversations.say(user, conversation, "assistant", "", after=asked, model="m"))
-        conversations.answered(turns[-1], answer)
-    return [conversation, *turns]
+        opened = conversations.ask_again(user, opened.id, system)
+        turns.append(reply(conversations, opened, answer, user=user))
+    return [opened.id, *turns]
 
 
-async def answers_of(address: str, question: str, **settings) -> list[Answer]:
-    async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
-        model = (await client.models.list()).data[0].id if "gone" not in settings else "m"
-        wanted = Settings(
-            **{"temperature": 0.0, "max_tokens": 12, **{k: v for k, v in settings.items() if k != "gone"}}
-        )
+def reply(conversations: Conversations, opened: Conversation, answer: Answer, user: str = "ann", model="m") -> int:
+    """An answer to the last question; gives its id."""
+    turn = conversations.answer(user, opened.id, model, after=opened.turns[-1].id)
+    conversations.answered(turn, answer)
+    return turn
+
+
+def contents(conversations: Conversations, conversation: str) -> list[str]:
+    return [turn.content for turn in conversations.load("ann", conversation).turns]
+
+
+async def answers_of(address: str, question: str, model: str = "stub") -> list[Answer]:
+    server = Server(f"{address}/v1", "none")
+    try:
         messages = [{"role": "user", "content": question}]
-        return [answer async for answer in stream_answer(client, model, messages, wanted)]
+        return [answer async for answer in stream_answer(server, model, messages, Settings(0.0, max_tokens=12))]
+    finally:
+        await server.close()
 
 
 def test_an_answer_grows_and_ends_with_its_figures(server):
-    answers = asyncio.run(answers_of(server, "Hello there"))
+    (model,) = httpx.get(f"{server}/v1/models").json()["data"]
+    answers = asyncio.run(answers_of(server, "Hello there", model["id"]))
     assert answers[0].in_words() == "Reading your prompt… 0 s"
     texts = [answer.text for answer in answers]
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(texts))
@@ -112,7 +122,7 @@ def test_a_stream_that_breaks_keeps_what_came():
 
 def test_servers_that_are_gone_or_refuse_are_said_in_words():
     with pytest.raises(ServerError, match=r"The model server at .* does not answer. Is it running\? Press Retry"):
-        asyncio.run(answers_of(f"http://127.0.0.1:{free_port()}", "Hello", gone=True))
+        asyncio.run(answers_of(f"http://127.0.0.1:{free_port()}", "Hello"))
     with Stub() as stub:
         with pytest.raises(ServerError, match="The model server refuses: the prompt has 9 tokens too many"):
             asyncio.run(answers_of(stub.address, "refuse"))
@@ -122,10 +132,16 @@ def test_servers_that_are_gone_or_refuse_are_said_in_words():
 
 
 def test_models_of_several_servers_have_names_that_differ():
+    async def models(servers: Servers) -> list[str]:
+        try:
+            return [model.label for model in await servers.models()]
+        finally:
+            await servers.close()
+
     with Stub("base") as one, Stub("base") as two, Stub("tuned") as three:
         gone = f"http://127.0.0.1:{free_port()}/v1"
         servers = Servers([f"a={one.address}/v1", f"b={two.address}/v1", f"{three.address}/v1", f"c={gone}"], "none")
-        labels = [model.label for model in asyncio.run(servers.models())]
+        labels = asyncio.run(models(servers))
     assert labels == ["base (a)", "base (b)", "tuned"]
     assert servers.known("tuned") is not None
     assert servers.known("other") is None
@@ -142,13 +158,16 @@ def test_an_address_that_is_none_is_refused(addresses, words):
 
 def test_a_user_sees_and_changes_only_what_is_their_own(conversations):
     conversation, turn = say(conversations, "secret", DONE)
+    asked = conversations.load("ann", conversation).turns[0].id
     assert [title for title, _ in conversations.titles("ann")] == ["secret"]
     assert conversations.titles("bob") == []
     for forbidden in (
         lambda: conversations.load("bob", conversation),
-        lambda: conversations.say("bob", conversation, "user", "x", after=None),
-        lambda: conversations.stand_at("bob", conversation, None),
-        lambda: conversations.instruct("bob", conversation, "x"),
+        lambda: conversations.ask("bob", conversation, "x", ""),
+        lambda: conversations.ask("bob", "", "x", "", instead_of=asked),
+        lambda: conversations.ask_again("bob", conversation, ""),
+        lambda: conversations.answer("bob", conversation, "m", after=asked),
+        lambda: conversations.clear("bob", conversation),
         lambda: conversations.rename("bob", conversation, "x"),
         lambda: conversations.delete("bob", conversation),
         lambda: conversations.judge("bob", turn, True),
@@ -159,22 +178,35 @@ def test_a_user_sees_and_changes_only_what_is_their_own(conversations):
     assert conversations.load("ann", conversation).turns[-1].content == "yes"
 
 
-def test_asking_again_begins_a_branch_and_keeps_the_old_answer(conversations, database):
-    conversation, first, second = say(conversations, "q", Answer("one", 1, 0.1, 1.0, "stop"), DONE)
-    assert [turn.content for turn in conversations.load("ann", conversation).turns] == ["q", "yes"]
-    conversations.stand_at("ann", conversation, first)
-    assert [turn.content for turn in conversations.load("ann", conversation).turns] == ["q", "one"]
+def test_asking_again_and_editing_begin_branches_and_nothing_is_lost(conversations, database):
+    conversation, *_ = say(conversations, "q", Answer("one", 1, 0.1, 1.0, "stop"), DONE)
+    assert contents(conversations, conversation) == ["q", "yes"]
+    conversations.ask("ann", conversation, "then", "")
+    assert contents(conversations, conversation) == ["q", "yes", "then"]
+    first = conversations.load("ann", conversation).turns[0]
+    edited = conversations.ask("ann", conversation, "other", "Be kind.", instead_of=first.id)
+    assert (edited.system, [turn.content for turn in edited.turns]) == ("Be kind.", ["other"])
+    with database.transaction() as tables:
+        kept = [row["content"] for row in tables.execute("SELECT content FROM turn ORDER BY id")]
+    assert kept == ["q", "one", "yes", "then", "other"]
+    conversations.clear("ann", conversation)
+    assert contents(conversations, conversation) == []
     conversations.delete("ann", conversation)
     with database.transaction() as tables:
         assert tables.execute("SELECT count(*) FROM turn").fetchone()[0] == 0
-    assert second > first
+
+
+def test_an_answer_that_comes_late_does_not_take_the_conversation_back(conversations):
+    (conversation,) = say(conversations, "q")
+    was = conversations.load("ann", conversation)
+    conversations.ask("ann", conversation, "instead", "", instead_of=was.turns[0].id)
+    reply(conversations, was, DONE)
+    assert contents(conversations, conversation) == ["instead"]
 
 
 def test_what_the_server_is_sent_has_the_system_prompt_and_joins_unanswered_questions(conversations):
     (conversation,) = say(conversations, "a", system="Be kind.")
-    opened = conversations.load("ann", conversation)
-    conversations.say("ann", conversation, "user", "b", after=opened.turns[-1].id)
-    assert for_server(conversations.load("ann", conversation)) == [
+    assert for_server(conversations.ask("ann", conversation, "b", "Be kind.")) == [
         {"role": "system", "content": "Be kind."}, {"role": "user", "content": "a\n\nb"},
     ]  # fmt: skip
 
@@ -199,9 +231,7 @@ def test_feedback_takes_whole_liked_answers_and_keeps_disliked_ones_apart(conver
     _, only_bad = say(conversations, "bad", DONE)
     _, same = say(conversations, "bad", DONE, user="bob")
     behind, bad = say(conversations, "first", DONE)
-    later = conversations.say("ann", behind, "user", "then", after=bad)
-    answer = conversations.say("ann", behind, "assistant", "", after=later, model="m")
-    conversations.answered(answer, DONE)
+    answer = reply(conversations, conversations.ask("ann", behind, "then", ""), DONE)
     for turn in (good, unfinished, better, answer):
         conversations.judge("ann", turn, True)
     conversations.judge("bob", same, True)
@@ -259,9 +289,8 @@ def test_exports_have_model_and_figures_and_a_name_after_the_title(conversations
 
 
 def test_figures_cannot_leave_their_style_sheet(conversations):
-    conversation, _ = say(conversations, "q")[0], None
-    turn = conversations.say("ann", conversation, "assistant", "x", after=None, model='"}</style><script>')
-    conversations.answered(turn, DONE)
+    (conversation,) = say(conversations, "q")
+    reply(conversations, conversations.load("ann", conversation), DONE, model='"}</style><script>')
     drawn = sheet(conversations.load("ann", conversation).turns)
     style, rest = drawn.removeprefix("<style>").split("</style>")
     assert "<" not in style
@@ -325,7 +354,7 @@ def test_an_answer_is_kept_however_it_ends():
         async for answer in answering.pieces(running):
             shown.append(answer)
             if len(answer.text) > 5:
-                running.end("session", "stop")
+                running.stop("session")
         assert not running.runs("session")
         return shown, kept
 
