@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
+import orjson
 
 from components.chat.servers import Refused, Server
 
@@ -161,7 +161,7 @@ async def _read(lines: AsyncIterator[bytes], started: float) -> AsyncGenerator[A
         async for line in lines:
             if not line.startswith(b"data:") or line.rstrip().endswith(b"[DONE]"):
                 continue
-            chunk = json.loads(line.removeprefix(b"data:"))
+            chunk = orjson.loads(line.removeprefix(b"data:"))
             if "error" in chunk:
                 raise ServerError(f"The model server failed: {chunk['error'].get('message', chunk['error'])}")
             now = time.monotonic() - started

@@ -59,7 +59,7 @@ class ChatView:
         with gr.Sidebar(elem_id="sidebar", width=280):
             self.new = gr.Button("New chat", elem_id="new", variant="primary")
             self.list = any_choice(gr.Radio([], label="Conversations", elem_id="conversations"))
-            self.title = gr.Textbox(label="Title", elem_id="title", max_lines=1, submit_btn="Rename", visible=False)
+            self.title = gr.Textbox(label="Title", elem_id="title", max_lines=1, submit_btn="Rename")
             with gr.Row():
                 self.save_markdown = gr.Button("Export as Markdown", elem_id="save-markdown", size="sm")
                 self.save_rows = gr.Button("Export as data", elem_id="save-rows", size="sm")
@@ -221,11 +221,11 @@ class ChatView:
         finally:
             answering.end("leave")  # the page was closed
 
-    async def _list(self, conversation: str, request: gr.Request) -> tuple[Any, Any]:
+    async def _list(self, conversation: str, request: gr.Request) -> tuple[Any, str]:
         """All conversations of the user, where the one that is open has changed."""
         titles = await in_thread(self._conversations.titles, user_of(request))
         title = next((title for title, known in titles if known == conversation), "")
-        return gr.update(choices=titles, value=conversation or None), gr.update(value=title, visible=bool(title))
+        return gr.update(choices=titles, value=conversation or None), title
 
     async def _model(self, label: str) -> Any:
         model = self._servers.known(label)
@@ -285,8 +285,8 @@ class ChatView:
             self.system: opened.system, **({self.model: last} if last else {}),
         }  # fmt: skip
 
-    async def _rename(self, conversation: str, title: str, request: gr.Request) -> tuple[Any, Any]:
-        if title.strip():
+    async def _rename(self, conversation: str, title: str, request: gr.Request) -> tuple[Any, str]:
+        if conversation and title.strip():
             await in_thread(self._conversations.rename, user_of(request), conversation, title.strip())
         return await self._list(conversation, request)
 

@@ -1,8 +1,9 @@
 """Many people at once on the chat page, over a stub with known delays: what the page adds to the first token.
 
-    python tests/benchmarks/chat_page.py [--users 50] [--questions 3]
+    python tests/benchmarks/chat_page.py [--users 50] [--questions 3] [--tokens-per-second 10]
 
-Each user has a session and a cookie of its own and speaks to the page as its script in the browser does. The stub's own
+Each user has a session and a cookie of its own and speaks to the page as its script in the browser does. They come in
+over the time that one answer takes, and then all have an answer running or read one for up to a second. The stub's own
 time is measured by the same number of clients without a page between. Prints a table and exits 1 where the page adds
 50 ms or more to the 95th percentile, or a stream is not complete.
 """
@@ -35,8 +36,7 @@ from tests.benchmarks.streams import median, percentile
 from tests.conftest import answers, free_port, lorry_process
 from tests.openai_stub import Stub
 
-FIRST_SECONDS, PIECE_SECONDS, N_WORDS = 0.3, 0.05, 60
-SECONDS_TO_ARRIVE, SECONDS_TO_THINK = 4.0, 1.0
+FIRST_SECONDS, N_WORDS, SECONDS_TO_THINK = 0.3, 60, 1.0
 PROMISED_SECONDS = 0.05
 ANSWER = " ".join(f"word{number}" for number in range(N_WORDS))
 
@@ -125,13 +125,15 @@ class ThroughPage:
         return answer.json()
 
 
-async def crowd(address: str, n_users: int, n_questions: int, kind: type[Direct] | type[ThroughPage]) -> list[float]:
+async def crowd(
+    address: str, n_users: int, n_questions: int, answer_seconds: float, kind: type[Direct] | type[ThroughPage]
+) -> list[float]:
     """Seconds until the first token of every question of every user. All have arrived before the first one asks."""
     firsts: list[float] = []
 
     async def asks(user: Direct | ThroughPage, number: int) -> None:
         draw = random.Random(number)
-        await asyncio.sleep(draw.uniform(0, SECONDS_TO_ARRIVE))
+        await asyncio.sleep(draw.uniform(0, answer_seconds))
         for _ in range(n_questions):
             firsts.append(await user.ask())
             await asyncio.sleep(draw.uniform(0, SECONDS_TO_THINK))
@@ -145,9 +147,9 @@ async def crowd(address: str, n_users: int, n_questions: int, kind: type[Direct]
     return firsts
 
 
-def serve_stub(port: int) -> None:
+def serve_stub(port: int, piece_seconds: float) -> None:
     """The stub, in a process of its own."""
-    with Stub(first_seconds=FIRST_SECONDS, piece_seconds=PIECE_SECONDS, answers={"tell": ANSWER}, port=port):
+    with Stub(first_seconds=FIRST_SECONDS, piece_seconds=piece_seconds, answers={"tell": ANSWER}, port=port):
         while True:
             time.sleep(1)
 
@@ -157,13 +159,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=50)
     parser.add_argument("--questions", type=int, default=3, help="of each user")
+    parser.add_argument("--tokens-per-second", type=float, default=10.0, help="of each answer of the stub")
     parser.add_argument("--stub", type=int, metavar="PORT", help="only serve the stub")
     options = parser.parse_args()
+    piece_seconds = 1 / options.tokens_per_second
     if options.stub:
-        serve_stub(options.stub)
+        serve_stub(options.stub, piece_seconds)
+    answer_seconds = FIRST_SECONDS + N_WORDS * piece_seconds
     stub_port, port = free_port(), free_port()
     stub, page = f"http://127.0.0.1:{stub_port}", f"http://127.0.0.1:{port}"
-    child = subprocess.Popen([sys.executable, __file__, "--stub", str(stub_port)])
+    child = subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--stub", str(stub_port)])
     try:
         while not answers(f"{stub}/v1/models"):
             assert child.poll() is None
@@ -171,9 +176,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             flags = ["--server", f"{stub}/v1", "--port", str(port), "--data-dir", folder]
             with lorry_process("chat", *flags, ready=f"{page}/livez"):
-                asyncio.run(crowd(page, 2, 1, ThroughPage))
-                without = asyncio.run(crowd(stub, options.users, options.questions, Direct))
-                with_page = asyncio.run(crowd(page, options.users, options.questions, ThroughPage))
+                asyncio.run(crowd(page, 2, 1, 0.0, ThroughPage))
+                without = asyncio.run(crowd(stub, options.users, options.questions, answer_seconds, Direct))
+                with_page = asyncio.run(crowd(page, options.users, options.questions, answer_seconds, ThroughPage))
             with closing(sqlite3.connect(Path(folder) / "chat.sqlite")) as tables:
                 whole = "SELECT count(*) FROM turn WHERE role = 'assistant' AND content = ?"
                 (n_whole,) = tables.execute(whole, (ANSWER,)).fetchone()
@@ -181,7 +186,8 @@ def main() -> int:
         child.terminate()
         child.wait()
     added = percentile(with_page, 0.95) - percentile(without, 0.95)
-    table = Table(title=f"{options.users} users, {time.strftime('%Y-%m-%d')}", title_justify="left")
+    title = f"{options.users} users, {options.tokens_per_second:g} tokens/s each, {time.strftime('%Y-%m-%d')}"
+    table = Table(title=title, title_justify="left")
     for heading in ("first token after", "answers", "median", "95th percentile"):
         table.add_column(heading)
     for name, seen in (("the stub alone", without), ("the page over the stub", with_page)):
