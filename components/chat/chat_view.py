@@ -16,7 +16,7 @@ from components.chat.conversations import Conversation, Conversations, Turn
 from components.chat.export import as_markdown, as_rows, file_name
 from components.chat.identity import user_of
 from components.chat.look import DRAW, SAVE, any_choice, sheet
-from components.chat.running import Answering, Running
+from components.chat.running import Answering, Place, Running
 from components.chat.servers import Servers
 from components.chat.threads import in_thread
 from components.errors import DataError
@@ -40,13 +40,15 @@ class Asked:
 class ChatView:
     """Draws the chat and answers its events."""
 
-    def __init__(self, servers: Servers, conversations: Conversations, examples: Sequence[str]) -> None:
+    def __init__(
+        self, servers: Servers, conversations: Conversations, running: Running, examples: Sequence[str]
+    ) -> None:
         self._servers = servers
         self._conversations = conversations
         self._examples = examples
-        self._running = Running()
+        self._running = running
         # By the page's session: the answer that was begun, until it is drawn.
-        self._followed: dict[str, tuple[Answering, _Keeper]] = {}
+        self._followed: dict[Place, tuple[Answering, _Keeper]] = {}
 
     def draw(self, page: gr.Blocks) -> None:
         """Place the components, inside a gr.Blocks."""
@@ -161,37 +163,39 @@ class ChatView:
     ) -> Updates:
         """Add a question, at the end or in the place of another, and begin to answer it."""
         asked, user = _chosen(chosen), user_of(request)
-        await self._running.leave(request.session_hash)
+        await self._running.leave(_place(request))
         ask = partial(self._conversations.ask, instead_of=instead_of)
         opened = await in_thread(ask, user, asked.conversation, question, asked.system)
-        return self._begin(asked, opened, user, request.session_hash)
+        return self._begin(asked, opened, user, request)
 
     async def _ask_again(self, request: gr.Request, *chosen: Any) -> Updates:
         asked, user = _chosen(chosen), user_of(request)
         if not asked.conversation:
             return {self.status: NOTHING_ASKED}
-        await self._running.leave(request.session_hash)
+        await self._running.leave(_place(request))
         opened = await in_thread(self._conversations.ask_again, user, asked.conversation, asked.system)
-        return self._begin(asked, opened, user, request.session_hash) if opened.turns else {self.status: NOTHING_ASKED}
+        return self._begin(asked, opened, user, request) if opened.turns else {self.status: NOTHING_ASKED}
 
     async def _go_on(self, request: gr.Request, *chosen: Any) -> Updates:
         asked, user = _chosen(chosen), user_of(request)
         opened = await in_thread(self._conversations.load, user, asked.conversation) if asked.conversation else None
-        runs = self._running.runs(request.session_hash)
+        runs = self._running.runs(_place(request))
         if runs or opened is None or not opened.turns or opened.turns[-1].answer is None:
             return {self.status: "There is nothing to go on with."}
-        return self._begin(asked, replace(opened, system=asked.system), user, request.session_hash, goes_on=True)
+        return self._begin(asked, replace(opened, system=asked.system), user, request, goes_on=True)
 
     # The answer.
 
-    def _begin(self, asked: Asked, opened: Conversation, user: str, session: str, *, goes_on: bool = False) -> Updates:
+    def _begin(
+        self, asked: Asked, opened: Conversation, user: str, request: gr.Request, *, goes_on: bool = False
+    ) -> Updates:
         """Ask the server for an answer to the last question, or to go on with the last answer."""
         keeper = _Keeper(self._conversations, user, opened, asked.model, goes_on=goes_on)
         messages = for_server(opened)
         if goes_on:
             messages.append({"role": "user", "content": GO_ON})
-        answering = self._running.start(session, self._answers(asked, messages, keeper), keeper.keep)
-        self._followed[session] = (answering, keeper)
+        answering = self._running.start(_place(request), self._answers(asked, messages, keeper), keeper.keep)
+        self._followed[_place(request)] = (answering, keeper)
         return {
             self.question: "", self.chatbot: _shown(opened.turns), self.status: "Reading your prompt…",
             self.sheet: sheet(opened.turns, running=True), self.conversation: opened.id,
@@ -206,7 +210,7 @@ class ChatView:
 
     async def _follow(self, request: gr.Request) -> AsyncIterator[dict[str, Any]]:
         """What has come of the answer that was begun, as it comes; the browser puts it into the conversation."""
-        answering, keeper = self._followed.pop(request.session_hash, (None, None))
+        answering, keeper = self._followed.pop(_place(request), (None, None))
         if answering is None or keeper is None:
             return
         try:
@@ -239,10 +243,10 @@ class ChatView:
     # What ends an answer, or leaves it.
 
     def _stop(self, request: gr.Request) -> None:
-        self._running.stop(request.session_hash)
+        self._running.stop(_place(request))
 
     async def _clear(self, conversation: str, request: gr.Request) -> Updates:
-        await self._running.leave(request.session_hash)
+        await self._running.leave(_place(request))
         if conversation:
             await in_thread(self._conversations.clear, user_of(request), conversation)
         return {**self._empty(), self.conversation: conversation}
@@ -254,7 +258,7 @@ class ChatView:
         }  # fmt: skip
 
     async def _leave(self, request: gr.Request) -> Updates:
-        await self._running.leave(request.session_hash)
+        await self._running.leave(_place(request))
         return {**self._empty(), self.system: gr.skip()}
 
     # Conversations.
@@ -273,7 +277,7 @@ class ChatView:
         return {**updates, self.model: gr.update(choices=labels, value=labels[0] if labels else None)}
 
     async def _open(self, conversation: str, request: gr.Request) -> Updates:
-        await self._running.leave(request.session_hash)
+        await self._running.leave(_place(request))
         return {**self._empty(), **await self._opened(user_of(request), conversation)}
 
     async def _opened(self, user: str, conversation: str) -> Updates:
@@ -293,7 +297,7 @@ class ChatView:
     async def _delete(self, conversation: str, request: gr.Request) -> Updates:
         if not conversation:
             return {self.status: gr.skip()}
-        await self._running.leave(request.session_hash)
+        await self._running.leave(_place(request))
         await in_thread(self._conversations.delete, user_of(request), conversation)
         return self._empty()
 
@@ -368,6 +372,10 @@ def for_server(opened: Conversation) -> list[Message]:
         else:
             messages.append({"role": turn.role, "content": turn.content})
     return messages
+
+
+def _place(request: gr.Request) -> Place:
+    return "chat", request.session_hash
 
 
 def _chosen(chosen: Sequence[Any]) -> Asked:

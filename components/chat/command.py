@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -62,19 +64,28 @@ def chat(
         raise DataError("--users-file and --user-header are two ways to know a user; choose one")
     with listen(host, port, "--port") as bound:
         import gradio as gr
-        import uvicorn
         from fastapi import FastAPI
+        from uvicorn import Config
 
         from components.chat.database import Database
+        from components.chat.ending import EndingServer
         from components.chat.identity import by_cookie, by_header, by_login, secret_of
         from components.chat.look import CSS, theme
         from components.chat.own_host import OwnHostOnly
         from components.chat.page import build_page
+        from components.chat.running import Running
         from components.chat.servers import Servers
 
         servers = Servers(server or ["http://127.0.0.1:8080/v1"], os.environ.get("OPENAI_API_KEY", "none"))
         database = Database(data_dir / DATABASE)
-        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        running = Running()
+
+        @asynccontextmanager
+        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            yield
+            await servers.close()
+
+        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
         app.add_middleware(OwnHostOnly)
         app.add_api_route("/livez", lambda: {"status": "ok"})
         if users_file:
@@ -83,16 +94,16 @@ def chat(
             known = by_header(user_header)
         else:
             known = by_cookie(app, secret_of(data_dir))
-        page = build_page(servers, database, title, [text for text in examples.split("|") if text.strip()])
+        page = build_page(servers, database, running, title, [text for text in examples.split("|") if text.strip()])
         app = gr.mount_gradio_app(
             app, page, path="/", theme=theme(), css=CSS, footer_links=[], ssr_mode=False, run_history=False, **known,
         )  # fmt: skip
         log.info(
             "chat page on %s (asks %s; keeps conversations in %s)", url_of(host, port), servers.addresses, data_dir
         )
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3, timeout_keep_alive=75)
+        config = Config(app, log_level="warning", timeout_graceful_shutdown=3, timeout_keep_alive=75)
         # What is loaded stays: looking for garbage in it would hold up everybody's tokens for a fifth of a second.
         gc.collect()
         gc.freeze()
-        uvicorn.Server(config).run(sockets=[bound])
+        EndingServer(config, running).run(sockets=[bound])
         database.close()

@@ -15,7 +15,7 @@ from components.chat.answers import Answer, Message, Settings, stream_answer
 from components.chat.comparisons import NONE, TIE, Comparisons
 from components.chat.identity import user_of
 from components.chat.look import any_choice, table
-from components.chat.running import Answering, Running
+from components.chat.running import Answering, Place, Running
 from components.chat.servers import Model, Servers
 from components.chat.threads import in_thread
 
@@ -55,10 +55,10 @@ def _told(label: str, answer: Answer) -> str:
 class CompareView:
     """Draws the comparison and answers its events."""
 
-    def __init__(self, servers: Servers, comparisons: Comparisons) -> None:
+    def __init__(self, servers: Servers, comparisons: Comparisons, running: Running) -> None:
         self._servers = servers
         self._comparisons = comparisons
-        self._running = Running()
+        self._running = running
 
     def draw(self, page: gr.Blocks) -> None:
         """Place the components, inside a gr.Blocks."""
@@ -106,7 +106,7 @@ class CompareView:
         return gr.update(choices=labels, value=labels[: len(LETTERS)])
 
     def _stop(self, request: gr.Request) -> None:
-        self._running.stop(request.session_hash)
+        self._running.stop(_place(request))
 
     async def _compare(
         self, labels: list[str], prompt: str, system: str, temperature: float, max_tokens: float, blind: bool,
@@ -124,7 +124,7 @@ class CompareView:
         messages = _messages(prompt, system)
         for column in columns.values():
             answers = stream_answer(column.model.server, column.model.id, messages, settings)
-            column.answering = self._running.start(request.session_hash, answers)
+            column.answering = self._running.start(_place(request), answers)
         while any(column.runs for column in columns.values()):
             await asyncio.sleep(self._running.seconds_between)
             yield self._texts(columns, blind=blind)
@@ -192,6 +192,10 @@ class VotesView:
         if not rows:
             return "<p>No comparison yet.</p>"
         return table(("Model", "Won", "Lost", "Same", "Share", "First token", "Whole answer", "Speed"), rows)
+
+
+def _place(request: gr.Request) -> Place:
+    return "compare", request.session_hash
 
 
 def _messages(prompt: str, system: str) -> list[Message]:

@@ -12,6 +12,7 @@ from components.chat.comparisons import Comparisons
 from components.chat.conversations import Conversations
 from components.chat.database import Database
 from components.chat.look import SCRIPT
+from components.chat.running import Running
 from components.chat.servers import Servers
 
 # Gradio's own bound is 40: the next person would wait for one of them to be answered.
@@ -20,15 +21,17 @@ ANSWERS_AT_ONCE = 500
 SECONDS_BETWEEN_LOOKS = 0.005
 
 
-def build_page(servers: Servers, database: Database, title: str, examples: Sequence[str]) -> gr.Blocks:
+def build_page(
+    servers: Servers, database: Database, running: Running, title: str, examples: Sequence[str]
+) -> gr.Blocks:
     """The page over some servers; what is said on it is kept in the database."""
     comparisons = Comparisons(database)
     with gr.Blocks(title=title, analytics_enabled=False, fill_height=True) as page:
         gr.Markdown(f"## {title}")
         with gr.Tab("Chat"):
-            ChatView(servers, Conversations(database), examples).draw(page)
+            ChatView(servers, Conversations(database), running, examples).draw(page)
         with gr.Tab("Compare"):
-            CompareView(servers, comparisons).draw(page)
+            CompareView(servers, comparisons, running).draw(page)
         with gr.Tab("Votes") as votes:
             VotesView(comparisons).draw(page, votes)
         page.load(None, js=SCRIPT)

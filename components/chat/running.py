@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal
@@ -15,7 +15,8 @@ from components.chat.answers import BROKEN, STOPPED, Answer, ServerError
 SECONDS_BETWEEN, SECONDS_FOR_EACH_MORE = 0.1, 0.02
 SECONDS_BETWEEN_TICKS = 1.0
 SECONDS_BETWEEN_SAVES = 2.0
-Ending = Literal["stop", "leave"]
+Ending = Literal["stop", "leave", "close"]
+Place = tuple[str, str | None]
 Keep = Callable[[Answer], Awaitable[None]]
 
 
@@ -42,7 +43,7 @@ class Answering:
         return self._task.done()
 
     def end(self, ending: Ending) -> None:
-        """End it early: ``stop`` still shows what has come, ``leave`` shows nothing more."""
+        """End it early: ``stop`` still shows what has come, ``leave`` nothing more; ``close``: the page itself ends."""
         if self.ending is None and not self.done:
             self.ending = ending
             self._task.cancel()
@@ -68,7 +69,7 @@ class Answering:
                 raise
         finally:
             if self.latest.finish_reason is None:
-                reason = STOPPED if self.ending else BROKEN
+                reason = STOPPED if self.ending in ("stop", "leave") else BROKEN
                 self.latest = replace(self.latest, finish_reason=reason, busy_seconds=None)
             await self._keep(self.latest)
 
@@ -101,38 +102,48 @@ class Answering:
 
 
 class Running:
-    """The answers that run, by the page's session. Gradio's own cancelling would race an answer's next piece."""
+    """The answers that run, by their place: a part of the page, and the session that has it open.
+
+    Gradio's own cancelling would race an answer's next piece.
+    """
 
     def __init__(self) -> None:
-        self._answers: dict[str, list[Answering]] = {}
+        self._answers: dict[Place, list[Answering]] = {}
 
-    def start(self, session: str, answers: AsyncGenerator[Answer], keep: Keep = keep_nothing) -> Answering:
+    def start(self, place: Place, answers: AsyncGenerator[Answer], keep: Keep = keep_nothing) -> Answering:
         """Begin to fetch an answer; what has ended is forgotten."""
         for known in list(self._answers):
             self._answers[known] = [answering for answering in self._answers[known] if not answering.done]
             if not self._answers[known]:
                 del self._answers[known]
         answering = Answering(answers, keep)
-        self._answers.setdefault(session, []).append(answering)
+        self._answers.setdefault(place, []).append(answering)
         return answering
 
-    def runs(self, session: str) -> bool:
-        """True while an answer of the session runs."""
-        return any(not answering.done for answering in self._answers.get(session, ()))
+    def runs(self, place: Place) -> bool:
+        """True while an answer runs there."""
+        return any(not answering.done for answering in self._answers.get(place, ()))
 
-    def stop(self, session: str) -> None:
-        """End the session's answers; what has come is shown."""
-        for answering in self._answers.get(session, ()):
+    def stop(self, place: Place) -> None:
+        """End the answers of a place; what has come is shown."""
+        for answering in self._answers.get(place, ()):
             answering.end("stop")
 
-    async def leave(self, session: str) -> None:
-        """End the session's answers and show nothing more of them; returns when what has come is kept."""
-        left = self._answers.get(session, ())
-        for answering in left:
-            answering.end("leave")
-        await asyncio.gather(*(answering.kept() for answering in left))
+    async def leave(self, place: Place) -> None:
+        """End the answers of a place and show nothing more of them; returns when what has come is kept."""
+        await _end(self._answers.get(place, ()), "leave")
+
+    async def close(self) -> None:
+        """End all answers, for the page ends; returns when what has come is kept."""
+        await _end([answering for known in self._answers.values() for answering in known], "close")
 
     @property
     def seconds_between(self) -> float:
         """How long an answer waits until it is drawn again."""
         return SECONDS_BETWEEN + SECONDS_FOR_EACH_MORE * max(0, len(self._answers) - 1)
+
+
+async def _end(answers: Sequence[Answering], ending: Ending) -> None:
+    for answering in answers:
+        answering.end(ending)
+    await asyncio.gather(*(answering.kept() for answering in answers))

@@ -120,6 +120,9 @@ def serve(
             log_config=None,
             log_level="warning",
             access_log=False,
+            # What its image has, wherever else a faster loop or parser is installed.
+            loop="asyncio",
+            http="h11",
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         with log_apart():

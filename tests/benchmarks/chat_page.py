@@ -12,19 +12,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 from rich.console import Console
@@ -33,21 +29,13 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
 from tests.benchmarks.streams import median, percentile
+from tests.chat_visitor import Visitor, events
 from tests.conftest import answers, free_port, lorry_process
 from tests.openai_stub import Stub
 
 FIRST_SECONDS, N_WORDS, SECONDS_TO_THINK = 0.3, 60, 1.0
 PROMISED_SECONDS = 0.05
 ANSWER = " ".join(f"word{number}" for number in range(N_WORDS))
-
-
-async def events(client: httpx.AsyncClient, method: str, url: str, **options: object) -> AsyncIterator[str]:
-    """The data of a stream of server-sent events."""
-    async with client.stream(method, url, **options) as response:  # type: ignore[arg-type]
-        assert response.status_code == 200, (response.status_code, await response.aread())
-        async for line in response.aiter_lines():
-            if line.startswith("data: ") and line != "data: [DONE]":
-                yield line.removeprefix("data: ")
 
 
 @dataclass(frozen=True)
@@ -71,58 +59,24 @@ class Direct:
         return first
 
 
-@dataclass
 class ThroughPage:
-    """A browser with the page open."""
+    """A visitor of the page."""
 
-    address: str
-    client: httpx.AsyncClient
-    session: str = field(default_factory=lambda: uuid.uuid4().hex)
-    conversation: str = ""
-    # What the page's script asks for meanwhile.
-    _beside: set[asyncio.Task[Any]] = field(default_factory=set)
+    def __init__(self, address: str, client: httpx.AsyncClient) -> None:
+        self._visitor = Visitor(address, client)
 
     async def arrive(self) -> None:
-        """Load the page, and what its script asks for at once."""
-        await self.client.get(self.address)
-        config = (await self.client.get(f"{self.address}/config")).json()
-        self._question = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "question")
-        calls = config["dependencies"]
-        self._ask = next(call["id"] for call in calls if [self._question, "submit"] in call["targets"])
-        self._follow = next(call["id"] for call in calls if call["trigger_after"] == self._ask)
-        asking = next(call for call in calls if call["id"] == self._ask)
-        conversation = asking["inputs"][1]
-        self._place = asking["outputs"].index(conversation)
-        self._list = next(call["id"] for call in calls if [conversation, "change"] in call["targets"])
-        for call in calls:
-            if any(event == "load" for _, event in call["targets"]) and call["backend_fn"]:
-                await self._call("run/predict", call["id"], [])
+        """Load the page."""
+        await self._visitor.arrive()
 
     async def ask(self) -> float:
         """Ask; gives the seconds from the press until the first token is there to be drawn."""
-        asked, first = time.monotonic(), 0.0
-        begun = await self._call("run/predict", self._ask, ["tell", self.conversation, "stub", "", 0, 1, 256, None])
-        if self.conversation != begun["data"][self._place]:
-            self.conversation = begun["data"][self._place]
-            self._beside.add(asyncio.create_task(self._call("run/predict", self._list, [self.conversation])))
-        await self._call("queue/join", self._follow, [])
-        url = f"{self.address}/gradio_api/queue/data"
-        async for data in events(self.client, "GET", url, params={"session_hash": self.session}):
-            if "word0" in data and not first:
+        asked, first, seen = time.monotonic(), 0.0, ""
+        async for seen in self._visitor.ask("tell"):
+            if seen and not first:
                 first = time.monotonic() - asked
-            message = json.loads(data)
-            if message["msg"] == "process_completed":
-                assert message["output"]["data"][0]["text"] == ANSWER, message
-                await asyncio.gather(*self._beside)
-                self._beside.clear()
-                return first
-        raise AssertionError("a stream ended without its end")
-
-    async def _call(self, path: str, number: int, data: list[object]) -> Any:
-        call = {"session_hash": self.session, "event_data": None, "trigger_id": None, "fn_index": number, "data": data}
-        answer = await self.client.post(f"{self.address}/gradio_api/{path}", json=call)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        assert seen == ANSWER
+        return first
 
 
 async def crowd(

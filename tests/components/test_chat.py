@@ -350,12 +350,12 @@ def test_an_answer_is_kept_however_it_ends():
             kept.append(answer)
 
         running, shown = Running(), []
-        answering = running.start("session", pieces(), keep)
+        answering = running.start(("chat", "session"), pieces(), keep)
         async for answer in answering.pieces(running):
             shown.append(answer)
             if len(answer.text) > 5:
-                running.stop("session")
-        assert not running.runs("session")
+                running.stop(("chat", "session"))
+        assert not running.runs(("chat", "session"))
         return shown, kept
 
     shown, kept = asyncio.run(scenario())

@@ -1,0 +1,84 @@
+"""A visitor of the chat page without a browser: speaks to it as the page's own script does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+
+async def events(client: httpx.AsyncClient, method: str, url: str, **options: object) -> AsyncIterator[str]:
+    """The data of a stream of server-sent events."""
+    async with client.stream(method, url, **options) as response:  # type: ignore[arg-type]
+        assert response.status_code == 200, (response.status_code, await response.aread())
+        async for line in response.aiter_lines():
+            if line.startswith("data: ") and line != "data: [DONE]":
+                yield line.removeprefix("data: ")
+
+
+@dataclass
+class Visitor:
+    """A browser with the page open; ``client`` holds its cookie."""
+
+    address: str
+    client: httpx.AsyncClient
+    session: str = field(default_factory=lambda: uuid.uuid4().hex)
+    conversation: str = ""
+    # What the page's script asks for meanwhile.
+    _beside: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    async def arrive(self) -> None:
+        """Load the page, and what its script asks for at once."""
+        await self.client.get(self.address)
+        config = (await self.client.get(f"{self.address}/config")).json()
+        question = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "question")
+        calls = config["dependencies"]
+        asking = next(call for call in calls if [question, "submit"] in call["targets"])
+        self._ask = asking["id"]
+        self._follow = next(call["id"] for call in calls if call["trigger_after"] == self._ask)
+        conversation = asking["inputs"][1]
+        self._place = asking["outputs"].index(conversation)
+        self._list = next(call["id"] for call in calls if [conversation, "change"] in call["targets"])
+        for call in calls:
+            if any(event == "load" for _, event in call["targets"]) and call["backend_fn"]:
+                await self._call("run/predict", call["id"], [])
+
+    async def ask(self, question: str) -> AsyncIterator[str]:
+        """The answer so far, each time that the page would draw it; the last one is whole."""
+        begun = await self._call("run/predict", self._ask, [question, self.conversation, "stub", "", 0, 1, 256, None])
+        if self.conversation != begun["data"][self._place]:
+            self.conversation = begun["data"][self._place]
+            self._beside.add(asyncio.create_task(self._call("run/predict", self._list, [self.conversation])))
+        await self._call("queue/join", self._follow, [])
+        url = f"{self.address}/gradio_api/queue/data"
+        piece: dict[str, str] = {}
+        async for data in events(self.client, "GET", url, params={"session_hash": self.session}):
+            message = json.loads(data)
+            if message["msg"] in ("process_generating", "process_completed"):
+                _change(piece, message["output"]["data"][0])
+                yield piece["text"]
+            if message["msg"] == "process_completed":
+                await asyncio.gather(*self._beside)
+                self._beside.clear()
+                return
+        raise AssertionError("a stream ended without its end")
+
+    async def _call(self, path: str, number: int, data: list[object]) -> Any:
+        call = {"session_hash": self.session, "event_data": None, "trigger_id": None, "fn_index": number, "data": data}
+        answer = await self.client.post(f"{self.address}/gradio_api/{path}", json=call)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+def _change(piece: dict[str, str], news: Any) -> None:
+    """Do what Gradio sends: the whole the first time and at the end, else what to put where."""
+    if isinstance(news, dict):
+        piece.update(news)
+        return
+    for what, (key,), value in news:
+        piece[key] = piece[key] + value if what == "append" else value
