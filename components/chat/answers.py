@@ -15,7 +15,7 @@ import orjson
 from components.chat.servers import Refused, Server
 
 # A busy server says when to come again; the page does that for its users, for so long in all.
-LONGEST_WAIT_SECONDS = 60.0
+SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
 STOPPED, BROKEN = "stopped", "broken"
 BUSY = 429
 Message = dict[str, str]
@@ -66,14 +66,17 @@ class Answer:
         """One line for below the answer."""
         if self.busy_seconds is not None:
             return f"The model server is busy; asking again in {self.busy_seconds:.0f} s…"
+        told = {"length": "cut at the length limit", STOPPED: "stopped", BROKEN: "broke off"}
         if self.first_token_seconds is None:
-            return f"Reading your prompt… {self.seconds:.0f} s"
+            if self.finish_reason is None:
+                return f"Reading your prompt… {self.seconds:.0f} s"
+            ended = {STOPPED: "Stopped before the first word.", BROKEN: "Broke off before the first word."}
+            return ended.get(self.finish_reason, "The model had nothing to say.")
         parts = [f"{self.n_tokens} tokens"]
         if self.tokens_per_second is not None:
             parts.append(f"{self.tokens_per_second:.1f} tokens/s")
         parts.append(f"first token after {self.first_token_seconds:.2f} s")
         parts.append(f"{self.seconds:.1f} s in all")
-        told = {"length": "cut at the length limit", STOPPED: "stopped", BROKEN: "broke off"}
         if self.finish_reason in told:
             parts.append(told[self.finish_reason])
         return " · ".join(parts)
@@ -148,7 +151,7 @@ async def _patiently(server: Server, body: dict[str, Any]) -> AsyncGenerator[Ans
             again = error.status == BUSY or error.status >= 500
             if not again or error.retry_after is None or waited + error.retry_after > LONGEST_WAIT_SECONDS:
                 raise
-            wait = error.retry_after
+            wait = max(SHORTEST_WAIT_SECONDS, error.retry_after)
         waited += wait
         yield Answer(busy_seconds=wait)
         await asyncio.sleep(wait)
@@ -163,7 +166,10 @@ async def _read(lines: AsyncIterator[bytes], started: float) -> AsyncGenerator[A
                 continue
             chunk = orjson.loads(line.removeprefix(b"data:"))
             if "error" in chunk:
-                raise ServerError(f"The model server failed: {chunk['error'].get('message', chunk['error'])}")
+                error = chunk["error"]
+                raise ServerError(
+                    f"The model server failed: {error.get('message', error) if isinstance(error, dict) else error}"
+                )
             now = time.monotonic() - started
             for choice in chunk["choices"]:
                 if text := choice["delta"].get("content"):
@@ -180,5 +186,8 @@ async def _read(lines: AsyncIterator[bytes], started: float) -> AsyncGenerator[A
     except (aiohttp.ClientError, TimeoutError, ServerError, ValueError):
         if not answer.text:
             raise
+    except (LookupError, TypeError, AttributeError) as error:
+        if not answer.text:
+            raise ValueError("its stream is not in OpenAI's form") from error
     if answer.finish_reason is None:
         yield replace(answer, finish_reason=BROKEN)

@@ -13,8 +13,8 @@ import gradio as gr
 
 from components.chat.answers import Answer, Message, ServerError, Settings, stream_answer
 from components.chat.conversations import Conversation, Conversations, Turn
-from components.chat.export import as_markdown, as_rows, file_name
-from components.chat.identity import user_of
+from components.chat.export import as_markdown, as_messages, as_rows, file_name
+from components.chat.identity import session_of, user_of
 from components.chat.look import DRAW, SAVE, any_choice, sheet
 from components.chat.running import Answering, Place, Running
 from components.chat.servers import Servers
@@ -24,6 +24,7 @@ from components.errors import DataError
 GO_ON = "Go on exactly where you stopped, in the middle of a word if need be. Repeat nothing."
 NOTHING_SERVED = "No model server answers at {}. Is it running? Press Retry to ask again."
 NOTHING_ASKED = "There is nothing to ask again."
+SECONDS_TO_FOLLOW = 30.0
 Updates = dict[Any, Any]
 
 
@@ -47,6 +48,8 @@ class ChatView:
         self._conversations = conversations
         self._examples = examples
         self._running = running
+        # By conversation, whichever window of its user has it open.
+        self._answered: dict[str, Answering] = {}
         # By the page's session: the answer that was begun, until it is drawn.
         self._followed: dict[Place, tuple[Answering, _Keeper]] = {}
 
@@ -123,9 +126,12 @@ class ChatView:
             self.go_on.click(self._go_on, chosen, begun, **bare),
         ]
         for start in starts:
-            start.success(self._follow, None, [self.piece], concurrency_limit=None, **hidden, **as_it_is)
+            # Not once at a time: the one that ends may still be drawn when the next one begins.
+            start.success(
+                self._follow, None, [self.piece], concurrency_limit=None, trigger_mode="multiple", **hidden, **as_it_is
+            )
         drawn = [self.chatbot, self.status, self.sheet]
-        self.piece.change(None, [self.piece, *drawn], drawn, js=DRAW)
+        self.piece.change(None, [self.piece, self.conversation, *drawn], drawn, js=DRAW)
         self.conversation.change(self._list, [self.conversation], [self.list, self.title], **quick)
         self.stop.click(self._stop, None, None, **quick)
         gr.on([self.clear.click, self.chatbot.clear], self._clear, [self.conversation], opened, **quick)
@@ -179,23 +185,32 @@ class ChatView:
     async def _go_on(self, request: gr.Request, *chosen: Any) -> Updates:
         asked, user = _chosen(chosen), user_of(request)
         opened = await in_thread(self._conversations.load, user, asked.conversation) if asked.conversation else None
-        runs = self._running.runs(_place(request))
-        if runs or opened is None or not opened.turns or opened.turns[-1].answer is None:
+        if opened is not None and self._is_answered(opened.id):
+            return {self.status: "This conversation is being answered, perhaps in another window."}
+        if opened is None or not opened.turns or opened.turns[-1].answer is None:
             return {self.status: "There is nothing to go on with."}
         return self._begin(asked, replace(opened, system=asked.system), user, request, goes_on=True)
 
     # The answer.
+
+    def _is_answered(self, conversation: str) -> bool:
+        return conversation in self._answered and not self._answered[conversation].done
 
     def _begin(
         self, asked: Asked, opened: Conversation, user: str, request: gr.Request, *, goes_on: bool = False
     ) -> Updates:
         """Ask the server for an answer to the last question, or to go on with the last answer."""
         keeper = _Keeper(self._conversations, user, opened, asked.model, goes_on=goes_on)
-        messages = for_server(opened)
+        messages = as_messages(opened.system, [(turn.role, turn.content) for turn in opened.turns])
         if goes_on:
             messages.append({"role": "user", "content": GO_ON})
-        answering = self._running.start(_place(request), self._answers(asked, messages, keeper), keeper.keep)
-        self._followed[_place(request)] = (answering, keeper)
+        place = _place(request)
+        self._running.end(place, "leave")
+        answering = self._running.start(place, self._answers(asked, messages, keeper), keeper.keep)
+        self._answered = {known: one for known, one in self._answered.items() if not one.done}
+        self._answered[opened.id] = answering
+        self._followed[place] = (answering, keeper)
+        asyncio.get_running_loop().call_later(SECONDS_TO_FOLLOW, self._forget, place, answering)
         return {
             self.question: "", self.chatbot: _shown(opened.turns), self.status: "Reading your prompt…",
             self.sheet: sheet(opened.turns, running=True), self.conversation: opened.id,
@@ -208,7 +223,13 @@ class ChatView:
             async for answer in answers:
                 yield answer
 
-    async def _follow(self, request: gr.Request) -> AsyncIterator[dict[str, Any]]:
+    def _forget(self, place: Place, answering: Answering) -> None:
+        """End an answer at which nobody looks: the page was closed before."""
+        if self._followed.get(place, (None, None))[0] is answering:
+            del self._followed[place]
+            answering.end("leave")
+
+    async def _follow(self, request: gr.Request) -> AsyncIterator[dict[str, Any] | None]:
         """What has come of the answer that was begun, as it comes; the browser puts it into the conversation."""
         answering, keeper = self._followed.pop(_place(request), (None, None))
         if answering is None or keeper is None:
@@ -218,10 +239,10 @@ class ChatView:
             async for answer in answering.pieces(self._running):
                 yield keeper.piece(answer, answer.in_words(), running)
             if answering.ending == "leave":
+                yield None  # Gradio sends the last piece once more at the end
                 return
             words = f"⚠ {answering.error}" if answering.error else answering.latest.in_words()
-            opened = await in_thread(self._conversations.load, keeper.user, keeper.opened.id)
-            yield keeper.piece(answering.latest, words, sheet(opened.turns))
+            yield keeper.piece(answering.latest, words, sheet(keeper.turns_with(answering.latest)))
         finally:
             answering.end("leave")  # the page was closed
 
@@ -233,17 +254,21 @@ class ChatView:
 
     async def _model(self, label: str) -> Any:
         model = self._servers.known(label)
-        if model is None:
-            models = await self._servers.models()
-            model = next((model for model in models if model.label == label), models[0] if models else None)
-        if model is None:
+        if model is not None:
+            return model
+        models = await self._servers.models()
+        if not models:
             raise ServerError(NOTHING_SERVED.format(self._servers.addresses))
+        # A page that was opened before anything was served has no model to choose.
+        model = next((model for model in models if model.label == label), None if label else models[0])
+        if model is None:
+            raise ServerError(f"{label!r} is not served now. Choose another model, or press Retry to ask again.")
         return model
 
     # What ends an answer, or leaves it.
 
-    def _stop(self, request: gr.Request) -> None:
-        self._running.stop(_place(request))
+    async def _stop(self, request: gr.Request) -> None:
+        self._running.end(_place(request), "stop")
 
     async def _clear(self, conversation: str, request: gr.Request) -> Updates:
         await self._running.leave(_place(request))
@@ -274,7 +299,8 @@ class ChatView:
             updates |= await self._opened(user, titles[0][1])
         if not labels:
             updates[self.status] = f"⚠ {NOTHING_SERVED.format(self._servers.addresses)}"
-        return {**updates, self.model: gr.update(choices=labels, value=labels[0] if labels else None)}
+        model = updates.get(self.model, labels[0] if labels else None)
+        return {**updates, self.model: gr.update(choices=labels, value=model)}
 
     async def _open(self, conversation: str, request: gr.Request) -> Updates:
         await self._running.leave(_place(request))
@@ -338,7 +364,8 @@ class _Keeper:
     def __init__(
         self, conversations: Conversations, user: str, opened: Conversation, model: str, *, goes_on: bool
     ) -> None:
-        self.user, self.opened, self.model = user, opened, model
+        self.opened, self.model = opened, model
+        self._user = user
         self._conversations = conversations
         self._turns = opened.turns[:-1] if goes_on else opened.turns
         last = opened.turns[-1]
@@ -348,34 +375,28 @@ class _Keeper:
     async def keep(self, answer: Answer) -> None:
         """Write the answer down, once there are words; not where the conversation was deleted meanwhile."""
         if answer.text:
+            write = partial(self._conversations.answer, turn=self._turn)
             with suppress(DataError):
-                await asyncio.to_thread(self._write, answer.behind(self._earlier))
+                whole = answer.behind(self._earlier)
+                self._turn = await asyncio.to_thread(write, self._user, self.opened, self.model, whole)
 
-    def _write(self, answer: Answer) -> None:
-        if self._turn is None:
-            after = self.opened.turns[-1].id
-            self._turn = self._conversations.answer(self.user, self.opened.id, self.model, after=after)
-        self._conversations.answered(self._turn, answer)
+    def turns_with(self, answer: Answer) -> tuple[Turn, ...]:
+        """The conversation with the answer."""
+        whole = answer.behind(self._earlier) if answer.text else self._earlier
+        if not whole.text:
+            return self._turns
+        return (*self._turns, Turn(self._turn or 0, "assistant", whole.text, self.model, whole, None, ""))
 
     def piece(self, answer: Answer, words: str, sheet: str) -> dict[str, Any]:
         """What the page's script needs to show the answer behind the turns before it."""
         text = answer.behind(self._earlier).text or self._earlier.text
-        return {"turns": len(self._turns), "text": text, "words": words, "sheet": sheet}
-
-
-def for_server(opened: Conversation) -> list[Message]:
-    """The conversation as a server reads it; questions that got no answer go together with the next."""
-    messages: list[dict[str, str]] = [{"role": "system", "content": opened.system}] if opened.system.strip() else []
-    for turn in opened.turns:
-        if messages and messages[-1]["role"] == turn.role == "user":
-            messages[-1]["content"] += f"\n\n{turn.content}"
-        else:
-            messages.append({"role": turn.role, "content": turn.content})
-    return messages
+        return {
+            "conversation": self.opened.id, "turns": len(self._turns), "text": text, "words": words, "sheet": sheet
+        }  # fmt: skip
 
 
 def _place(request: gr.Request) -> Place:
-    return "chat", request.session_hash
+    return "chat", user_of(request), session_of(request)
 
 
 def _chosen(chosen: Sequence[Any]) -> Asked:

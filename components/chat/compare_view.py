@@ -13,13 +13,14 @@ import gradio as gr
 
 from components.chat.answers import Answer, Message, Settings, stream_answer
 from components.chat.comparisons import NONE, TIE, Comparisons
-from components.chat.identity import user_of
+from components.chat.identity import session_of, user_of
 from components.chat.look import any_choice, table
 from components.chat.running import Answering, Place, Running
 from components.chat.servers import Model, Servers
 from components.chat.threads import in_thread
 
 LETTERS = "ABCD"
+FAILED = "This model cannot answer now."
 HIDDEN = "names and figures are told after the vote"
 Updates = dict[Any, Any]
 
@@ -41,9 +42,10 @@ class Column:
         """What has come."""
         return self.answering.latest if self.answering is not None else Answer()
 
-    def text(self) -> str:
-        """What the column shows."""
+    def text(self, *, blind: bool) -> str:
+        """What the column shows; the words of an error may name the server."""
         error = self.answering.error if self.answering is not None else ""
+        error = FAILED if blind and error else error
         return "\n\n".join(filter(None, (self.answer.text, error and f"⚠ {error}"))) or "…"
 
 
@@ -105,8 +107,8 @@ class CompareView:
         labels = [model.label for model in await self._servers.models()]
         return gr.update(choices=labels, value=labels[: len(LETTERS)])
 
-    def _stop(self, request: gr.Request) -> None:
-        self._running.stop(_place(request))
+    async def _stop(self, request: gr.Request) -> None:
+        self._running.end(_place(request), "stop")
 
     async def _compare(
         self, labels: list[str], prompt: str, system: str, temperature: float, max_tokens: float, blind: bool,
@@ -125,9 +127,12 @@ class CompareView:
         for column in columns.values():
             answers = stream_answer(column.model.server, column.model.id, messages, settings)
             column.answering = self._running.start(_place(request), answers)
-        while any(column.runs for column in columns.values()):
-            await asyncio.sleep(self._running.seconds_between)
-            yield self._texts(columns, blind=blind)
+        try:
+            while any(column.runs for column in columns.values()):
+                await asyncio.sleep(self._running.seconds_between)
+                yield self._texts(columns, blind=blind)
+        finally:
+            self._running.end(_place(request), "leave")  # the page was closed
         told = {letter: (column.model.label, column.answer) for letter, column in columns.items()}
         keep = partial(self._comparisons.keep, blind=blind)
         kept = await in_thread(keep, user, prompt, system, told)
@@ -147,7 +152,7 @@ class CompareView:
         for head, text, (letter, column) in zip(self.heads, self.texts, columns.items(), strict=False):
             who = _told(column.model.label, column.answer)
             updates[head] = f"**{letter}**" if blind else f"**{letter}** · {who}"
-            updates[text] = column.text()
+            updates[text] = column.text(blind=blind)
         return updates
 
     def _to_vote(self, columns: dict[str, Column], kept: str) -> Updates:
@@ -195,7 +200,7 @@ class VotesView:
 
 
 def _place(request: gr.Request) -> Place:
-    return "compare", request.session_hash
+    return "compare", user_of(request), session_of(request)
 
 
 def _messages(prompt: str, system: str) -> list[Message]:

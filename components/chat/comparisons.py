@@ -70,7 +70,7 @@ class Comparisons:
         """Note the letter that is best, ``tie`` or ``none``; gives what each letter was.
 
         Raises:
-            DataError: the user has no such comparison, or it has no such letter.
+            DataError: the user has no such comparison, has voted already, or it has no such letter.
         """
         with self._database.transaction() as tables:
             rows = tables.execute(
@@ -80,7 +80,9 @@ class Comparisons:
             ).fetchall()
             if vote not in (TIE, NONE, *(row["letter"] for row in rows)) or not rows:
                 raise DataError("this comparison is not there any more; compare again")
-            tables.execute("UPDATE comparison SET vote = ? WHERE id = ?", (vote, comparison))
+            voted = "UPDATE comparison SET vote = ? WHERE id = ? AND vote IS NULL"
+            if tables.execute(voted, (vote, comparison)).rowcount == 0:
+                raise DataError("you have voted already; compare again")
         return {row["letter"]: (row["model"], answer_of(row)) for row in rows}
 
     def standings(self) -> dict[str, Standing]:
@@ -97,6 +99,8 @@ class Comparisons:
             elif row["vote"] is not None:
                 standing.wins += row["vote"] == row["letter"]
                 standing.losses += row["vote"] != row["letter"]
+            if answer.finish_reason not in ("stop", "length"):
+                continue
             if answer.first_token_seconds is not None:
                 standing.first_token_seconds.append(answer.first_token_seconds)
                 standing.seconds.append(answer.seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,7 +59,8 @@ class Conversations:
             if instead_of is not None:
                 after = _own_turn(tables, user, instead_of, "user")["parent"]
             tables.execute("UPDATE conversation SET system = ? WHERE id = ?", (system, conversation))
-            _stand_at(tables, conversation, _say(tables, conversation, "user", question, after=after))
+            values = (conversation, after, "user", system, question, "")
+            _stand_at(tables, conversation, _insert(tables, values))
             return _load(tables, user, conversation)
 
     def ask_again(self, user: str, conversation: str, system: str) -> Conversation:
@@ -72,16 +72,27 @@ class Conversations:
                 _stand_at(tables, conversation, questions[-1])
             return _load(tables, user, conversation)
 
-    def answer(self, user: str, conversation: str, model: str, *, after: int) -> int:
-        """Make room for a model's answer to a turn; gives the answer's id.
+    def answer(self, user: str, opened: Conversation, model: str, answer: Answer, *, turn: int | None = None) -> int:
+        """Keep an answer to a conversation as it stood, as far as it has come; gives its turn, to keep more there.
 
         The conversation stands there from now on, unless it has gone on elsewhere meanwhile.
+
+        Raises:
+            DataError: the user has no such conversation any more.
         """
         with self._database.transaction() as tables:
-            head = _own(tables, user, conversation)["head"]
-            turn = _say(tables, conversation, "assistant", "", after=after, model=model)
-            if head == after:
-                _stand_at(tables, conversation, turn)
+            head = _own(tables, user, opened.id)["head"]
+            if turn is None:
+                after = opened.turns[-1].id
+                turn = _insert(tables, (opened.id, after, "assistant", opened.system, "", model))
+                if head == after:
+                    _stand_at(tables, opened.id, turn)
+            tables.execute(
+                "UPDATE turn SET content = ?, model = ?, n_tokens = ?, first_token_seconds = ?, seconds = ?,"
+                " finish_reason = ? WHERE id = ? AND conversation = ?",
+                (answer.text, model, answer.n_tokens, answer.first_token_seconds, answer.seconds,
+                 answer.finish_reason, turn, opened.id),
+            )  # fmt: skip
         return turn
 
     def titles(self, user: str) -> list[tuple[str, str]]:
@@ -100,15 +111,6 @@ class Conversations:
         """
         with self._database.transaction() as tables:
             return _load(tables, user, conversation)
-
-    def answered(self, turn: int, answer: Answer) -> None:
-        """Keep an answer, as far as it has come."""
-        with self._database.transaction() as tables:
-            tables.execute(
-                "UPDATE turn SET content = ?, n_tokens = ?, first_token_seconds = ?, seconds = ?, finish_reason = ?"
-                " WHERE id = ?",
-                (*_figures(answer), turn),
-            )
 
     def clear(self, user: str, conversation: str) -> None:
         """Begin anew under the same title; what was said is no part of the conversation any more."""
@@ -148,10 +150,6 @@ def answer_of(row: sqlite3.Row) -> Answer:
     return Answer(
         row["content"], row["n_tokens"] or 0, row["first_token_seconds"], row["seconds"] or 0.0, row["finish_reason"]
     )
-
-
-def _figures(answer: Answer) -> Sequence[str | float | None]:
-    return answer.text, answer.n_tokens, answer.first_token_seconds, answer.seconds, answer.finish_reason
 
 
 def _turn(row: sqlite3.Row) -> Turn:
@@ -200,12 +198,10 @@ def _load(tables: sqlite3.Connection, user: str, conversation: str) -> Conversat
     return Conversation(conversation, head["title"], head["system"], tuple(map(_turn, turns)))
 
 
-def _say(
-    tables: sqlite3.Connection, conversation: str, role: str, content: str, *, after: int | None, model: str = ""
-) -> int:
+def _insert(tables: sqlite3.Connection, values: tuple[str, int | None, str, str, str, str]) -> int:
     turn = tables.execute(
-        "INSERT INTO turn (conversation, parent, role, content, model, created) VALUES (?, ?, ?, ?, ?, ?)",
-        (conversation, after, role, content, model, time.time()),
+        "INSERT INTO turn (conversation, parent, role, system, content, model, created) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*values, time.time()),
     ).lastrowid
     assert turn is not None
     return turn

@@ -21,7 +21,7 @@ CREATE INDEX conversation_of_user ON conversation (user, changed);
 CREATE TABLE turn (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     conversation TEXT NOT NULL REFERENCES conversation ON DELETE CASCADE,
-    parent INTEGER, role TEXT NOT NULL, content TEXT NOT NULL, model TEXT NOT NULL,
+    parent INTEGER, role TEXT NOT NULL, system TEXT NOT NULL, content TEXT NOT NULL, model TEXT NOT NULL,
     n_tokens INTEGER, first_token_seconds REAL, seconds REAL, finish_reason TEXT,
     liked INTEGER, note TEXT NOT NULL DEFAULT '', created REAL NOT NULL
 );
@@ -52,6 +52,7 @@ class Database:
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)  # of nobody else's eyes
             self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
             self._connection.row_factory = sqlite3.Row
             # Readers of another process (a backup, the export of feedback) do not wait for the page.

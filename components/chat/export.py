@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 
 from components.chat.conversations import Conversation
+
+
+def as_messages(system: str, said: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """(role, content) as servers and training take them; questions that got no answer go together with the next."""
+    messages = [{"role": "system", "content": system}] if system.strip() else []
+    for role, content in said:
+        if messages and messages[-1]["role"] == role == "user":
+            messages[-1]["content"] += f"\n\n{content}"
+        else:
+            messages.append({"role": role, "content": content})
+    return messages
 
 
 def file_name(conversation: Conversation, kind: str) -> str:
@@ -28,8 +40,8 @@ def as_markdown(conversation: Conversation) -> str:
 
 
 def as_rows(conversation: Conversation) -> str:
-    """For programs: a line of JSON with ``messages``, as ``split_data`` and OpenAI's API take them."""
-    messages = [{"role": turn.role, "content": turn.content} for turn in conversation.turns]
-    if conversation.system.strip():
-        messages.insert(0, {"role": "system", "content": conversation.system})
+    """For programs: a line of JSON with ``messages`` up to the last answer, as ``split_data`` takes them."""
+    messages = as_messages(conversation.system, [(turn.role, turn.content) for turn in conversation.turns])
+    while messages and messages[-1]["role"] != "assistant":
+        messages.pop()
     return json.dumps({"messages": messages}, ensure_ascii=False) + "\n"

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from components.chat.command import DATABASE
-from components.chat.comparisons import NONE, TIE
+from components.chat.comparisons import NONE
 from components.chat.database import Database
+from components.chat.export import as_messages
 from components.command_line import run_command
 from components.errors import DataError
 
@@ -65,22 +66,26 @@ def collect(database: Database) -> Feedback:
     """Everything that users have said about answers, of all users and conversations."""
     with database.transaction() as tables:
         turns = {row["id"]: row for row in tables.execute("SELECT * FROM turn")}
-        systems = dict(tables.execute("SELECT id, system FROM conversation").fetchall())
         compared = tables.execute(
-            "SELECT comparison.*, letter, content FROM comparison JOIN candidate ON comparison = comparison.id"
+            "SELECT comparison.*, letter, content, finish_reason FROM comparison"
+            " JOIN candidate ON comparison = comparison.id"
             " WHERE vote IS NOT NULL ORDER BY comparison.created, letter"
         ).fetchall()
-    judged = [(row, _context(row, turns, systems)) for row in turns.values() if row["liked"] is not None]
+    judged = [(row, _context(row, turns)) for row in turns.values() if row["liked"] is not None]
+    pairs = _votes(compared)
     bad = {_key(messages, row["content"]) for row, messages in judged if not row["liked"]}
+    bad |= {_key(pair["prompt"], pair["rejected"][0]["content"]) for pair in pairs if "chosen" not in pair}
     good = [(row, messages) for row, messages in judged if row["liked"]]
+    # Training learns from every answer of a row.
     usable = [
         (row, messages) for row, messages in good
-        if _key(messages, row["content"]) not in bad and all(_finished(turn) for turn in _answers(row, turns))
+        if all(turn["finish_reason"] == "stop" and _key(_context(turn, turns), turn["content"]) not in bad
+               for turn in _path(row, turns) if turn["role"] == "assistant")
     ]  # fmt: skip
     chosen: dict[str, str] = {json.dumps(messages): row["content"] for row, messages in usable}
-    pairs = [_pair(messages, chosen.get(json.dumps(messages)), row["content"], row["note"])
-             for row, messages in judged if not row["liked"]]  # fmt: skip
-    pairs += _votes(compared)
+    judgements = [_pair(messages, chosen.get(json.dumps(messages)), row["content"], row["note"])
+                  for row, messages in judged if not row["liked"]]  # fmt: skip
+    pairs = judgements + pairs
     return Feedback(
         liked=[{"messages": [*messages, _said("assistant", row["content"])]} for row, messages in usable],
         preferences=[pair for pair in pairs if "chosen" in pair],
@@ -97,20 +102,9 @@ def _path(row: sqlite3.Row, turns: Mapping[int, sqlite3.Row]) -> Iterator[sqlite
         at = turns.get(at["parent"])
 
 
-def _answers(row: sqlite3.Row, turns: Mapping[int, sqlite3.Row]) -> Iterator[sqlite3.Row]:
-    return (turn for turn in _path(row, turns) if turn["role"] == "assistant")
-
-
-def _finished(turn: sqlite3.Row) -> bool:
-    """An answer that a model may learn from: each one in a row is trained on, the earlier ones too."""
-    return bool(turn["finish_reason"] == "stop" and turn["liked"] != 0)
-
-
-def _context(row: sqlite3.Row, turns: Mapping[int, sqlite3.Row], systems: Mapping[str, str]) -> Messages:
-    """What had been said before a turn."""
-    said = [_said(turn["role"], turn["content"]) for turn in _path(row, turns)][:0:-1]
-    system = systems[row["conversation"]]
-    return [_said("system", system), *said] if system.strip() else said
+def _context(row: sqlite3.Row, turns: Mapping[int, sqlite3.Row]) -> Messages:
+    """What the model was given before a turn, its system prompt included."""
+    return as_messages(row["system"], [(turn["role"], turn["content"]) for turn in _path(row, turns)][:0:-1])
 
 
 def _votes(compared: Iterable[sqlite3.Row]) -> list[dict[str, Any]]:
@@ -124,8 +118,10 @@ def _votes(compared: Iterable[sqlite3.Row]) -> list[dict[str, Any]]:
         messages = [_said("user", first["prompt"])]
         if first["system"].strip():
             messages.insert(0, _said("system", first["system"]))
-        if vote != TIE:
-            best = None if vote == NONE else next(row["content"] for row in rows if row["letter"] == vote)
+        won = next((row for row in rows if row["letter"] == vote), None)
+        # An answer that was cut is no example, and no pair: its vote counts among the votes.
+        if vote == NONE or (won is not None and won["content"] and won["finish_reason"] == "stop"):
+            best = None if won is None else won["content"]
             pairs += [_pair(messages, best, row["content"], "") for row in rows
                       if row["letter"] != vote and row["content"] not in ("", best)]  # fmt: skip
     return pairs

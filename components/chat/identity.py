@@ -19,20 +19,30 @@ from components.errors import DataError
 
 COOKIE = "lorry_chat"
 COOKIE_SECONDS = 365 * 24 * 3600
+SHORTEST_SECRET = 16
 # Compared with when a name is unknown, so that the answer takes as long as for one that is known.
 NOBODY = bcrypt.hashpw(b"nobody", bcrypt.gensalt(10))
 
 
 def secret_of(folder: Path) -> str:
-    """What cookies are signed with: ``LORRY_CHAT_SECRET``, or a file that is made once."""
+    """What cookies are signed with: ``LORRY_CHAT_SECRET``, or a file that is made once.
+
+    Raises:
+        DataError: the file has hardly anything in it; whoever guesses it is anybody.
+    """
     if given := os.environ.get("LORRY_CHAT_SECRET"):
         return given
     path = folder / "cookie-secret"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32))
-    return path.read_text(encoding="utf-8")
+        half = path.with_suffix(".part")
+        half.touch(mode=0o600)
+        half.write_text(secrets.token_urlsafe(32), encoding="utf-8")
+        half.replace(path)
+    secret = path.read_text(encoding="utf-8").strip()
+    if len(secret) < SHORTEST_SECRET:
+        raise DataError(f"{path}: is too short for a secret; delete it, and a new one is made (cookies begin anew)")
+    return secret
 
 
 def by_cookie(app: FastAPI, secret: str) -> dict[str, Any]:
@@ -82,6 +92,17 @@ def user_of(request: gr.Request) -> str:
     return str(request.username)
 
 
+def session_of(request: gr.Request) -> str:
+    """What tells the windows of a user apart.
+
+    Raises:
+        gr.Error: a program asks without one.
+    """
+    if not request.session_hash:
+        raise gr.Error("A request names its session.", print_exception=False)
+    return str(request.session_hash)
+
+
 def _hashes(path: Path) -> dict[str, bytes]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -103,12 +124,14 @@ def _hashes(path: Path) -> dict[str, bytes]:
 
 
 class _NamesVisitors:
-    """Names a browser at its first request."""
+    """Names a browser at its first request; its cookie is as good as new each time that it loads the page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/livez" and "user" not in scope["session"]:
-            scope["session"]["user"] = secrets.token_hex(16)
+        if scope["type"] == "http" and scope["path"] != "/livez":
+            known = scope["session"].get("user")
+            if known is None or scope["path"] == "/":
+                scope["session"]["user"] = known or secrets.token_hex(16)
         await self._app(scope, receive, send)

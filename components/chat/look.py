@@ -45,11 +45,13 @@ SCRIPT = """
   close();
 }
 """
-# Puts what has come of an answer behind the turns before it, unless another conversation was opened meanwhile. The
+# Puts what has come of an answer behind the turns before it; not where the conversation is another one by now. The
 # server sends each new piece alone: Gradio would take the whole conversation apart for each, and for every user.
 DRAW = """
-(piece, chat, status, sheet) => {
-  if (!piece || chat.length < piece.turns) return [chat, status, sheet];
+(piece, conversation, chat, status, sheet) => {
+  const more = piece ? chat.length - piece.turns : -1;
+  const here = piece && piece.conversation === conversation;
+  if (!here || more < 0 || more > 1 || (more && chat.at(-1).role === "user")) return [chat, status, sheet];
   const answer = {role: "assistant", metadata: null, content: [{type: "text", text: piece.text}], options: null};
   return [[...chat.slice(0, piece.turns), ...(piece.text ? [answer] : [])], piece.words, piece.sheet];
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Gradio's page has scripts and styles in line, and makes workers and pictures out of blobs.
@@ -19,7 +20,12 @@ class OwnHostOnly:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the other does, with headers."""
+        """Answer as the other does, with headers; uploads are refused."""
+
+        # Gradio takes files of any size from anybody; nothing on this page wants one.
+        if scope["type"] == "http" and scope["path"].rstrip("/").endswith("/upload"):
+            await PlainTextResponse("nothing can be uploaded here", 404)(scope, receive, send)
+            return
 
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":

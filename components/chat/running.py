@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -11,12 +12,15 @@ from typing import Any, Literal
 
 from components.chat.answers import BROKEN, STOPPED, Answer, ServerError
 
+log = logging.getLogger(__name__)
+
 # A page that shows one answer draws it ten times a second; each further answer makes all of them a little rarer.
 SECONDS_BETWEEN, SECONDS_FOR_EACH_MORE = 0.1, 0.02
 SECONDS_BETWEEN_TICKS = 1.0
 SECONDS_BETWEEN_SAVES = 2.0
 Ending = Literal["stop", "leave", "close"]
-Place = tuple[str, str | None]
+# A part of the page, its user, and the session that has it open.
+Place = tuple[str, str, str]
 Keep = Callable[[Answer], Awaitable[None]]
 
 
@@ -29,13 +33,20 @@ class Answering:
 
     def __init__(self, answers: AsyncGenerator[Answer], keep: Keep) -> None:
         self.latest = Answer()
-        self.error = ""
+        self._failed = self._unkept = ""
         self.ending: Ending | None = None
         self._answers = answers
         self._keep = keep
         self._news = asyncio.Event()
         self._started = time.monotonic()
-        self._task = asyncio.create_task(self._fetch())
+        self._saving: asyncio.Task[None] | None = None
+        self._fetching = asyncio.create_task(self._fetch())
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def error(self) -> str:
+        """What went wrong, in words, or nothing."""
+        return self._failed or self._unkept
 
     @property
     def done(self) -> bool:
@@ -44,34 +55,53 @@ class Answering:
 
     def end(self, ending: Ending) -> None:
         """End it early: ``stop`` still shows what has come, ``leave`` nothing more; ``close``: the page itself ends."""
-        if self.ending is None and not self.done:
+        if self.ending is None and not self._fetching.done():
             self.ending = ending
-            self._task.cancel()
+            self._fetching.cancel()
+        elif ending == "leave":
+            self.ending = ending
 
     async def kept(self) -> None:
         """Wait until nothing more comes, and all is kept."""
         await asyncio.wait({self._task})
 
+    async def _run(self) -> None:
+        """Fetch, and keep the end; only fetching can be ended early, so nothing is kept twice at a time."""
+        try:
+            await asyncio.wait({self._fetching})
+        except asyncio.CancelledError:  # the loop ends
+            self._fetching.cancel()
+            await asyncio.wait({self._fetching})
+        if not self._fetching.cancelled() and (error := self._fetching.exception()) is not None:
+            self._failed = str(error)
+            if not isinstance(error, ServerError):
+                log.error("an answer failed", exc_info=error)
+                self._failed = f"The page failed ({type(error).__name__}); its log says more. Press Retry to ask again."
+        if self._saving is not None:
+            await asyncio.wait({self._saving})
+        if self.latest.finish_reason is None:
+            reason = STOPPED if self.ending in ("stop", "leave") else BROKEN
+            self.latest = replace(self.latest, finish_reason=reason, busy_seconds=None)
+        await self._save(self.latest)
+
     async def _fetch(self) -> None:
         saved = time.monotonic()
+        async with aclosing(self._answers) as answers:
+            async for answer in answers:
+                self.latest = answer
+                self._news.set()
+                if time.monotonic() - saved > SECONDS_BETWEEN_SAVES and (self._saving is None or self._saving.done()):
+                    saved = time.monotonic()
+                    self._saving = asyncio.create_task(self._save(replace(answer, finish_reason=BROKEN)))
+
+    async def _save(self, answer: Answer) -> None:
+        """What cannot be kept is still shown."""
         try:
-            async with aclosing(self._answers) as answers:
-                async for answer in answers:
-                    self.latest = answer
-                    self._news.set()
-                    if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                        saved = time.monotonic()
-                        await self._keep(replace(answer, finish_reason=BROKEN))
-        except ServerError as error:
-            self.error = str(error)
-        except asyncio.CancelledError:
-            if self.ending is None:  # the page itself ends
-                raise
-        finally:
-            if self.latest.finish_reason is None:
-                reason = STOPPED if self.ending in ("stop", "leave") else BROKEN
-                self.latest = replace(self.latest, finish_reason=reason, busy_seconds=None)
-            await self._keep(self.latest)
+            await self._keep(answer)
+            self._unkept = ""
+        except Exception as error:
+            log.exception("an answer cannot be kept")
+            self._unkept = f"This answer cannot be kept: {error}"
 
     async def pieces(self, running: Running) -> AsyncIterator[Answer]:
         """The newest state: the first text at once, the last in any case, between them as often as can be drawn.
@@ -86,7 +116,6 @@ class Answering:
                 await asyncio.wait({self._task}, timeout=running.seconds_between)
             had_text = bool(self.latest.text)
             await self._something_new()
-        self._task.result()
         if self.ending != "leave":
             yield self.latest
 
@@ -102,10 +131,7 @@ class Answering:
 
 
 class Running:
-    """The answers that run, by their place: a part of the page, and the session that has it open.
-
-    Gradio's own cancelling would race an answer's next piece.
-    """
+    """The answers that run, by their place. Gradio's own cancelling would race an answer's next piece."""
 
     def __init__(self) -> None:
         self._answers: dict[Place, list[Answering]] = {}
@@ -120,22 +146,21 @@ class Running:
         self._answers.setdefault(place, []).append(answering)
         return answering
 
-    def runs(self, place: Place) -> bool:
-        """True while an answer runs there."""
-        return any(not answering.done for answering in self._answers.get(place, ()))
-
-    def stop(self, place: Place) -> None:
-        """End the answers of a place; what has come is shown."""
+    def end(self, place: Place, ending: Ending) -> None:
+        """End the answers of a place."""
         for answering in self._answers.get(place, ()):
-            answering.end("stop")
+            answering.end(ending)
 
     async def leave(self, place: Place) -> None:
         """End the answers of a place and show nothing more of them; returns when what has come is kept."""
-        await _end(self._answers.get(place, ()), "leave")
+        self.end(place, "leave")
+        await _kept(self._answers.get(place, ()))
 
     async def close(self) -> None:
         """End all answers, for the page ends; returns when what has come is kept."""
-        await _end([answering for known in self._answers.values() for answering in known], "close")
+        for place in self._answers:
+            self.end(place, "close")
+        await _kept([answering for known in self._answers.values() for answering in known])
 
     @property
     def seconds_between(self) -> float:
@@ -143,7 +168,5 @@ class Running:
         return SECONDS_BETWEEN + SECONDS_FOR_EACH_MORE * max(0, len(self._answers) - 1)
 
 
-async def _end(answers: Sequence[Answering], ending: Ending) -> None:
-    for answering in answers:
-        answering.end(ending)
+async def _kept(answers: Sequence[Answering]) -> None:
     await asyncio.gather(*(answering.kept() for answering in answers))

@@ -150,14 +150,38 @@ def test_a_stream_that_breaks_keeps_what_came_and_offers_to_go_on(page, stub):
     answered(page, "Go on exactly")
 
 
-def test_retry_and_edit_answer_anew_in_the_same_place(page):
+def test_asking_or_opening_another_conversation_while_an_answer_streams_leaves_it(page, stub):
+    ask(page, "aside")
+    answered(page, "stub heard: aside")
+    page.locator("#new").click()
+    ask(page, "count")
+    expect(page.locator("#chat .bot-row").last).to_contain_text("3 4 5", timeout=30_000)
+    ask(page, "instead")
+    answered(page, "stub heard: instead")
+    assert questions(page) == ["count", "instead"]
+    assert answers(page)[0].startswith("0 1 2")
+    ask(page, "count")
+    expect(page.locator("#chat .bot-row").last).to_contain_text("3 4 5", timeout=30_000)
+    page.locator("#conversations label", has_text="aside").click()
+    expect(page.locator("#chat .bot-row").last).to_contain_text("stub heard: aside")
+    expect(state(page)).to_have_attribute("data-state", "idle")
+    page.wait_for_timeout(500)
+    assert questions(page) == ["aside"]
+    assert answers(page)[-1].strip() == "stub heard: aside"
+    expect(state(page)).to_have_attribute("data-state", "idle")
+
+
+def test_retry_and_edit_answer_anew_in_the_same_place(page, stub):
     ask(page, "one")
     answered(page, "stub heard: one")
     ask(page, "two")
     answered(page, "stub heard: two")
+    n_asked = len(stub.asked)
     page.locator("#retry").click()
+    expect(page.locator("#chat .bot-row")).to_have_count(2)
     answered(page, "stub heard: two")
     assert questions(page) == ["one", "two"]
+    assert [body["messages"][-1]["content"] for body in stub.asked[n_asked:]] == ["two"]
     page.get_by_label("Edit").first.click()
     page.locator("#chat textarea").fill("three")
     page.get_by_label("Submit").click()

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import bcrypt
@@ -14,21 +15,21 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
-from components.chat.answers import BROKEN, Answer, ServerError, Settings, stream_answer
-from components.chat.chat_view import for_server
+from components.chat.answers import BROKEN, Answer, ServerError, Settings, _read, stream_answer
 from components.chat.comparisons import NONE, Comparisons
 from components.chat.conversations import Conversation, Conversations
 from components.chat.database import Database
-from components.chat.export import as_markdown, as_rows, file_name
+from components.chat.export import as_markdown, as_messages, as_rows, file_name
 from components.chat.feedback import collect
 from components.chat.identity import COOKIE, by_cookie, by_login, secret_of
 from components.chat.look import sheet
-from components.chat.running import Running
+from components.chat.running import Answering, Running
 from components.chat.servers import Server, Servers
 from components.errors import BusyError, DataError
 from tests.conftest import free_port, run_lorry
 from tests.openai_stub import Stub
 
+PLACE = ("chat", "ann", "session")
 DONE = Answer("yes", 4, 0.5, 2.0, "stop")
 
 
@@ -58,9 +59,7 @@ def say(
 
 def reply(conversations: Conversations, opened: Conversation, answer: Answer, user: str = "ann", model="m") -> int:
     """An answer to the last question; gives its id."""
-    turn = conversations.answer(user, opened.id, model, after=opened.turns[-1].id)
-    conversations.answered(turn, answer)
-    return turn
+    return conversations.answer(user, opened, model, answer)
 
 
 def contents(conversations: Conversations, conversation: str) -> list[str]:
@@ -158,7 +157,8 @@ def test_an_address_that_is_none_is_refused(addresses, words):
 
 def test_a_user_sees_and_changes_only_what_is_their_own(conversations):
     conversation, turn = say(conversations, "secret", DONE)
-    asked = conversations.load("ann", conversation).turns[0].id
+    was = conversations.load("ann", conversation)
+    asked = was.turns[0].id
     assert [title for title, _ in conversations.titles("ann")] == ["secret"]
     assert conversations.titles("bob") == []
     for forbidden in (
@@ -166,7 +166,7 @@ def test_a_user_sees_and_changes_only_what_is_their_own(conversations):
         lambda: conversations.ask("bob", conversation, "x", ""),
         lambda: conversations.ask("bob", "", "x", "", instead_of=asked),
         lambda: conversations.ask_again("bob", conversation, ""),
-        lambda: conversations.answer("bob", conversation, "m", after=asked),
+        lambda: conversations.answer("bob", was, "m", DONE),
         lambda: conversations.clear("bob", conversation),
         lambda: conversations.rename("bob", conversation, "x"),
         lambda: conversations.delete("bob", conversation),
@@ -206,7 +206,8 @@ def test_an_answer_that_comes_late_does_not_take_the_conversation_back(conversat
 
 def test_what_the_server_is_sent_has_the_system_prompt_and_joins_unanswered_questions(conversations):
     (conversation,) = say(conversations, "a", system="Be kind.")
-    assert for_server(conversations.ask("ann", conversation, "b", "Be kind.")) == [
+    opened = conversations.ask("ann", conversation, "b", "Be kind.")
+    assert as_messages(opened.system, [(turn.role, turn.content) for turn in opened.turns]) == [
         {"role": "system", "content": "Be kind."}, {"role": "user", "content": "a\n\nb"},
     ]  # fmt: skip
 
@@ -250,6 +251,26 @@ def test_feedback_takes_whole_liked_answers_and_keeps_disliked_ones_apart(conver
     assert [row.get("note") for row in found.disliked] == ["wrong", None]
 
 
+def test_what_was_disliked_is_learned_from_nowhere_and_each_answer_has_the_system_prompt_it_was_given(
+    conversations, database
+):
+    _, bad = say(conversations, "first", DONE, system="old")
+    conversations.judge("ann", bad, False)
+    # The same answer to the same words again, which nobody judged, and a liked one behind it.
+    behind, _ = say(conversations, "first", DONE, system="old")
+    liked = reply(conversations, conversations.ask("ann", behind, "then", "old"), DONE)
+    conversations.judge("ann", liked, True)
+    under_old = say(conversations, "q", Answer("of old", 1, 0.1, 1.0, "stop"), system="old")
+    conversations.judge("ann", under_old[1], True)
+    under_new = reply(conversations, conversations.ask_again("ann", under_old[0], "new"), DONE)
+    conversations.judge("ann", under_new, False)
+    found = collect(database)
+    assert [[message["content"] for message in row["messages"]] for row in found.liked] == [["old", "q", "of old"]]
+    assert found.left_out == 1
+    assert found.preferences == []
+    assert [row["prompt"][0]["content"] for row in found.disliked] == ["old", "new"]
+
+
 def test_an_opinion_can_be_taken_back_with_its_note(conversations, database):
     conversation, turn = say(conversations, "q", DONE)
     conversations.judge("ann", turn, True)
@@ -275,6 +296,11 @@ def test_votes_add_up_by_model_and_become_preferences(database):
     assert (tuned.wins, tuned.losses, tuned.ties, tuned.share) == (1, 1, 1, 0.5)
     assert (base.wins, base.losses, base.ties) == (0, 2, 1)
     assert tuned.middle("tokens_per_second") == pytest.approx(4.0)
+    with pytest.raises(DataError, match="you have voted already; compare again"):
+        comparisons.vote("ann", ids[0], "A")
+    cut = {"A": ("base", Answer("", 0)), "B": ("tuned", Answer("half", 1, 0.1, 9.0, "broken"))}
+    comparisons.vote("ann", comparisons.keep("ann", "cut", "", cut, blind=False), "B")
+    assert comparisons.standings()["tuned"].seconds == [0.6] * 4
     found = collect(database)
     assert [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in found.preferences] == [("b", "a")]
     assert [row["rejected"][0]["content"] for row in found.disliked] == ["a", "b"]
@@ -350,17 +376,84 @@ def test_an_answer_is_kept_however_it_ends():
             kept.append(answer)
 
         running, shown = Running(), []
-        answering = running.start(("chat", "session"), pieces(), keep)
+        answering = running.start(PLACE, pieces(), keep)
         async for answer in answering.pieces(running):
             shown.append(answer)
             if len(answer.text) > 5:
-                running.stop(("chat", "session"))
-        assert not running.runs(("chat", "session"))
+                running.end(PLACE, "stop")
+        assert answering.done
         return shown, kept
 
     shown, kept = asyncio.run(scenario())
     assert shown[-1].finish_reason == "stopped"
     assert kept == [shown[-1]]
+
+
+def test_an_answer_that_is_left_while_it_is_being_kept_is_kept_once_and_whole(conversations):
+    (conversation,) = say(conversations, "q")
+    opened = conversations.load("ann", conversation)
+
+    async def pieces():
+        for number in range(100):
+            yield Answer("x" * (number + 1), number + 1, 0.1, 1.0)
+            await asyncio.sleep(0.005)
+
+    async def scenario(monkeypatch: pytest.MonkeyPatch) -> tuple[Answering, Answering]:
+        monkeypatch.setattr("components.chat.running.SECONDS_BETWEEN_SAVES", 0.0)
+        turn: int | None = None
+        at_once = 0
+
+        async def keep(answer: Answer) -> None:
+            nonlocal turn, at_once
+            at_once += 1
+            assert at_once == 1
+            turn = await asyncio.to_thread(partial(conversations.answer, "ann", opened, "m", answer, turn=turn))
+            await asyncio.sleep(0.05)
+            at_once -= 1
+
+        running = Running()
+        left = running.start(PLACE, pieces(), keep)
+        await asyncio.sleep(0.1)
+        await running.leave(PLACE)
+        ended = running.start(PLACE, pieces(), failing)
+        await running.leave(PLACE)
+        return left, ended
+
+    async def failing(_: Answer) -> None:
+        raise OSError("disk full")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        left, ended = asyncio.run(scenario(monkeypatch))
+    assert left.done
+    (question, answer) = conversations.load("ann", conversation).turns
+    assert (question.content, answer.content, answer.answer) == ("q", left.latest.text, left.latest)
+    assert left.latest.finish_reason == "stopped"
+    assert ended.error == "This answer cannot be kept: disk full"
+
+
+def test_an_answer_that_ends_before_its_first_word_says_so():
+    for reason, words in (("stopped", "Stopped before the first word."), ("broken", "Broke off before the first word."),
+                          ("stop", "The model had nothing to say.")):  # fmt: skip
+        assert Answer(finish_reason=reason, seconds=3.0).in_words() == words
+    assert Answer(seconds=3.0).in_words() == "Reading your prompt… 3 s"
+
+
+@pytest.mark.parametrize("line", ['{"error": "overloaded"}', '{"choices": [{"delta": null}]}', "5", "{", "{}"])
+def test_a_stream_in_another_form_is_an_error_in_words(line):
+    async def lines():
+        yield f"data: {line}\n".encode()
+
+    async def read() -> list[Answer]:
+        return [answer async for answer in _read(lines(), 0.0)]
+
+    with pytest.raises((ServerError, ValueError), match=r"overloaded|not in OpenAI's form|unexpected end"):
+        asyncio.run(read())
+
+
+def test_a_secret_that_anybody_could_guess_is_refused(tmp_path):
+    (tmp_path / "cookie-secret").touch()
+    with pytest.raises(DataError, match="is too short for a secret; delete it, and a new one is made"):
+        secret_of(tmp_path)
 
 
 def test_wrong_commands_are_one_line(server, tmp_path):
