@@ -23,7 +23,8 @@ class Stub:
     """Echoes the last message, unless ``answers`` has one for it. What it is asked is in ``asked``.
 
     Some questions have an effect: ``count`` is answered without end, ``break`` breaks off after two words (once),
-    ``busy`` is refused once, ``refuse`` always. Seconds are slept before the first and before each further piece.
+    ``busy`` is refused once, what is in ``refuses`` always. Seconds are slept before the first
+    and before each further piece.
     """
 
     model: str = "stub"
@@ -31,6 +32,7 @@ class Stub:
     piece_seconds: float = 0.0
     answers: dict[str, str] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    refuses: set[str] = field(default_factory=lambda: {"refuse"})
     gone: threading.Event = field(default_factory=threading.Event)
     port: int = field(default_factory=free_port)
 
@@ -65,7 +67,7 @@ class Stub:
             body = await request.json()
             self.asked.append(body)
             question = body["messages"][-1]["content"]
-            if question == "refuse":
+            if question in self.refuses:
                 return JSONResponse({"error": {"message": "the prompt has 9 tokens too many"}}, 400)
             if question == "busy" and self._is_first("busy"):
                 return JSONResponse({"error": {"message": "64 wait"}}, 429, {"Retry-After": "1"})
