@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from components.chat.answers import Answer, Message, ServerError, Settings, stream_answer
+from components.chat.answers import Settings
 from components.chat.conversations import Conversation, Conversations, Turn
-from components.chat.export import as_markdown, as_messages, as_rows, file_name
+from components.chat.export import as_markdown, as_rows, file_name
 from components.chat.identity import session_of, user_of
 from components.chat.look import DRAW, SAVE, any_choice, sheet
-from components.chat.running import Answering, Place, Running
+from components.chat.replies import NOTHING_SERVED, Asked, Replies
+from components.chat.running import Place, Running
 from components.chat.servers import Servers
 from components.chat.threads import in_thread
-from components.errors import DataError
 
-GO_ON = "Go on exactly where you stopped, in the middle of a word if need be. Repeat nothing."
-NOTHING_SERVED = "No model server answers at {}. Is it running? Press Retry to ask again."
 NOTHING_ASKED = "There is nothing to ask again."
-SECONDS_TO_FOLLOW = 30.0
 Updates = dict[Any, Any]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a person has chosen on the page when an answer begins."""
-
-    conversation: str
-    model: str
-    system: str
-    settings: Settings
 
 
 class ChatView:
@@ -47,11 +33,7 @@ class ChatView:
         self._servers = servers
         self._conversations = conversations
         self._examples = examples
-        self._running = running
-        # By conversation, whichever window of its user has it open.
-        self._answered: dict[str, Answering] = {}
-        # By the page's session: the answer that was begun, until it is drawn.
-        self._followed: dict[Place, tuple[Answering, _Keeper]] = {}
+        self._replies = Replies(servers, conversations, running)
 
     def draw(self, page: gr.Blocks) -> None:
         """Place the components, inside a gr.Blocks."""
@@ -169,82 +151,41 @@ class ChatView:
     ) -> Updates:
         """Add a question, at the end or in the place of another, and begin to answer it."""
         asked, user = _chosen(chosen), user_of(request)
-        await self._running.leave(_place(request))
+        await self._replies.leave(_place(request))
         ask = partial(self._conversations.ask, instead_of=instead_of)
         opened = await in_thread(ask, user, asked.conversation, question, asked.system)
-        return self._begin(asked, opened, user, request)
+        return self._begin(asked, opened, request)
 
     async def _ask_again(self, request: gr.Request, *chosen: Any) -> Updates:
         asked, user = _chosen(chosen), user_of(request)
         if not asked.conversation:
             return {self.status: NOTHING_ASKED}
-        await self._running.leave(_place(request))
+        await self._replies.leave(_place(request))
         opened = await in_thread(self._conversations.ask_again, user, asked.conversation, asked.system)
-        return self._begin(asked, opened, user, request) if opened.turns else {self.status: NOTHING_ASKED}
+        return self._begin(asked, opened, request) if opened.turns else {self.status: NOTHING_ASKED}
 
     async def _go_on(self, request: gr.Request, *chosen: Any) -> Updates:
         asked, user = _chosen(chosen), user_of(request)
         opened = await in_thread(self._conversations.load, user, asked.conversation) if asked.conversation else None
-        if opened is not None and self._is_answered(opened.id):
+        if opened is not None and self._replies.is_answered(opened.id):
             return {self.status: "This conversation is being answered, perhaps in another window."}
         if opened is None or not opened.turns or opened.turns[-1].answer is None:
             return {self.status: "There is nothing to go on with."}
-        return self._begin(asked, replace(opened, system=asked.system), user, request, goes_on=True)
+        return self._begin(asked, replace(opened, system=asked.system), request, goes_on=True)
 
     # The answer.
 
-    def _is_answered(self, conversation: str) -> bool:
-        return conversation in self._answered and not self._answered[conversation].done
-
-    def _begin(
-        self, asked: Asked, opened: Conversation, user: str, request: gr.Request, *, goes_on: bool = False
-    ) -> Updates:
-        """Ask the server for an answer to the last question, or to go on with the last answer."""
-        keeper = _Keeper(self._conversations, user, opened, asked.model, goes_on=goes_on)
-        messages = as_messages(opened.system, [(turn.role, turn.content) for turn in opened.turns])
-        if goes_on:
-            messages.append({"role": "user", "content": GO_ON})
-        place = _place(request)
-        self._running.end(place, "leave")
-        answering = self._running.start(place, self._answers(asked, messages, keeper), keeper.keep)
-        self._answered = {known: one for known, one in self._answered.items() if not one.done}
-        self._answered[opened.id] = answering
-        self._followed[place] = (answering, keeper)
-        asyncio.get_running_loop().call_later(SECONDS_TO_FOLLOW, self._forget, place, answering)
+    def _begin(self, asked: Asked, opened: Conversation, request: gr.Request, *, goes_on: bool = False) -> Updates:
+        self._replies.begin(_place(request), asked, opened, goes_on=goes_on)
         return {
             self.question: "", self.chatbot: _shown(opened.turns), self.status: "Reading your prompt…",
             self.sheet: sheet(opened.turns, running=True), self.conversation: opened.id,
         }  # fmt: skip
 
-    async def _answers(self, asked: Asked, messages: Sequence[Message], keeper: _Keeper) -> AsyncGenerator[Answer]:
-        model = await self._model(asked.model)
-        keeper.model = model.label
-        async with aclosing(stream_answer(model.server, model.id, messages, asked.settings)) as answers:
-            async for answer in answers:
-                yield answer
-
-    def _forget(self, place: Place, answering: Answering) -> None:
-        """End an answer at which nobody looks: the page was closed before."""
-        if self._followed.get(place, (None, None))[0] is answering:
-            del self._followed[place]
-            answering.end("leave")
-
     async def _follow(self, request: gr.Request) -> AsyncIterator[dict[str, Any] | None]:
-        """What has come of the answer that was begun, as it comes; the browser puts it into the conversation."""
-        answering, keeper = self._followed.pop(_place(request), (None, None))
-        if answering is None or keeper is None:
-            return
-        try:
-            running = sheet(keeper.opened.turns, running=True)
-            async for answer in answering.pieces(self._running):
-                yield keeper.piece(answer, answer.in_words(), running)
-            if answering.ending == "leave":
-                yield None  # Gradio sends the last piece once more at the end
-                return
-            words = f"⚠ {answering.error}" if answering.error else answering.latest.in_words()
-            yield keeper.piece(answering.latest, words, sheet(keeper.turns_with(answering.latest)))
-        finally:
-            answering.end("leave")  # the page was closed
+        async with aclosing(self._replies.follow(_place(request))) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def _list(self, conversation: str, request: gr.Request) -> tuple[Any, str]:
         """All conversations of the user, where the one that is open has changed."""
@@ -252,26 +193,13 @@ class ChatView:
         title = next((title for title, known in titles if known == conversation), "")
         return gr.update(choices=titles, value=conversation or None), title
 
-    async def _model(self, label: str) -> Any:
-        model = self._servers.known(label)
-        if model is not None:
-            return model
-        models = await self._servers.models()
-        if not models:
-            raise ServerError(NOTHING_SERVED.format(self._servers.addresses))
-        # A page that was opened before anything was served has no model to choose.
-        model = next((model for model in models if model.label == label), None if label else models[0])
-        if model is None:
-            raise ServerError(f"{label!r} is not served now. Choose another model, or press Retry to ask again.")
-        return model
-
     # What ends an answer, or leaves it.
 
     async def _stop(self, request: gr.Request) -> None:
-        self._running.end(_place(request), "stop")
+        self._replies.stop(_place(request))
 
     async def _clear(self, conversation: str, request: gr.Request) -> Updates:
-        await self._running.leave(_place(request))
+        await self._replies.leave(_place(request))
         if conversation:
             await in_thread(self._conversations.clear, user_of(request), conversation)
         return {**self._empty(), self.conversation: conversation}
@@ -283,7 +211,7 @@ class ChatView:
         }  # fmt: skip
 
     async def _leave(self, request: gr.Request) -> Updates:
-        await self._running.leave(_place(request))
+        await self._replies.leave(_place(request))
         return {**self._empty(), self.system: gr.skip()}
 
     # Conversations.
@@ -303,7 +231,7 @@ class ChatView:
         return {**updates, self.model: gr.update(choices=labels, value=model)}
 
     async def _open(self, conversation: str, request: gr.Request) -> Updates:
-        await self._running.leave(_place(request))
+        await self._replies.leave(_place(request))
         return {**self._empty(), **await self._opened(user_of(request), conversation)}
 
     async def _opened(self, user: str, conversation: str) -> Updates:
@@ -323,7 +251,7 @@ class ChatView:
     async def _delete(self, conversation: str, request: gr.Request) -> Updates:
         if not conversation:
             return {self.status: gr.skip()}
-        await self._running.leave(_place(request))
+        await self._replies.leave(_place(request))
         await in_thread(self._conversations.delete, user_of(request), conversation)
         return self._empty()
 
@@ -356,43 +284,6 @@ class ChatView:
         if judged is not None:
             await in_thread(self._conversations.explain, user_of(request), judged, note.strip())
         return {self.why: gr.update(visible=False), self.status: "Thank you; your note is saved."}
-
-
-class _Keeper:
-    """Keeps one answer in its conversation, and knows how the conversation looks with it."""
-
-    def __init__(
-        self, conversations: Conversations, user: str, opened: Conversation, model: str, *, goes_on: bool
-    ) -> None:
-        self.opened, self.model = opened, model
-        self._user = user
-        self._conversations = conversations
-        self._turns = opened.turns[:-1] if goes_on else opened.turns
-        last = opened.turns[-1]
-        self._earlier = last.answer if goes_on and last.answer is not None else Answer()
-        self._turn = last.id if goes_on else None
-
-    async def keep(self, answer: Answer) -> None:
-        """Write the answer down, once there are words; not where the conversation was deleted meanwhile."""
-        if answer.text:
-            write = partial(self._conversations.answer, turn=self._turn)
-            with suppress(DataError):
-                whole = answer.behind(self._earlier)
-                self._turn = await asyncio.to_thread(write, self._user, self.opened, self.model, whole)
-
-    def turns_with(self, answer: Answer) -> tuple[Turn, ...]:
-        """The conversation with the answer."""
-        whole = answer.behind(self._earlier) if answer.text else self._earlier
-        if not whole.text:
-            return self._turns
-        return (*self._turns, Turn(self._turn or 0, "assistant", whole.text, self.model, whole, None, ""))
-
-    def piece(self, answer: Answer, words: str, sheet: str) -> dict[str, Any]:
-        """What the page's script needs to show the answer behind the turns before it."""
-        text = answer.behind(self._earlier).text or self._earlier.text
-        return {
-            "conversation": self.opened.id, "turns": len(self._turns), "text": text, "words": words, "sheet": sheet
-        }  # fmt: skip
 
 
 def _place(request: gr.Request) -> Place:
