@@ -144,7 +144,7 @@ class ChatView:
     async def _edit(self, request: gr.Request, edited: gr.EditData, *chosen: Any) -> Updates:
         opened = await in_thread(self._conversations.load, user_of(request), _chosen(chosen).conversation)
         question = edited.value if isinstance(edited.value, str) else str(edited.value.get("text", ""))
-        return await self._asked(question.strip(), chosen, request, instead_of=opened.turns[int(edited.index)].id)
+        return await self._asked(question.strip(), chosen, request, instead_of=_turn(opened, edited.index).id)
 
     async def _asked(
         self, question: str, chosen: Sequence[Any], request: gr.Request, *, instead_of: int | None = None
@@ -268,16 +268,14 @@ class ChatView:
 
     async def _like(self, conversation: str, like: gr.LikeData, request: gr.Request) -> Updates:
         user = user_of(request)
-        turns = (await in_thread(self._conversations.load, user, conversation)).turns
+        opened = await in_thread(self._conversations.load, user, conversation)
         liked = {"Like": True, "Dislike": False, True: True, False: False}.get(like.liked)
-        index = like.index if isinstance(like.index, int) else like.index[0]
-        if index >= len(turns):
-            raise gr.Error("This answer was not kept; ask again.", print_exception=False)
-        await in_thread(self._conversations.judge, user, turns[index].id, liked)
+        turn = _turn(opened, like.index)
+        await in_thread(self._conversations.judge, user, turn.id, liked)
         told = {True: "Noted: a good answer.", False: "Noted: a bad answer.", None: "Taken back."}[liked]
         return {
-            self.judged: turns[index].id, self.why: gr.update(visible=liked is not None),
-            self.note: turns[index].note, self.status: told,
+            self.judged: turn.id, self.why: gr.update(visible=liked is not None),
+            self.note: turn.note, self.status: told,
         }  # fmt: skip
 
     async def _explain(self, judged: int | None, note: str, request: gr.Request) -> Updates:
@@ -288,6 +286,14 @@ class ChatView:
 
 def _place(request: gr.Request) -> Place:
     return "chat", user_of(request), session_of(request)
+
+
+def _turn(opened: Conversation, index: int | Sequence[int]) -> Turn:
+    """The turn at a place on the page; an answer that could not be kept stands there and nowhere else."""
+    number = index if isinstance(index, int) else index[0]
+    if number >= len(opened.turns):
+        raise gr.Error("This was not kept; ask again.", print_exception=False)
+    return opened.turns[number]
 
 
 def _chosen(chosen: Sequence[Any]) -> Asked:
