@@ -183,7 +183,7 @@ def test_sigterm_in_the_middle_of_a_step_gives_the_step_up_and_keeps_those_befor
     history = next(tmp_path.glob("checkpoints/*/history.jsonl"))
     while history.read_text().count('"loss"') < 2 and child.poll() is None:
         time.sleep(0.005)
-    time.sleep(0.2)
+    time.sleep(0.05)
     child.terminate()
     _, said = child.communicate(timeout=60)
     assert "training was stopped at step 2 of 4" in said
