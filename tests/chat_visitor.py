@@ -27,13 +27,14 @@ class Visitor:
 
     address: str
     client: httpx.AsyncClient
+    model: str = "stub"
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
     conversation: str = ""
     # What the page's script asks for meanwhile.
     _beside: set[asyncio.Task[Any]] = field(default_factory=set)
 
-    async def arrive(self) -> None:
-        """Load the page, and what its script asks for at once."""
+    async def arrive(self) -> str:
+        """Load the page, and what its script asks for at once; gives what that shows, as JSON."""
         await self.client.get(self.address)
         config = (await self.client.get(f"{self.address}/config")).json()
         question = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "question")
@@ -43,14 +44,16 @@ class Visitor:
         self._follow = next(call["id"] for call in calls if call["trigger_after"] == self._ask)
         conversation = asking["inputs"][1]
         self._place = asking["outputs"].index(conversation)
+        stop = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "stop")
+        self._stop = next(call["id"] for call in calls if [stop, "click"] in call["targets"])
         self._list = next(call["id"] for call in calls if [conversation, "change"] in call["targets"])
-        for call in calls:
-            if any(event == "load" for _, event in call["targets"]) and call["backend_fn"]:
-                await self._call("run/predict", call["id"], [])
+        loads = (call["id"] for call in calls if call["backend_fn"] and "load" in (event for _, event in call["targets"]))
+        return json.dumps([await self._call("run/predict", load, []) for load in loads])
 
     async def ask(self, question: str) -> AsyncIterator[str]:
         """The answer so far, each time that the page would draw it; the last one is whole."""
-        begun = await self._call("run/predict", self._ask, [question, self.conversation, "stub", "", 0, 1, 256, None])
+        asked = [question, self.conversation, self.model, "", 0, 1, 256, None]
+        begun = await self._call("run/predict", self._ask, asked)
         if self.conversation != begun["data"][self._place]:
             self.conversation = begun["data"][self._place]
             self._beside.add(asyncio.create_task(self._call("run/predict", self._list, [self.conversation])))
@@ -67,6 +70,10 @@ class Visitor:
                 self._beside.clear()
                 return
         raise AssertionError("a stream ended without its end")
+
+    async def stop(self) -> None:
+        """Press Stop."""
+        await self._call("run/predict", self._stop, [])
 
     async def _call(self, path: str, number: int, data: list[object]) -> Any:
         call = {"session_hash": self.session, "event_data": None, "trigger_id": None, "fn_index": number, "data": data}

@@ -6,6 +6,7 @@ the environment. LORRY_TEST_STORAGE_CLASS names a storage class, LORRY_TEST_POOL
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from pipelines.pin import pin_overlay
 from pipelines.placement import CHECKPOINTS
 from pipelines.recipe import load_recipe
 from pipelines.resolve import resolve
+from tests.chat_visitor import Visitor
 from tests.cluster.cluster import Cluster, storage_class, until
 from tests.cluster.kubeflow_step import Steps
 from tests.conftest import DEMO_DATA, ROOT
@@ -182,6 +184,28 @@ def test_the_page_shows_and_its_server_is_the_service(cluster, serving):
     assert page.status_code == 200
     assert "Lorry chat" in page.text
     assert "asks http://model-server:8080/v1" in cluster.log_of("deployment/chat")
+
+
+def test_conversations_outlive_the_pod_of_the_page(cluster, serving):
+    """They, and the key that signs cookies, are on the claim; a visitor whose cookie is another's sees nothing."""
+    model, cookies = ask(cluster)["model"], httpx.Cookies()
+
+    async def visit(cookies: httpx.Cookies, *questions: str) -> str:
+        with cluster.forwarded("chat", 80) as address:
+            async with httpx.AsyncClient(timeout=120, cookies=cookies) as client:
+                visitor = Visitor(address, client, model)
+                shown = await visitor.arrive()
+                for question in questions:
+                    assert "tok/s" in [text async for text in visitor.ask(question)][-1]
+                cookies.update(client.cookies)
+                return shown
+
+    asyncio.run(visit(cookies, "Does this outlive a pod?"))
+    (before,) = cluster.get("pods", "--selector=app.kubernetes.io/instance=chat")["items"]
+    cluster.kubectl("delete", "pod", before["metadata"]["name"])
+    cluster.kubectl("rollout", "status", "deployment/chat", "--timeout=300s")
+    assert "Does this outlive a pod?" in asyncio.run(visit(cookies))
+    assert "Does this outlive a pod?" not in asyncio.run(visit(httpx.Cookies()))
 
 
 def test_a_pod_that_is_killed_while_serving_is_replaced(cluster, serving):

@@ -172,7 +172,7 @@ def test_a_finished_run_leaves_no_sign_of_a_writer(undisturbed):
 def test_sigterm_in_the_middle_of_a_step_gives_the_step_up_and_keeps_those_before(base, rows, tmp_path):
     """Many batches a step: the signal comes while one is computed. Dropout draws random numbers in each."""
     settings = {
-        "gradient_accumulation_steps": 60,
+        "gradient_accumulation_steps": 120,
         "save_steps": 100,
         "eval_steps": 3,
         "lora_dropout": 0.1,
