@@ -47,7 +47,9 @@ class Visitor:
         stop = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "stop")
         self._stop = next(call["id"] for call in calls if [stop, "click"] in call["targets"])
         self._list = next(call["id"] for call in calls if [conversation, "change"] in call["targets"])
-        loads = (call["id"] for call in calls if call["backend_fn"] and "load" in (event for _, event in call["targets"]))
+        loads = (
+            call["id"] for call in calls if call["backend_fn"] and "load" in (event for _, event in call["targets"])
+        )
         return json.dumps([await self._call("run/predict", load, []) for load in loads])
 
     async def ask(self, question: str) -> AsyncIterator[str]:

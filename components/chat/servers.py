@@ -109,7 +109,7 @@ class Servers:
         for address in addresses:
             name, separator, url = address.partition("=")
             if not separator or not url.startswith("http"):
-                name, url = address, address
+                name = url = address.rstrip("/")
             if not url.startswith(("http://", "https://")):
                 raise DataError(
                     f"{address!r} is no address of a server; give one as http://HOST:PORT/v1 or NAME=http://…"
@@ -124,7 +124,12 @@ class Servers:
         listed = await asyncio.gather(*map(_ids, self._servers.values()))
         found = [(name, id_) for name, ids in zip(self._servers, listed, strict=True) for id_ in ids]
         times = Counter(id_ for _, id_ in found)
-        models = [Model(id_, id_ if times[id_] == 1 else f"{id_} ({name})", self._servers[name]) for name, id_ in found]
+        # A name that was given always shows: a label must not change with which servers answer, for votes go by it.
+        models = [
+            Model(id_, f"{id_} ({name})" if times[id_] > 1 or name != server.url else id_, server)
+            for name, id_ in found
+            for server in (self._servers[name],)
+        ]
         self._known |= {model.label: model for model in models}
         return models
 

@@ -141,7 +141,9 @@ def test_models_of_several_servers_have_names_that_differ():
         gone = f"http://127.0.0.1:{free_port()}/v1"
         servers = Servers([f"a={one.address}/v1", f"b={two.address}/v1", f"{three.address}/v1", f"c={gone}"], "none")
         labels = asyncio.run(models(servers))
+        alone = asyncio.run(models(Servers([f"a={one.address}/v1", f"b={gone}"], "none")))
     assert labels == ["base (a)", "base (b)", "tuned"]
+    assert alone == ["base (a)"], "a vote for it would count for another model"
     assert servers.known("tuned") is not None
     assert servers.known("other") is None
 
