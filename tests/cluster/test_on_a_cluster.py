@@ -196,7 +196,7 @@ def test_conversations_outlive_the_pod_of_the_page(cluster, serving):
                 visitor = Visitor(address, client, model)
                 shown = await visitor.arrive()
                 for question in questions:
-                    assert "tok/s" in [text async for text in visitor.ask(question)][-1]
+                    assert [text async for text in visitor.ask(question)][-1].strip()
                 cookies.update(client.cookies)
                 return shown
 
