@@ -15,7 +15,39 @@ import llama_cpp
 import numpy as np
 from numpy.typing import NDArray
 
-from components.errors import ModelError
+from components.errors import LorryError, ModelError
+
+# llama_decode's status where the callback of ``Abort`` has said so.
+ABORTED = 2
+
+
+class AbortedError(LorryError):
+    """Nobody wants these rows any more; what their places held before them is still there."""
+
+
+class Abort:
+    """Ends a computation from another thread, in the middle of a ``decode``.
+
+    llama.cpp asks a C function behind each operation, a thousand times a batch. One of Python's would wait for the
+    interpreter's lock each time; the C library's ``strlen`` does not: its text is empty until ``request``.
+    """
+
+    def __init__(self) -> None:
+        self._text = ctypes.create_string_buffer(2)
+
+    def request(self) -> None:
+        """End what is computed now, if it is this, and what would be begun."""
+        self._text[0] = b"!"
+
+    @property
+    def requested(self) -> bool:
+        """True from the request on."""
+        return self._text[0] != b"\0"
+
+    @property
+    def address(self) -> int:
+        """Of the text, which lives as long as this object."""
+        return ctypes.addressof(self._text)
 
 
 @dataclass(frozen=True)
@@ -59,10 +91,11 @@ class LlamaDecoder:
         self._memory = llama_cpp.llama_get_memory(self.context)
         self._lay_out_batch()
 
-    def decode(self, rows: Sequence[Rows]) -> list[int]:
+    def decode(self, rows: Sequence[Rows], abort: Abort | None = None) -> list[int]:
         """Compute; give the batch row of each wanted one, in order, for a sampler or ``logits``.
 
         Raises:
+            AbortedError: ``abort`` was requested; call ``forget`` for what lies behind the rows' starts.
             ModelError: llama.cpp cannot; the places of these rows are then forgotten.
         """
         n = 0
@@ -74,7 +107,12 @@ class LlamaDecoder:
             self._wanted[n:end] = part.wanted
             n = end
         self._batch.n_tokens = n
-        if (status := llama_cpp.llama_decode(self.context, self._batch)) != 0:
+        asks = _ASKS if abort else _NOBODY_ASKS
+        llama_cpp.llama_set_abort_callback(self.context, asks, abort.address if abort else None)
+        status = llama_cpp.llama_decode(self.context, self._batch)
+        if status == ABORTED:
+            raise AbortedError("the computation was ended")
+        if status != 0:
             for part in rows:
                 self.forget(part.place)
             raise ModelError(f"llama.cpp cannot compute {n} rows (status {status}); ask again")
@@ -125,6 +163,10 @@ class LlamaDecoder:
         batch.seq_id = ctypes.cast(self._place_pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32)))
         batch.logits = _pointer(self._wanted, ctypes.c_int8)
         self._batch = batch
+
+
+_ASKS = ctypes.cast(ctypes.CDLL(None).strlen, llama_cpp.ggml_abort_callback)
+_NOBODY_ASKS = llama_cpp.ggml_abort_callback()
 
 
 def _pointer(array: NDArray[Any], kind: type) -> Any:

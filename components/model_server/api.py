@@ -25,7 +25,6 @@ from components.model_server.wire import ChatCompletionRequest, CompletionReques
 
 T = TypeVar("T")
 
-SECONDS_BETWEEN_LOOKS = 0.2
 # nginx buffers a stream unless told not to.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 REFUSED: dict[int | str, dict[str, Any]] = {
@@ -137,17 +136,22 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
     Raises:
         HTTPException: 499; nobody is there to read it, but the log is.
     """
-    task = asyncio.ensure_future(work)
+    task, gone = asyncio.ensure_future(work), asyncio.create_task(_disconnect(request))
     try:
-        while not task.done():
-            await asyncio.wait({task}, timeout=SECONDS_BETWEEN_LOOKS)
-            if not task.done() and await request.is_disconnected():
-                raise HTTPException(499, "the client went away")
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise HTTPException(499, "the client went away")
         return task.result()
     finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
+        task.cancel()
+        gone.cancel()
+        await asyncio.wait({task, gone})
+
+
+async def _disconnect(request: Request) -> None:
+    """Returns when the client has gone; the body was read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _model(engine: Engine, started: int) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class BatchingEngine:
                 if item.finish_reason is not None:
                     return
         finally:
-            job.cancelled = True
+            job.abort.request()
             if self._queue.remove(lambda waiting: waiting is job):
                 self._metrics.cancelled.inc()
             self._work_to_do.set()

@@ -113,6 +113,11 @@ class Places:
         place.taken = False
         place.last_used = self._tick()
 
+    def forget_rest(self, place: Place) -> None:
+        """Computing behind its tokens was ended in the middle: drop what it has left there."""
+        if not self._memory.forget(place.number, len(place.tokens)):
+            self.clear(place)
+
     def clear(self, place: Place) -> None:
         """What it holds is not what ``tokens`` says: forget it."""
         self._memory.forget(place.number)

@@ -15,7 +15,7 @@ from typing import Any
 
 from components.errors import LorryError, ModelError
 from components.gguf_model import GgufModel
-from components.llama_decoder import Rows
+from components.llama_decoder import Abort, AbortedError, Rows
 from components.model_server.batches import Batches
 from components.model_server.engine import FinishReason, Piece, Request, StoppingError
 from components.model_server.metrics import Metrics
@@ -40,8 +40,13 @@ class Job:
     deadline: float
     put: Callable[[Piece | Exception], None]
     matcher: Any = None
-    cancelled: bool = False
     arrived: float = field(default_factory=time.monotonic)
+    abort: Abort = field(default_factory=Abort)
+
+    @property
+    def cancelled(self) -> bool:
+        """True once its client has gone."""
+        return self.abort.requested
 
 
 class Answer:
@@ -160,6 +165,9 @@ class Scheduler:
                 n_rows = self._pace.rows(answering_seconds=answering_seconds, start=start, n_reading=len(self._reading))
             try:
                 n_rows -= self._read_chunk(answer, n_rows)
+            except AbortedError:  # its client has gone; the next step lets go of it
+                self._places.forget_rest(_place(answer))
+                return
             except Exception as error:  # the client must hear of it, and the others must go on
                 if not isinstance(error, LorryError):
                     log.exception("a request failed")
@@ -186,9 +194,8 @@ class Scheduler:
         chunk = prompt[start : start + n_rows]
         is_last = start + len(chunk) == len(prompt)
         started = time.monotonic()
-        logits = self._model.decoder.decode(
-            [Rows(answer.place.number, chunk, start, [*[False] * (len(chunk) - 1), is_last])]
-        )
+        rows = Rows(answer.place.number, chunk, start, [*[False] * (len(chunk) - 1), is_last])
+        logits = self._model.decoder.decode([rows], answer.job.abort)
         seconds = time.monotonic() - started
         self._pace.prompt_rows_took(len(chunk), seconds, start=start)
         self._threads.computed(seconds)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from components.contracts import Message
 from components.errors import ModelError
-from components.llama_decoder import Rows
+from components.llama_decoder import Abort, AbortedError, Rows
 from components.sampling import Sampling
 
 END, BEGIN_OF_TURN, END_OF_TURN = 0, 1, 2
@@ -34,8 +34,12 @@ class EchoDecoder:
         self.go = threading.Semaphore(1_000_000)
         self._rows: list[int] = []
 
-    def decode(self, rows: Sequence[Rows]) -> list[int]:
+    def decode(self, rows: Sequence[Rows], abort: Abort | None = None) -> list[int]:
         self.go.acquire()
+        if abort is not None and abort.requested:
+            for part in rows:
+                self.memory[part.place] += part.tokens[: len(part.tokens) // 2]
+            raise AbortedError("the computation was ended")
         if self.broken:
             for part in rows:
                 self.forget(part.place)
