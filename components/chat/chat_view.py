@@ -66,7 +66,7 @@ class ChatView:
         self.sheet = gr.HTML(sheet(()), visible="hidden")
         self.piece = gr.JSON(visible="hidden")
         self.status = gr.Markdown(elem_id="status")
-        with gr.Row(visible=False, elem_id="why") as self.why:
+        with gr.Row(elem_id="why"):
             self.note = gr.Textbox(
                 elem_id="note", show_label=False, placeholder="Why? (optional)", scale=6, max_lines=3, submit_btn="Save"
             )
@@ -95,7 +95,7 @@ class ChatView:
         # each value is checked in a thread of its own. What happens for each question has few outputs, and values as
         # they are: with many users, each waits for what all of them cost. Opening a conversation may cost more.
         begun = [self.question, self.chatbot, self.status, self.sheet, self.conversation]
-        opened = [*begun, self.model, self.system, self.why]
+        opened = [*begun, self.model, self.system]
         hidden = {"api_visibility": "private", "show_progress": "hidden"}
         quick = {**hidden, "queue": False}
         as_it_is = {"preprocess": False, "postprocess": False}
@@ -125,8 +125,9 @@ class ChatView:
             "(conversation) => [confirm('Delete this conversation, and what you thought of it?') ? conversation : '']"
         )
         self.delete.click(self._delete, [self.conversation], opened, js=asked, **quick)
-        self.chatbot.like(self._like, [self.conversation], [self.judged, self.why, self.note, self.status], **quick)
-        self.note.submit(self._explain, [self.judged, self.note], [self.why, self.status], **quick)
+        judged = [self.judged, self.note, *drawn]
+        self.chatbot.like(self._like, [self.conversation], judged, **quick)
+        self.note.submit(self._explain, [self.conversation, self.judged, self.note], [self.status, self.sheet], **quick)
         for button, kind in ((self.save_markdown, "md"), (self.save_rows, "jsonl")):
             saved = button.click(self._file(kind), [self.conversation], [self.file_name, self.file_text], **quick)
             saved.success(None, [self.file_name, self.file_text], None, js=SAVE)
@@ -154,7 +155,7 @@ class ChatView:
         await self._replies.leave(_place(request))
         ask = partial(self._conversations.ask, instead_of=instead_of)
         opened = await in_thread(ask, user, asked.conversation, question, asked.system)
-        return self._begin(asked, opened, request)
+        return self._begin(asked, opened, request, anew=instead_of is not None)
 
     async def _ask_again(self, request: gr.Request, *chosen: Any) -> Updates:
         asked, user = _chosen(chosen), user_of(request)
@@ -162,7 +163,7 @@ class ChatView:
             return {self.status: NOTHING_ASKED}
         await self._replies.leave(_place(request))
         opened = await in_thread(self._conversations.ask_again, user, asked.conversation, asked.system)
-        return self._begin(asked, opened, request) if opened.turns else {self.status: NOTHING_ASKED}
+        return self._begin(asked, opened, request, anew=True) if opened.turns else {self.status: NOTHING_ASKED}
 
     async def _go_on(self, request: gr.Request, *chosen: Any) -> Updates:
         asked, user = _chosen(chosen), user_of(request)
@@ -175,10 +176,15 @@ class ChatView:
 
     # The answer.
 
-    def _begin(self, asked: Asked, opened: Conversation, request: gr.Request, *, goes_on: bool = False) -> Updates:
+    def _begin(
+        self, asked: Asked, opened: Conversation, request: gr.Request, *, goes_on: bool = False, anew: bool = False
+    ) -> Updates:
+        """Begin to answer; ``anew`` in the place of an answer that was there, whose mark goes with it."""
         self._replies.begin(_place(request), asked, opened, goes_on=goes_on)
+        marked = anew or any(turn.liked is not None for turn in opened.turns)
         return {
-            self.question: "", self.chatbot: _shown(opened.turns), self.status: "Reading your prompt…",
+            self.question: "", self.chatbot: _conversation(opened.turns) if marked else _shown(opened.turns),
+            self.status: "Reading your prompt…",
             self.sheet: sheet(opened.turns, running=True), self.conversation: opened.id,
         }  # fmt: skip
 
@@ -206,8 +212,8 @@ class ChatView:
 
     def _empty(self) -> Updates:
         return {
-            self.question: "", self.chatbot: [], self.status: "", self.sheet: sheet(()), self.conversation: "",
-            self.why: gr.update(visible=False),
+            self.question: "", self.chatbot: _conversation(()), self.status: "", self.sheet: sheet(()),
+            self.conversation: "",
         }  # fmt: skip
 
     async def _leave(self, request: gr.Request) -> Updates:
@@ -238,7 +244,7 @@ class ChatView:
         opened = await in_thread(self._conversations.load, user, conversation)
         last = next((turn.model for turn in reversed(opened.turns) if self._servers.known(turn.model)), None)
         return {
-            self.chatbot: gr.update(value=_shown(opened.turns), feedback_value=_opinions(opened.turns)),
+            self.chatbot: _conversation(opened.turns),
             self.sheet: sheet(opened.turns), self.conversation: conversation, self.status: "",
             self.system: opened.system, **({self.model: last} if last else {}),
         }  # fmt: skip
@@ -272,16 +278,24 @@ class ChatView:
         liked = {"Like": True, "Dislike": False, True: True, False: False}.get(like.liked)
         turn = _turn(opened, like.index)
         await in_thread(self._conversations.judge, user, turn.id, liked)
+        turns = [replace(known, liked=liked) if known is turn else known for known in opened.turns]
         told = {True: "Noted: a good answer.", False: "Noted: a bad answer.", None: "Taken back."}[liked]
         return {
-            self.judged: turn.id, self.why: gr.update(visible=liked is not None),
-            self.note: turn.note, self.status: told,
+            self.judged: turn.id, self.note: turn.note, self.status: told,
+            self.sheet: self._sheet(opened, asks_why=liked is not None),
+            # Its marks, and not its words: an answer may be growing.
+            self.chatbot: gr.update(feedback_value=_opinions(turns)),
         }  # fmt: skip
 
-    async def _explain(self, judged: int | None, note: str, request: gr.Request) -> Updates:
+    async def _explain(self, conversation: str, judged: int | None, note: str, request: gr.Request) -> Updates:
+        user = user_of(request)
         if judged is not None:
-            await in_thread(self._conversations.explain, user_of(request), judged, note.strip())
-        return {self.why: gr.update(visible=False), self.status: "Thank you; your note is saved."}
+            await in_thread(self._conversations.explain, user, judged, note.strip())
+        opened = await in_thread(self._conversations.load, user, conversation)
+        return {self.sheet: self._sheet(opened), self.status: "Thank you; your note is saved."}
+
+    def _sheet(self, opened: Conversation, *, asks_why: bool = False) -> str:
+        return sheet(opened.turns, running=self._replies.is_answered(opened.id), asks_why=asks_why)
 
 
 def _place(request: gr.Request) -> Place:
@@ -311,6 +325,11 @@ def _shown(turns: Sequence[Turn]) -> list[dict[str, Any]]:
         {"role": turn.role, "metadata": None, "content": [{"type": "text", "text": turn.content}], "options": None}
         for turn in turns
     ]
+
+
+def _conversation(turns: Sequence[Turn]) -> Any:
+    """The chat with these turns and their marks; dearer than the turns alone, which leave marks where they are."""
+    return gr.update(value=_shown(turns), feedback_value=_opinions(turns))
 
 
 def _opinions(turns: Sequence[Turn]) -> list[str | None]:

@@ -82,8 +82,9 @@ def any_choice(component: Any) -> Any:
     return component
 
 
-def sheet(turns: Sequence[Turn], *, running: bool = False) -> str:
-    """A style sheet for a conversation: each answer's model and figures below it, and the buttons that make sense now.
+def sheet(turns: Sequence[Turn], *, running: bool = False, asks_why: bool = False) -> str:
+    """A style sheet for a conversation: each answer's model and figures below it, and the buttons that make sense now;
+    ``asks_why`` the user thinks as they do of an answer.
 
     The figures are not a part of the messages, for the button that copies an answer would copy them too. The buttons
     are not switched by Gradio, which makes a component anew for that: with many users, each would wait for all others.
@@ -97,10 +98,10 @@ def sheet(turns: Sequence[Turn], *, running: bool = False) -> str:
     last = turns[-1].answer if turns else None
     if running or last is None or not last.can_go_on:
         lines.append("#go-on { display: none; }")
-    if running:
-        lines.append("#why { display: none !important; }")
-    else:
+    if not running:
         lines.append("#stop { opacity: .4; }")
+    if not asks_why:
+        lines.append("#why { display: none !important; }")
     state = "running" if running else "idle"
     return f'<style>{" ".join(lines)}</style><span id="state" data-state="{state}"></span>'
 

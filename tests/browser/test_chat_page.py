@@ -329,6 +329,36 @@ def test_what_is_liked_becomes_training_rows_and_what_is_disliked_never_does(pag
         split_data(tmp_path / "no", SplitConfig(data=str(tmp_path / "feedback" / "disliked.jsonl"), validation_rows=1))
 
 
+def test_a_mark_stays_with_its_answer_and_with_no_other(page):
+    def mark() -> Locator:
+        return page.get_by_label("Liked", exact=True)
+
+    ask(page, "marked")
+    answered(page, "stub heard: marked")
+    expect(page.locator("#why")).to_be_hidden()
+    page.get_by_label("Like", exact=True).click()
+    expect(page.locator("#why")).to_be_visible()
+    expect(mark()).to_have_count(1)
+    ask(page, "unmarked")
+    answered(page, "stub heard: unmarked")
+    expect(page.locator("#why")).to_be_hidden()
+    expect(mark()).to_have_count(1)
+    expect(page.get_by_label("Like", exact=True)).to_have_count(1)
+    page.locator("#new").click()
+    ask(page, "elsewhere")
+    answered(page, "stub heard: elsewhere")
+    expect(mark()).to_have_count(0)
+    page.get_by_label("Like", exact=True).click()
+    expect(mark()).to_have_count(1)
+    page.locator("#retry").click()
+    expect(mark()).to_have_count(0)
+    answered(page, "stub heard: elsewhere")
+    expect(mark()).to_have_count(0)
+    page.locator("#conversations label").nth(1).click()
+    expect(page.locator("#chat .bot-row")).to_have_count(2)
+    expect(mark()).to_have_count(1)
+
+
 def test_a_busy_server_is_asked_again_and_a_refusal_shows_its_words(page, stub):
     stub._once.discard("busy")
     ask(page, "busy")
