@@ -14,13 +14,15 @@ from components.chat.answers import Settings
 from components.chat.conversations import Conversation, Conversations, Turn
 from components.chat.export import as_markdown, as_rows, file_name
 from components.chat.identity import session_of, user_of
-from components.chat.look import DRAW, SAVE, any_choice, sheet
+from components.chat.look import DRAW, EMPTY, SAVE, any_choice, ask_whether, sheet
 from components.chat.replies import NOTHING_SERVED, Asked, Replies
 from components.chat.running import Place, Running
 from components.chat.servers import Servers
-from components.chat.threads import in_thread
+from components.chat.threads import in_thread, telling
 
 NOTHING_ASKED = "There is nothing to ask again."
+# Of a retry where the settings say 0: the model would only say the same again.
+RETRY_TEMPERATURE = 0.7
 Updates = dict[Any, Any]
 
 
@@ -68,12 +70,19 @@ class ChatView:
         self.status = gr.Markdown(elem_id="status")
         with gr.Row(elem_id="why"):
             self.note = gr.Textbox(
-                elem_id="note", show_label=False, placeholder="Why? (optional)", scale=6, max_lines=3, submit_btn="Save"
+                elem_id="note",
+                label="Why?",
+                show_label=False,
+                placeholder="Why? (optional)",
+                scale=6,
+                max_lines=3,
+                submit_btn="Save",
             )
         with gr.Row():
             self.question = gr.Textbox(
-                elem_id="question", show_label=False, placeholder="Your message", scale=6, autofocus=True, max_lines=8
-            )
+                elem_id="question", label="Your message", show_label=False, placeholder="Your message", scale=6,
+                autofocus=True, max_lines=8,
+            )  # fmt: skip
             self.send = gr.Button("Send", elem_id="send", variant="primary", min_width=80)
             self.stop = gr.Button("Stop", elem_id="stop", variant="stop", min_width=80)
         with gr.Row():
@@ -87,7 +96,8 @@ class ChatView:
             self.temperature = gr.Slider(0.0, 2.0, value=0.0, step=0.1, label="Temperature (0 = the likeliest words)")
             self.top_p = gr.Slider(0.05, 1.0, value=1.0, step=0.05, label="Top-p (share of the likeliest words)")
             self.max_tokens = gr.Slider(16, 2048, value=256, step=16, label="Length limit (tokens)")
-            self.seed = gr.Number(value=None, precision=0, label="Seed (empty = a new one each time)")
+            # A number of Gradio's that is empty says 0.
+            self.seed = gr.Textbox("", label="Seed (empty = a new one each time)", elem_id="seed", max_lines=1)
 
     def _connect(self, page: gr.Blocks) -> None:
         chosen = [self.conversation, self.model, self.system, self.temperature, self.top_p, self.max_tokens, self.seed]
@@ -95,42 +105,49 @@ class ChatView:
         # each value is checked in a thread of its own. What happens for each question has few outputs, and values as
         # they are: with many users, each waits for what all of them cost. Opening a conversation may cost more.
         begun = [self.question, self.chatbot, self.status, self.sheet, self.conversation]
-        opened = [*begun, self.model, self.system]
+        # Not the question: what somebody is typing stays.
+        opened = [*begun[1:], self.model, self.system]
         hidden = {"api_visibility": "private", "show_progress": "hidden"}
         quick = {**hidden, "queue": False}
         as_it_is = {"preprocess": False, "postprocess": False}
         bare = {**quick, **as_it_is}
+        told = partial(telling, self.status)
         starts = [
-            gr.on([self.question.submit, self.send.click], self._ask, [self.question, *chosen], begun, **bare),
-            self.chatbot.example_select(self._ask_example, chosen, begun, **bare),
-            self.chatbot.edit(self._edit, chosen, begun, **bare),
-            gr.on([self.retry.click, self.chatbot.retry], self._ask_again, chosen, begun, **bare),
-            self.go_on.click(self._go_on, chosen, begun, **bare),
+            gr.on([self.question.submit, self.send.click], told(self._ask), [self.question, *chosen], begun, **bare),
+            self.chatbot.example_select(told(self._ask_example), chosen, begun, **bare),
+            self.chatbot.edit(told(self._edit), chosen, begun, **bare),
+            gr.on([self.retry.click, self.chatbot.retry], told(self._ask_again), chosen, begun, **bare),
+            self.go_on.click(told(self._go_on), chosen, begun, **bare),
         ]
         for start in starts:
             # Not once at a time: the one that ends may still be drawn when the next one begins.
             start.success(
                 self._follow, None, [self.piece], concurrency_limit=None, trigger_mode="multiple", **hidden, **as_it_is
             )
-        drawn = [self.chatbot, self.status, self.sheet]
+        drawn, named = [self.chatbot, self.status, self.sheet], [self.list, self.title]
         self.piece.change(None, [self.piece, self.conversation, *drawn], drawn, js=DRAW)
-        self.conversation.change(self._list, [self.conversation], [self.list, self.title], **quick)
+        self.conversation.change(self._list, [self.conversation], named, **quick)
         self.stop.click(self._stop, None, None, **quick)
-        gr.on([self.clear.click, self.chatbot.clear], self._clear, [self.conversation], opened, **quick)
-        page.load(self._arrive, None, opened, **quick)
-        self.new.click(self._leave, None, opened, **quick)
-        self.list.input(self._open, [self.list], opened, **quick)
-        self.title.submit(self._rename, [self.conversation, self.title], [self.list, self.title], **quick)
-        asked = (
-            "(conversation) => [confirm('Delete this conversation, and what you thought of it?') ? conversation : '']"
-        )
-        self.delete.click(self._delete, [self.conversation], opened, js=asked, **quick)
+        page.load(told(self._arrive), None, opened, **quick)
+        # Emptied in the browser, not when the server says so: who types fast would ask in the conversation before.
+        self.new.click(None, None, [*drawn, self.conversation], js=EMPTY)
+        self.new.click(self._leave, None, None, **quick)
+        self.list.input(told(self._open), [self.list], opened, **quick)
+        self.title.submit(told(self._rename), [self.conversation, self.title], [*named, self.status], **quick)
+        for clicked, gone, question in (
+            ([self.clear.click, self.chatbot.clear], self._clear, "Empty this conversation? It keeps its title."),
+            ([self.delete.click], self._delete, "Delete this conversation, and what you thought of it?"),
+        ):
+            gr.on(clicked, told(gone), [self.conversation], opened, js=ask_whether(question), **quick)
         judged = [self.judged, self.note, *drawn]
-        self.chatbot.like(self._like, [self.conversation], judged, **quick)
-        self.note.submit(self._explain, [self.conversation, self.judged, self.note], [self.status, self.sheet], **quick)
+        self.chatbot.like(told(self._like), [self.conversation], judged, **quick)
+        explained = [self.conversation, self.judged, self.note]
+        self.note.submit(told(self._explain), explained, [self.status, self.sheet], **quick)
+        saved = [self.file_name, self.file_text, self.status]
         for button, kind in ((self.save_markdown, "md"), (self.save_rows, "jsonl")):
-            saved = button.click(self._file(kind), [self.conversation], [self.file_name, self.file_text], **quick)
-            saved.success(None, [self.file_name, self.file_text], None, js=SAVE)
+            # Not on from the last file, where there is none.
+            click = button.click(told(self._file(kind)), [self.conversation], saved, **quick)
+            click.success(None, [self.file_name, self.file_text], [self.file_name], js=SAVE)
 
     # What begins an answer.
 
@@ -162,7 +179,10 @@ class ChatView:
         if not asked.conversation:
             return {self.status: NOTHING_ASKED}
         await self._replies.leave(_place(request))
+        before = await in_thread(self._conversations.load, user, asked.conversation)
         opened = await in_thread(self._conversations.ask_again, user, asked.conversation, asked.system)
+        if before.turns != opened.turns and asked.settings.temperature == 0:
+            asked = replace(asked, settings=replace(asked.settings, temperature=RETRY_TEMPERATURE))
         return self._begin(asked, opened, request, anew=True) if opened.turns else {self.status: NOTHING_ASKED}
 
     async def _go_on(self, request: gr.Request, *chosen: Any) -> Updates:
@@ -205,20 +225,19 @@ class ChatView:
         self._replies.stop(_place(request))
 
     async def _clear(self, conversation: str, request: gr.Request) -> Updates:
+        if not conversation:
+            return {self.status: gr.skip()}
         await self._replies.leave(_place(request))
-        if conversation:
-            await in_thread(self._conversations.clear, user_of(request), conversation)
+        await in_thread(self._conversations.clear, user_of(request), conversation)
         return {**self._empty(), self.conversation: conversation}
 
     def _empty(self) -> Updates:
         return {
-            self.question: "", self.chatbot: _conversation(()), self.status: "", self.sheet: sheet(()),
-            self.conversation: "",
+            self.chatbot: _conversation(()), self.status: "", self.sheet: sheet(()), self.conversation: "",
         }  # fmt: skip
 
-    async def _leave(self, request: gr.Request) -> Updates:
+    async def _leave(self, request: gr.Request) -> None:
         await self._replies.leave(_place(request))
-        return {**self._empty(), self.system: gr.skip()}
 
     # Conversations.
 
@@ -227,12 +246,13 @@ class ChatView:
         user = user_of(request)
         labels = [model.label for model in await self._servers.models()]
         titles = await in_thread(self._conversations.titles, user)
-        # What somebody is typing already stays.
-        updates = {**self._empty(), self.question: gr.skip()}
+        updates = self._empty()
         if titles:
             updates |= await self._opened(user, titles[0][1])
         if not labels:
             updates[self.status] = f"⚠ {NOTHING_SERVED.format(self._servers.addresses)}"
+        elif self._servers.silent:
+            updates[self.status] = f"⚠ {self._servers.silent}"
         model = updates.get(self.model, labels[0] if labels else None)
         return {**updates, self.model: gr.update(choices=labels, value=model)}
 
@@ -249,10 +269,14 @@ class ChatView:
             self.system: opened.system, **({self.model: last} if last else {}),
         }  # fmt: skip
 
-    async def _rename(self, conversation: str, title: str, request: gr.Request) -> tuple[Any, str]:
-        if conversation and title.strip():
-            await in_thread(self._conversations.rename, user_of(request), conversation, title.strip())
-        return await self._list(conversation, request)
+    async def _rename(self, conversation: str, title: str, request: gr.Request) -> Updates:
+        if not conversation:
+            return {self.status: "There is no conversation to rename yet."}
+        if not title.strip():
+            return {self.status: "Write a title first."}
+        await in_thread(self._conversations.rename, user_of(request), conversation, title.strip())
+        titles, title = await self._list(conversation, request)
+        return {self.list: titles, self.title: title, self.status: "Renamed."}
 
     async def _delete(self, conversation: str, request: gr.Request) -> Updates:
         if not conversation:
@@ -262,11 +286,14 @@ class ChatView:
         return self._empty()
 
     def _file(self, kind: str) -> Any:
-        async def file(conversation: str, request: gr.Request) -> tuple[str, str]:
+        async def file(conversation: str, request: gr.Request) -> Updates:
             if not conversation:
-                raise gr.Error("There is no conversation to export yet.", print_exception=False)
+                return {self.status: "There is no conversation to export yet."}
             opened = await in_thread(self._conversations.load, user_of(request), conversation)
-            return file_name(opened, kind), as_markdown(opened) if kind == "md" else as_rows(opened)
+            if not opened.turns:
+                return {self.status: "Nothing was said in this conversation yet."}
+            text = as_markdown(opened) if kind == "md" else as_rows(opened)
+            return {self.file_name: file_name(opened, kind), self.file_text: text}
 
         return file
 
@@ -313,7 +340,8 @@ def _turn(opened: Conversation, index: int | Sequence[int]) -> Turn:
 def _chosen(chosen: Sequence[Any]) -> Asked:
     conversation, model, system, temperature, top_p, max_tokens, seed = chosen
     try:
-        settings = Settings(float(temperature), int(max_tokens), float(top_p), None if seed is None else int(seed))
+        number = int(seed) if str(seed or "").strip() else None
+        settings = Settings(float(temperature), int(max_tokens), float(top_p), number)
     except (TypeError, ValueError) as error:
         raise gr.Error("A number in the settings is none; correct it there.", print_exception=False) from error
     return Asked(str(conversation or ""), str(model or ""), str(system or ""), settings)

@@ -98,6 +98,7 @@ def chat(
         app = gr.mount_gradio_app(
             app, page, path="/", theme=theme(), css=CSS, footer_links=[], ssr_mode=False, run_history=False, **known,
         )  # fmt: skip
+        mounted = next(route.app for route in app.routes if isinstance(getattr(route, "app", None), gr.routes.App))
         log.info(
             "chat page on %s (asks %s; keeps conversations in %s)", url_of(host, port), servers.addresses, data_dir
         )
@@ -105,5 +106,5 @@ def chat(
         # What is loaded stays: looking for garbage in it would hold up everybody's tokens for a fifth of a second.
         gc.collect()
         gc.freeze()
-        EndingServer(config, running).run(sockets=[bound])
+        EndingServer(config, running, mounted.stop_event).run(sockets=[bound])
         database.close()

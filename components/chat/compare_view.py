@@ -17,7 +17,7 @@ from components.chat.identity import session_of, user_of
 from components.chat.look import any_choice, table
 from components.chat.running import Answering, Place, Running
 from components.chat.servers import Model, Servers
-from components.chat.threads import in_thread
+from components.chat.threads import in_thread, telling
 
 LETTERS = "ABCD"
 FAILED = "This model cannot answer now."
@@ -98,9 +98,8 @@ class CompareView:
         drawn = [self.status, self.ballot, self.comparison, self.stop, *self.columns, *self.heads, *self.texts]
         gr.on([self.start.click, self.prompt.submit], self._compare, chosen, drawn, concurrency_limit=None, **hidden)
         self.stop.click(self._stop, None, None, queue=False, **hidden)
-        self.ballot.input(
-            self._vote, [self.comparison, self.ballot], [self.status, self.ballot, *self.heads], queue=False, **hidden
-        )
+        voted, vote = [self.status, self.ballot, *self.heads], telling(self.status, self._vote)
+        self.ballot.input(vote, [self.comparison, self.ballot], voted, queue=False, **hidden)
         page.load(self._arrive, None, [self.models], queue=False, **hidden)
 
     async def _arrive(self) -> Any:
@@ -116,7 +115,8 @@ class CompareView:
     ) -> AsyncIterator[Updates]:  # fmt: skip
         models = [model for label in labels if (model := self._servers.known(label)) is not None]
         if len(models) < 2 or not prompt.strip():
-            yield {self.status: "Choose at least two models." if len(models) < 2 else "Write a prompt first."}
+            few = f"Choose at least two models. {self._servers.silent}".strip()
+            yield {self.status: few if len(models) < 2 else "Write a prompt first."}
             return
         user, settings = user_of(request), Settings(temperature, int(max_tokens))
         if blind:

@@ -19,7 +19,10 @@ footer { display: none !important; }
 #chat .bot-row .message-content::after { display: block; opacity: .65; font-size: .8rem; margin-top: .4rem; }
 #chat pre, #chat table, .answer pre, .answer table { max-width: 100%; overflow-x: auto; }
 #conversations .wrap { flex-direction: column; flex-wrap: nowrap; max-height: 50vh; overflow-y: auto; }
-#votes { overflow-x: auto; }
+.wide { overflow-x: auto; max-width: calc(100vw - 2.5rem); }
+button.secondary, button.stop, .submit-button, textarea, input:not([role=listbox]) {
+  border: 1px solid var(--border-color-primary) !important;
+}
 #conversations label { width: 100%; }
 #conversations label span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .block.answer { border: 1px solid var(--border-color-primary); border-radius: .6rem; padding: .8rem; min-height: 6rem; }
@@ -56,14 +59,17 @@ DRAW = """
   return [[...chat.slice(0, piece.turns), ...(piece.text ? [answer] : [])], piece.words, piece.sheet];
 }
 """
-# The text goes to the browser's own disk; no file of it is left on the server.
+# The text goes to the browser's own disk; no file of it is left on the server. Its name is taken away, so that nothing
+# is saved where the next export fails.
 SAVE = """
 (name, text) => {
+  if (!name) return [""];
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], {type: "text/plain;charset=utf-8"}));
   link.download = name;
   link.click();
   URL.revokeObjectURL(link.href);
+  return [""];
 }
 """
 
@@ -80,6 +86,11 @@ def any_choice(component: Any) -> Any:
     """
     component.preprocess = lambda payload: payload
     return component
+
+
+def ask_whether(question: str) -> str:
+    """A script that asks before it sends the conversation's name; none is sent where the user refuses."""
+    return f"(conversation) => [confirm({as_json(question)}) ? conversation : '']"
 
 
 def sheet(turns: Sequence[Turn], *, running: bool = False, asks_why: bool = False) -> str:
@@ -120,8 +131,14 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in HTML, with everything in it escaped."""
     head = "".join(f"<th>{html.escape(heading)}</th>" for heading in headings)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+# A conversation in which nothing was said: its turns, their marks, the status, the sheet and the name.
+EMPTY = f"""
+() => [{{__type__: "update", value: [], feedback_value: []}}, "", {as_json(sheet(()))}, ""]
+"""

@@ -118,10 +118,12 @@ class Servers:
                 raise DataError(f"two servers are called {name!r}; give each its own name: NAME=ADDRESS")
             self._servers[name] = Server(url, api_key)
         self._known: dict[str, Model] = {}
+        self._silent: list[str] = []
 
     async def models(self) -> list[Model]:
         """What the servers serve now, in their order; those of a server that does not answer are left out."""
         listed = await asyncio.gather(*map(_ids, self._servers.values()))
+        self._silent = [name for name, ids in zip(self._servers, listed, strict=True) if not ids]
         found = [(name, id_) for name, ids in zip(self._servers, listed, strict=True) for id_ in ids]
         times = Counter(id_ for _, id_ in found)
         # A name that was given always shows: a label must not change with which servers answer, for votes go by it.
@@ -136,6 +138,13 @@ class Servers:
     def known(self, label: str) -> Model | None:
         """A model that was listed once, whether its server answers now or not."""
         return self._known.get(label)
+
+    @property
+    def silent(self) -> str:
+        """Which servers did not answer when they were asked last, in words, or nothing."""
+        if not self._silent:
+            return ""
+        return f"Not there now: {', '.join(self._silent)}. Load the page again once it is."
 
     @property
     def addresses(self) -> str:

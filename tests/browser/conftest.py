@@ -32,12 +32,12 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def chat_process(*flags: str, data_dir: Path, port: int | None = None) -> Iterator[str]:
-    """A chat page; gives its address."""
+def chat_process(*flags: str, data_dir: Path, port: int | None = None, lines: list[str] | None = None) -> Iterator[str]:
+    """A chat page; gives its address. What it prints goes into ``lines``."""
     port = port or free_port()
     address = f"http://127.0.0.1:{port}"
     arguments = ["chat", "--port", str(port), "--data-dir", str(data_dir), *flags]
-    with lorry_process(*arguments, ready=f"{address}/livez"):
+    with lorry_process(*arguments, ready=f"{address}/livez", lines=lines):
         yield address
 
 

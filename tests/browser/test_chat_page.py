@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from components.errors import DataError
 from components.split_data.config import SplitConfig
@@ -206,6 +206,8 @@ def test_retry_and_edit_answer_anew_in_the_same_place(page, stub):
     page.locator("#retry").click()
     expect(page.locator("#chat .bot-row")).to_have_count(2)
     answered(page, "stub heard: two")
+    assert [body["temperature"] for body in stub.asked[-2:]] == [0, 0.7], "at 0 it would say the same again"
+    assert "seed" not in stub.asked[-1]
     assert questions(page) == ["one", "two"]
     assert [body["messages"][-1]["content"] for body in stub.asked[n_asked:]] == ["two"]
     page.get_by_label("Edit").first.click()
@@ -245,6 +247,8 @@ def test_conversations_are_listed_opened_renamed_cleared_and_deleted(page):
     expect(page.locator("#conversations label").nth(1)).to_contain_text("renamed")
     page.locator("#clear").click()
     expect(page.get_by_text("Ask something. Enter sends")).to_be_visible()
+    page.locator("#save-rows").click()
+    expect(page.locator("#status")).to_have_text("Nothing was said in this conversation yet.")
     page.locator("#delete").click()
     expect(page.locator("#conversations label")).to_have_count(1)
     assert titles(page) == ["second subject"]
@@ -269,14 +273,47 @@ def test_a_conversation_is_exported_for_people_and_for_programs(page):
     assert [message["content"] for message in row["messages"]] == ["keep this", "stub heard: keep this"]
 
 
+def test_a_new_chat_does_not_wait_for_the_server(page):
+    ask(page, "before")
+    answered(page, "stub heard: before")
+    held: list[Route] = []
+    page.route("**/gradio_api/**", lambda route: held.append(route), times=1)
+    page.locator("#new").click()
+    expect(page.locator("#chat .bot-row")).to_have_count(0)
+    page.wait_for_timeout(500)
+    assert held, "nothing was held back"
+    ask(page, "after")
+    answered(page, "stub heard: after")
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(500)
+    assert questions(page) == ["after"]
+    assert titles(page)[:2] == ["after", "before"]
+
+
+def test_an_error_is_told_and_what_was_typed_stays(page, stub):
+    page.get_by_text("Settings", exact=True).click()
+    page.locator("#seed input").fill("seven")
+    n_asked = len(stub.asked)
+    ask(page, "which number?")
+    expect(page.locator("#status")).to_contain_text("A number in the settings is none; correct it there.")
+    assert page.locator("#question textarea").input_value() == "which number?"
+    assert len(stub.asked) == n_asked
+    page.locator("#seed input").fill("7")
+    page.locator("#send").click()
+    answered(page, "stub heard: which number?")
+    assert stub.asked[-1]["seed"] == 7
+
+
 def test_history_outlives_a_reload_and_a_restart_of_the_page(visit, stub, tmp_path):
-    port = free_port()
-    with chat_process("--server", f"{stub.address}/v1", data_dir=tmp_path, port=port) as address:
+    port, lines = free_port(), list[str]()
+    with chat_process("--server", f"{stub.address}/v1", data_dir=tmp_path, port=port, lines=lines) as address:
         page = visit(address)
         ask(page, "remember me")
         answered(page, "stub heard: remember me")
         page.reload()
         expect(page.locator("#chat .bot-row").last).to_contain_text("stub heard: remember me", timeout=30_000)
+    assert not [line for line in lines if "Traceback" in line or "ERROR" in line], "".join(lines)
     with chat_process("--server", f"{stub.address}/v1", data_dir=tmp_path, port=port):
         page.reload()
         expect(page.locator("#chat .bot-row").last).to_contain_text("stub heard: remember me", timeout=30_000)
