@@ -79,6 +79,7 @@ def demo_base(root: Path, config: DemoBaseConfig | None = None) -> Path:
 
 
 def _make(folder: Path, config: DemoBaseConfig) -> None:
+    log.info("making a small base model, once for this work folder; loading PyTorch first")
     from transformers import set_seed
     from transformers.utils import logging as transformers_logging
 
