@@ -28,7 +28,7 @@ soak: install
 	$(BIN)/pytest -q -m slow
 
 bench: install
-	status=0; for program in demo serving quantization sweep split_data train_lora stop; do $(BIN)/python tests/benchmarks/$$program.py || status=1; done; exit $$status
+	status=0; for program in demo serving quantization sweep split_data train_lora stop chat_page chat_stop; do $(BIN)/python tests/benchmarks/$$program.py || status=1; done; exit $$status
 
 install: .venv/made
 	@$(MAKE) --no-print-directory -j2 .venv/packages .venv/llama
