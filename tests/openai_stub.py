@@ -70,7 +70,7 @@ class Stub:
             if question in self.refuses:
                 return JSONResponse({"error": {"message": "the prompt has 9 tokens too many"}}, 400)
             if question == "busy" and self._is_first("busy"):
-                return JSONResponse({"error": {"message": "64 wait"}}, 429, {"Retry-After": "1"})
+                return JSONResponse({"error": {"message": "64 wait"}}, 429, {"Retry-After": "3"})
             return StreamingResponse(self._events(question), media_type="text/event-stream")
 
         return app

@@ -13,6 +13,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import free_port, lorry_process
 
+# Playwright's five seconds are few where other tests keep the cores busy.
+expect.set_options(timeout=30_000)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -51,9 +53,9 @@ def visit(browser) -> Iterator[Callable[..., Page]]:
             stack.callback(context.close)
             page = context.new_page()
             page.goto(address)
-            expect(page.locator("#question textarea")).to_be_visible(timeout=30_000)
+            expect(page.locator("#question textarea")).to_be_visible()
             # Its models come with the first answer of the page.
-            expect(page.locator("#model input")).not_to_have_value("", timeout=30_000)
+            expect(page.locator("#model input")).not_to_have_value("")
             return page
 
         yield open_page

@@ -45,7 +45,7 @@ def compare(page: Page, prompt: str) -> dict[str, str]:
     """What each letter has answered."""
     page.locator("#compare-prompt textarea").fill(prompt)
     page.locator("#compare").click()
-    expect(page.locator("#ballot")).to_be_visible(timeout=30_000)
+    expect(page.locator("#ballot")).to_be_visible()
     return {letter: page.locator(f"#answer-{letter}").inner_text().strip() for letter in "AB"}
 
 
@@ -83,12 +83,12 @@ def test_an_open_comparison_shows_names_and_figures_and_stop_ends_both(page, stu
     page.locator("#blind input").uncheck()
     page.locator("#compare-prompt textarea").fill("count")
     page.locator("#compare").click()
-    expect(page.locator("#answer-A")).to_contain_text("3 4 5", timeout=30_000)
+    expect(page.locator("#answer-A")).to_contain_text("3 4 5")
     expect(page.locator("#head-A")).to_contain_text("base")
     for stub in stubs:
         stub.gone.clear()
     page.locator("#compare-stop").click()
-    expect(page.locator("#ballot")).to_be_visible(timeout=30_000)
+    expect(page.locator("#ballot")).to_be_visible()
     for letter in "AB":
         expect(page.locator(f"#head-{letter}")).to_contain_text("stopped")
     assert all(stub.gone.wait(timeout=10) for stub in stubs)
@@ -102,7 +102,7 @@ def test_a_model_that_refuses_does_not_stop_the_other(page, stubs):
     page.locator("#blind input").uncheck()
     page.locator("#compare").click()
     refusal = "The model server refuses: the prompt has 9 tokens too many"
-    expect(page.locator("#answer-A")).to_contain_text(refusal, timeout=30_000)
+    expect(page.locator("#answer-A")).to_contain_text(refusal)
     expect(page.locator("#answer-B")).to_contain_text("tuned heard: half")
 
 

@@ -126,7 +126,7 @@ def test_servers_that_are_gone_or_refuse_are_said_in_words():
         with pytest.raises(ServerError, match="The model server refuses: the prompt has 9 tokens too many"):
             asyncio.run(answers_of(stub.address, "refuse"))
         waited = [answer.busy_seconds for answer in asyncio.run(answers_of(stub.address, "busy"))]
-    assert waited[1] == 1.0
+    assert waited[1] == 3.0
     assert waited[-1] is None
 
 
