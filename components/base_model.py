@@ -74,18 +74,22 @@ def load_weights(
     except (OSError, ValueError, ImportError) as error:
         raise _cannot_load(base_model, "weights", error) from error
     if quantization is not None:
-        _compute_in(model, dtype)
+        _prepare_4_bit_layers(model, dtype)
     return model
 
 
-def _compute_in(model: PreTrainedModel, dtype: torch.dtype | str) -> None:
-    """A model that is published in 4 bits names a type to compute in, which need not be the device's."""
+def _prepare_4_bit_layers(model: PreTrainedModel, dtype: torch.dtype | str) -> None:
+    """Let the 4-bit layers compute in ``dtype`` and keep the layout that has a gradient."""
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():
         if isinstance(module, Linear4bit):
+            # A model that is published in 4 bits names a type to compute in, which need not be the device's.
             module.compute_dtype = dtype
             module.compute_type_is_set = True
+            # On a CPU with AVX512_BF16 an evaluation would pack the weights for a kernel without a gradient
+            # (bitsandbytes 0.50.2), and nothing unpacks them when training goes on.
+            module.support_avx512bf16_for_cpu = False
 
 
 def _quantized(base_model: BaseModelRef, dtype: torch.dtype | str, quantization: str | None) -> dict[str, Any]:
