@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# In a folder that was made from something else: what that was.
+SOURCE_NAME = "source.json"
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -61,7 +63,10 @@ def load_weights(
     Raises:
         ModelError: it cannot be loaded.
     """
+    import torch
     from transformers import AutoModelForCausalLM
+
+    from components.cpu_linear import is_faster_here, use_onednn
 
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -75,6 +80,8 @@ def load_weights(
         raise _cannot_load(base_model, "weights", error) from error
     if quantization is not None:
         _prepare_4_bit_layers(model, dtype)
+    elif model.dtype is torch.float32 and not torch.cuda.is_available() and is_faster_here():
+        use_onednn(model)
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -77,16 +78,36 @@ def row_losses(
         for rows, (input_ids, attention_mask, labels) in _batches(
             examples, batch_size, max_tokens, pad_token_id, model.device
         ):
-            logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
+            logits, targets = _predictions(model, input_ids, attention_mask, labels)
             losses = torch.nn.functional.cross_entropy(
-                logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
+                logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="none"
             )
             sums = losses.view(len(rows), -1).double().sum(dim=1).tolist()
-            counts = (labels[:, 1:] != -100).sum(dim=1).tolist()
+            counts = (targets != -100).sum(dim=1).tolist()
             for row, total, count in zip(rows, sums, counts, strict=True):
                 measured[row] = TokenLoss(total / max(count, 1), count)
     model.train(was_training)
     return measured
+
+
+def gives_chosen_logits(model: torch.nn.Module) -> bool:
+    """Whether the model's forward takes the positions to compute logits at, as most of transformers' models do."""
+    get_base_model = getattr(model, "get_base_model", None)
+    base = model if get_base_model is None else get_base_model()
+    return "logits_to_keep" in inspect.signature(base.forward).parameters
+
+
+def _predictions(
+    model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (batch, positions, vocab) and what follows each (batch, positions), without the positions that count in
+    no row: with a large vocabulary they would cost the most."""
+    targets = labels[:, 1:]
+    predicting = (targets != -100).any(dim=0).nonzero().flatten()
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
+    if gives_chosen_logits(model):
+        return model(**inputs, logits_to_keep=predicting).logits, targets[:, predicting]
+    return model(**inputs).logits[:, :-1], targets
 
 
 def _batches(

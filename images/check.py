@@ -212,10 +212,10 @@ CHECKS: dict[str, Callable[[Checker], str]] = {
 
 def make_inputs(folder: Path) -> None:
     """The demo's data and a tiny base model, writable for the images' user."""
-    from pipelines.demo_base import DemoBaseConfig, demo_base
+    from pipelines.tiny_base import TinyBaseConfig, tiny_base
 
-    config = DemoBaseConfig(vocab_size=512, num_hidden_layers=1, max_steps=3, window=32)
-    demo_base(folder / "made", config).rename(folder / "base")
+    config = TinyBaseConfig(vocab_size=512, num_hidden_layers=1, max_steps=3, window=32)
+    tiny_base(folder / "made", config).rename(folder / "base")
     (folder / "demo.jsonl").write_bytes((RECIPES / "data" / "demo.jsonl").read_bytes())
     # Whoever runs this need not be root: the images' user is another one, so everybody may write.
     for path in (folder, *folder.rglob("*")):

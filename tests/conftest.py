@@ -99,12 +99,12 @@ def split_rows(folder: Path, rows: Sequence[Any], **settings: Any) -> SplitResul
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model of the demo's kind, but smaller and hardly trained."""
-    from pipelines.demo_base import DemoBaseConfig, demo_base
+    from pipelines.tiny_base import TinyBaseConfig, tiny_base
 
-    config = DemoBaseConfig(
+    config = TinyBaseConfig(
         vocab_size=512, intermediate_size=256, num_hidden_layers=1, max_position_embeddings=512, max_steps=3, window=32
     )
-    return demo_base(tmp_path_factory.mktemp("base"), config)
+    return tiny_base(tmp_path_factory.mktemp("base"), config)
 
 
 def recipe_text(base_model: Path | str, data: Path | str, **train: Any) -> str:

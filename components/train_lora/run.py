@@ -13,11 +13,13 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerState,
 
 from components.base_model import load_weights
 from components.contracts import HISTORY_NAME, BaseModelRef, StoppedBy
+from components.cpu_linear import is_faster_here
 from components.errors import InterruptedTrainingError, ModelError
-from components.token_loss import Example
+from components.token_loss import Example, gives_chosen_logits
 from components.train_lora import checkpoints
 from components.train_lora.attention import choose_attention, use_attention
 from components.train_lora.config import TrainConfig
+from components.train_lora.cpu_lora import fuse_lora
 from components.train_lora.device import Device
 from components.train_lora.history import History
 from components.train_lora.processes import rank
@@ -58,6 +60,8 @@ class Run:
         use_attention(model, attention.name)
         if config.packing and not attention.flat:
             raise ModelError(f"train.packing: not with {base_model.address}: {attention.why}; set packing: false")
+        one_on_cpu = device.precision == "float32" and device.n_processes == 1
+        chosen_logits = one_on_cpu and attention.flat and gives_chosen_logits(model)
         rows = Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in examples])
         callbacks = [self.progress, self.limits, SaveByTheClock(config.save_minutes), self.stop]
         self.trainer = LoraTrainer(
@@ -68,14 +72,17 @@ class Run:
             keep=config.save_total_limit,
             stop=self.stop,
             attention=attention.name,
+            chosen_logits=chosen_logits,
             model=model,
-            args=to_trl(config, device, run_dir, flat=attention.flat),
+            args=to_trl(config, device, run_dir, flat=attention.flat, chosen_logits=chosen_logits),
             train_dataset=rows,
             eval_dataset=rows.select([0]),  # never read: LoraTrainer.evaluate measures the validation rows
             processing_class=tokenizer,
             peft_config=to_peft(config),
             callbacks=[*callbacks, Tensorboard(run_dir)] if config.tensorboard and rank() == 0 else callbacks,
         )
+        if device.precision == "float32" and is_faster_here():
+            fuse_lora(self.trainer.model)
         self.trainer.remove_callback(PrinterCallback)  # it prints every log as a dict, beside Progress's line
         self.stop.watch(self.trainer.model)
         # The checkpoint that is resumed from was measured when it was written.

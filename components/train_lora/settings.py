@@ -23,8 +23,11 @@ def to_peft(config: TrainConfig) -> LoraConfig:
     )
 
 
-def to_trl(config: TrainConfig, device: Device, run_dir: Path, *, flat: bool) -> SFTConfig:
-    """How it is trained; ``flat``: a batch is one sequence. Every step is logged: Progress chooses what is shown."""
+def to_trl(config: TrainConfig, device: Device, run_dir: Path, *, flat: bool, chosen_logits: bool) -> SFTConfig:
+    """How it is trained; ``flat``: a batch is one sequence; ``chosen_logits``: LoraTrainer computes the loss itself.
+
+    Every step is logged: Progress chooses what is shown.
+    """
     return SFTConfig(
         output_dir=str(run_dir),
         learning_rate=config.learning_rate,
@@ -55,6 +58,8 @@ def to_trl(config: TrainConfig, device: Device, run_dir: Path, *, flat: bool) ->
         bf16=device.precision == "bfloat16",
         fp16=device.precision == "float16",
         dataloader_pin_memory=device.precision != "float32",
+        # TRL's own default puts another forward in the model's place.
+        loss_type="nll" if chosen_logits else "chunked_nll",
         use_cpu=device.precision == "float32",  # evaluation and the record know CUDA and CPU only
         ddp_find_unused_parameters=False,
         report_to="none",

@@ -24,6 +24,7 @@ from components.train_lora.history import History
 from components.train_lora.processes import n_processes, rank, together, wait_for_all
 from components.train_lora.progress import LOWER
 from components.train_lora.stopping import StopOnSigterm
+from components.train_lora.supervised_loss import supervised_loss
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,10 @@ MEASURING = "while the validation rows were measured"
 
 
 class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
-    """Saves through ``checkpoints`` and validates through ``token_loss``."""
+    """Saves through ``checkpoints`` and validates through ``token_loss``.
+
+    ``chosen_logits``: batches are flat, and logits are computed at supervised positions alone.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         keep: int,
         stop: StopOnSigterm,
         attention: str,
+        chosen_logits: bool,
         **rest: Any,
     ):
         with warnings.catch_warnings():
@@ -61,6 +66,7 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         self.keep = keep
         self.stop = stop
         self.attention = attention
+        self.chosen_logits = chosen_logits
         self.random_state = RandomState()
         self.add_callback(self.random_state)
         for parameter in self.model.parameters():
@@ -77,6 +83,17 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         with self.stop.at_ease():
             loss: torch.Tensor = super().training_step(*args, **kwargs)
         return loss
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of one micro-batch; on a CPU without the logits that nobody reads."""
+        if not self.chosen_logits or num_items_in_batch is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        # As TRL counts them; Progress reads the count from the log.
+        self._total_train_tokens += inputs["position_ids"].shape[1]
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        return supervised_loss(model, inputs, num_items_in_batch)
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return with_bounds(super()._prepare_inputs(inputs), self.attention)

@@ -35,7 +35,7 @@ from components.train_lora.config import TrainConfig
 from components.train_lora.device import choose
 from components.train_lora.run import Run
 from components.train_lora.settings import to_peft
-from pipelines.demo_base import DemoBaseConfig, demo_base
+from pipelines.tiny_base import TinyBaseConfig, tiny_base
 from tests.benchmarks.train_lora import Stopwatch, make_examples
 
 SHAPES = {
@@ -62,7 +62,7 @@ class Seen:
 
 def make_base(folder: Path, shape: str) -> BaseModelRef:
     """The demo's tokenizer on the shape, with random weights in bfloat16."""
-    made = demo_base(folder, DemoBaseConfig(max_steps=1))
+    made = tiny_base(folder, TinyBaseConfig(max_steps=1))
     config = LlamaConfig.from_pretrained(made)
     for name, value in SHAPES[shape].items():
         setattr(config, name, value)

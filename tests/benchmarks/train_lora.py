@@ -37,7 +37,7 @@ from components.train_lora.config import TrainConfig
 from components.train_lora.device import Device, choose
 from components.train_lora.run import Run
 from components.train_lora.settings import to_peft
-from pipelines.demo_base import DemoBaseConfig, demo_base
+from pipelines.tiny_base import TinyBaseConfig, tiny_base
 from tests.benchmarks.conversations import Writer
 
 ROWS_A_STEP = 8
@@ -63,7 +63,7 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]
 
 def make_base(folder: Path) -> BaseModelRef:
     """The demo's tokenizer and chat template on a larger Llama shape, with random weights."""
-    made = demo_base(folder, DemoBaseConfig(max_steps=1))
+    made = tiny_base(folder, TinyBaseConfig(max_steps=1))
     config = LlamaConfig.from_pretrained(made)
     for name, value in {
         "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 8,

@@ -16,7 +16,7 @@ from components.chat_template import (
 from components.contracts import BaseModelRef, Message
 from components.errors import ModelError
 from components.split_data.forms import messages_of
-from pipelines.demo_base import CHAT_TEMPLATE
+from pipelines.tiny_base import CHAT_TEMPLATE
 from tests.conftest import demo_rows
 
 CHATML = (

@@ -1,6 +1,6 @@
-"""The offline demo's base model, made on the spot: a small Llama with its own tokenizer, pre-trained on shipped text.
+"""A tiny base model for fast tests, made on the spot: a Llama with its own tokenizer, pre-trained on shipped text.
 
-Run as ``python -m pipelines.demo_base FOLDER``: torch stays out of the command line's own process.
+Run as ``python -m pipelines.tiny_base FOLDER``: torch stays out of the command line's own process.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
-MODEL_CARD = "---\nlicense: apache-2.0\n---\nA small Llama made on the spot for Lorry's offline demo.\n"
+MODEL_CARD = "---\nlicense: apache-2.0\n---\nA tiny Llama made on the spot by Lorry, for tests.\n"
 
 
-class DemoBaseConfig(BaseModel):
-    """Shape and schedule of the demo's base model. Widths are multiples of 256, as K-quants need."""
+class TinyBaseConfig(BaseModel):
+    """Shape and schedule of the tiny base model. Widths are multiples of 256, as K-quants need."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,23 +63,23 @@ class DemoBaseConfig(BaseModel):
     seed: int = 0
 
 
-def demo_base(root: Path, config: DemoBaseConfig | None = None) -> Path:
+def tiny_base(root: Path, config: TinyBaseConfig | None = None) -> Path:
     """The folder under ``root`` that holds the base model; made when it is not there yet.
 
     The folder's name is a digest of everything that shapes the model, so a change makes another one.
     """
-    config = config or DemoBaseConfig()
+    config = config or TinyBaseConfig()
     digest = hashlib.sha256(config.model_dump_json().encode())
     digest.update(PRIMER.read_bytes())
     digest.update(Path(__file__).read_bytes())
-    folder = root / f"demo-base-{digest.hexdigest()[:12]}"
+    folder = root / f"tiny-base-{digest.hexdigest()[:12]}"
     if not (folder / "config.json").is_file():
         _make(folder, config)
     return folder
 
 
-def _make(folder: Path, config: DemoBaseConfig) -> None:
-    log.info("making a small base model, once for this work folder; loading PyTorch first")
+def _make(folder: Path, config: TinyBaseConfig) -> None:
+    log.info("making a tiny base model, once for this work folder; loading PyTorch first")
     from transformers import set_seed
     from transformers.utils import logging as transformers_logging
 
@@ -94,13 +94,13 @@ def _make(folder: Path, config: DemoBaseConfig) -> None:
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     (partial / "README.md").write_text(MODEL_CARD, encoding="utf-8")
-    (partial / "demo_base.json").write_text(json.dumps(config.model_dump(), indent=2) + "\n", encoding="utf-8")
+    (partial / "tiny_base.json").write_text(json.dumps(config.model_dump(), indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     log.info("base model made in %.0f s: %s", time.monotonic() - started, folder)
 
 
-def _train_tokenizer(text: str, config: DemoBaseConfig) -> PreTrainedTokenizerFast:
+def _train_tokenizer(text: str, config: TinyBaseConfig) -> PreTrainedTokenizerFast:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -134,7 +134,7 @@ def _train_tokenizer(text: str, config: DemoBaseConfig) -> PreTrainedTokenizerFa
     )
 
 
-def _pretrain(tokenizer: PreTrainedTokenizerFast, text: str, config: DemoBaseConfig) -> LlamaForCausalLM:
+def _pretrain(tokenizer: PreTrainedTokenizerFast, text: str, config: TinyBaseConfig) -> LlamaForCausalLM:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, get_cosine_schedule_with_warmup
 
@@ -178,7 +178,7 @@ def _pretrain(tokenizer: PreTrainedTokenizerFast, text: str, config: DemoBaseCon
 def _as_chat(text: str) -> str:
     """The text as one long run of chats: a heading is what a user asks about, a paragraph is the answer.
 
-    So the base knows what a chat looks like, as an instruct model does, without a word of the demo's data.
+    So the base knows what a chat looks like, as an instruct model does, without a word of the data that tests train on.
     """
     heading, chats = "", []
     for paragraph in filter(None, (part.strip() for part in text.split("\n\n"))):
@@ -193,7 +193,7 @@ def _as_chat(text: str) -> str:
     return "".join(chats)
 
 
-def _random_windows(tokens: torch.Tensor, config: DemoBaseConfig) -> torch.Tensor:
+def _random_windows(tokens: torch.Tensor, config: TinyBaseConfig) -> torch.Tensor:
     """Windows of the text from random places: (batch_size, window) token ids."""
     import torch
 
@@ -204,4 +204,4 @@ def _random_windows(tokens: torch.Tensor, config: DemoBaseConfig) -> torch.Tenso
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    print(demo_base(Path(sys.argv[1])))
+    print(tiny_base(Path(sys.argv[1])))

@@ -1,0 +1,211 @@
+"""A GGUF file as a base model: its weights, tokenizer and chat template written as a model folder for transformers.
+
+Run as ``python -m pipelines.gguf_base FILE FOLDER SOURCE``: torch stays out of the command line's own process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.base_model import SOURCE_NAME
+from components.digest import sha256_of
+from components.errors import LorryError, ModelError, RoomError
+from components.export_gguf.upstream import GGML_PRE_BY_SPLIT
+from components.gguf_file import check_file
+from components.gguf_model import GgufModel
+from components.kfp_step import plain_logs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
+
+SPLIT_BY_GGML_PRE = {name: split for split, name in GGML_PRE_BY_SPLIT.items()}
+PRE_TOKENIZERS = frozenset({*SPLIT_BY_GGML_PRE, "gpt-2", "smollm"})
+# bfloat16, whatever the file's quantization: what a value of 4 or 8 bits says fits in it.
+BYTES_A_WEIGHT = 2
+# Where splitting into words differs from one tokenizer to the next.
+PROBES = (
+    "Hello world, don't you're I'LL 2+2=4 and 1234567.89",
+    "  12   34 \n\n x\t\ty\r\n\r\nz   ",
+    "naïve Übergröße 你好 世界 مرحبا नमस्ते x² ½ Ⅷ ١٢ 😀👩‍👧",
+    "def f(x):\n    return {'a': [1, 22, 333]}  # done!!!\n",
+)
+
+
+def write_folder(gguf: Path, folder: Path, source: str) -> None:
+    """Write ``folder`` whole or not at all: bfloat16 safetensors, tokenizer, chat template, a card with the licence.
+
+    ``source`` says where the file is from, for the record and the card.
+
+    Raises:
+        ModelError: the file is damaged, of an architecture that transformers does not read, without a chat template,
+            or with a tokenizer that cannot be told exactly.
+        RoomError: the disk has too little room.
+    """
+    check_file(gguf)
+    head = _Head(gguf)
+    head.require_usable()
+    _require_room(folder, head.n_weights)
+    log.info("reading %s (%.0f MB, %d weights)", gguf.name, gguf.stat().st_size / 1e6, head.n_weights)
+    started = time.monotonic()
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        tokenizer = _tokenizer(gguf, head)
+        _write_weights(gguf, partial)
+        tokenizer.save_pretrained(partial)
+        _write_source(gguf, partial, source, head)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    log.info("written as a base model in %.0f s: %s", time.monotonic() - started, folder)
+
+
+class _Head:
+    """The keys of a GGUF file that was checked."""
+
+    def __init__(self, gguf: Path) -> None:
+        from gguf import GGUFReader
+
+        reader = GGUFReader(gguf)
+        self._gguf = gguf
+        self._fields = reader.fields
+        self.n_weights = sum(int(tensor.n_elements) for tensor in reader.tensors)
+
+    def get(self, key: str) -> Any:
+        """A key's value, or None."""
+        field = self._fields.get(key)
+        return None if field is None else field.contents()
+
+    @property
+    def pre_tokenizer(self) -> str:
+        """llama.cpp's name for how text is split into words."""
+        return str(self.get("tokenizer.ggml.pre") or "default")
+
+    def require_usable(self) -> None:
+        """Check what no folder could be made of.
+
+        Raises:
+            ModelError: see ``write_folder``.
+        """
+        from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+        known = sorted(set(GGUF_SUPPORTED_ARCHITECTURES) - {"general", "tokenizer"})
+        architecture = self.get("general.architecture")
+        if architecture not in known:
+            raise ModelError(
+                f"{self._gguf}: transformers cannot read a GGUF file of the architecture {architecture!r} (it reads "
+                f"{', '.join(known)}); set base_model to a folder or a hub id with the model's safetensors"
+            )
+        if not self.get("tokenizer.chat_template"):
+            raise ModelError(
+                f"{self._gguf}: has no chat template, and rows cannot be rendered without one; choose the GGUF file of "
+                "an instruct model as base_model"
+            )
+        kind = self.get("tokenizer.ggml.model")
+        if kind != "gpt2" or self.pre_tokenizer not in PRE_TOKENIZERS:
+            raise ModelError(
+                f"{self._gguf}: a tokenizer of the kind {kind!r} ({self.pre_tokenizer}) cannot be told exactly from a "
+                f"GGUF file (those of gpt2 with {', '.join(sorted(PRE_TOKENIZERS))} can); set base_model to a folder "
+                "or a hub id with the model's own tokenizer files"
+            )
+
+
+def _require_room(folder: Path, n_weights: int) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free, needed = shutil.disk_usage(folder.parent).free, BYTES_A_WEIGHT * n_weights
+    if free < needed:
+        raise RoomError(
+            f"{folder.parent}: the base model needs {needed / 2**30:.2f} GiB and the disk has {free / 2**30:.2f} GiB "
+            "free; free some room, or choose another disk with --workdir"
+        )
+
+
+def _tokenizer(gguf: Path, head: _Head) -> PreTrainedTokenizerFast:
+    """The tokenizer, splitting text as llama.cpp does with the same file.
+
+    transformers takes the vocabulary from the file, and GPT-2's way of splitting whatever the file says.
+
+    Raises:
+        ModelError: it gives other token ids than llama.cpp.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.backend_tokenizer.pre_tokenizer = _splitting(head.pre_tokenizer)
+    tokenizer.model_max_length = head.get(f"{head.get('general.architecture')}.context_length")
+    tokenizer.clean_up_tokenization_spaces = False
+    model = GgufModel(gguf, n_ctx=64)
+    try:
+        for text in PROBES:
+            if tokenizer(text, add_special_tokens=False)["input_ids"] != model.tokenize(text, special=True):
+                raise ModelError(
+                    f"{gguf}: transformers and llama.cpp read {text!r} as different tokens; set base_model to a folder "
+                    "or a hub id with the model's own tokenizer files"
+                )
+    finally:
+        model.close()
+    return tokenizer
+
+
+def _splitting(pre_tokenizer: str) -> Any:
+    """How the tokenizers library splits text where llama.cpp calls it ``pre_tokenizer``."""
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
+
+    gpt2 = ByteLevel(add_prefix_space=False, use_regex=True)
+    if pre_tokenizer == "gpt-2":
+        return gpt2
+    if pre_tokenizer == "smollm":
+        return Sequence([Digits(individual_digits=True), gpt2])
+    split = Split(Regex(SPLIT_BY_GGML_PRE[pre_tokenizer]), behavior="isolated")
+    return Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _write_weights(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
+    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+        raise ModelError(
+            f"{gguf}: transformers cannot read it ({str(error).strip().splitlines()[0]}); set base_model to a "
+            "folder or a hub id with the model's safetensors"
+        ) from error
+    # The weights are full ones from here on; transformers would refuse to save them as those of a GGUF file.
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    model.save_pretrained(folder)
+
+
+def _write_source(gguf: Path, folder: Path, source: str, head: _Head) -> None:
+    """Say where the folder comes from: for the record, and as the head of a card."""
+    digest, license_name = sha256_of(gguf), head.get("general.license")
+    source_of = {"source": f"{source}, sha256 {digest}", "file": gguf.name, "sha256": digest, "license": license_name}
+    (folder / SOURCE_NAME).write_text(json.dumps(source_of, indent=2) + "\n", encoding="utf-8")
+    licensed = f"license: {license_name}\n" if license_name else ""
+    (folder / "README.md").write_text(f"---\n{licensed}---\nWritten by Lorry from {source}.\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Write what the arguments say; an error is the last line."""
+    gguf, folder, source = sys.argv[1:]
+    plain_logs(logging.INFO)
+    try:
+        write_folder(Path(gguf), Path(folder), source)
+    except LorryError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
