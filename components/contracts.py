@@ -40,6 +40,8 @@ class BaseModelRef(Contract):
     revision: str
     weight_bytes: Annotated[int, Field(ge=0, description="size of the weight files; bytes")]
     license: Annotated[str | None, Field(description="as the model's card names it")] = None
+    source: Annotated[str | None, Field(description="what its folder was made from, such as a GGUF file")] = None
+    published_as: Annotated[str | None, Field(description="hub id of the model that the folder holds")] = None
     quantization: Annotated[str | None, Field(description="how its weights are published, such as nf4")] = None
     full_precision: Annotated[
         BaseModelRef | None, Field(description="what an adapter merges into where the weights are published in 4 bits")

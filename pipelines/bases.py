@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from subprocess import PIPE, STDOUT
 from typing import Any
 
-from components.base_model import folder_revision
+from components.base_model import SOURCE_NAME, folder_revision
 from components.contracts import BaseModelRef
 from components.errors import ModelError, RecipeError
 from components.store import Store, in_bucket
-from pipelines.addresses import DEMO_BASE, claim_of, is_hub_id
+from pipelines.addresses import claim_of, is_hub_id, is_made
 from pipelines.hub import ask_hub
+from pipelines.made_bases import made_base
 from pipelines.recipe import Recipe
-from pipelines.stopping import interrupt_on_sigterm
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,9 @@ def resolve_base(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> 
         ModelError: a model is not there or of no use, or nobody says what a 4-bit one was made from.
         RecipeError: what lies on a cluster's volume or in a bucket has no digest in the recipe.
     """
-    if recipe.base_model == DEMO_BASE:
-        found = _in_folder(_make_demo_base(workdir / "base-models", tell))
+    if is_made(recipe.base_model):
+        made = made_base(recipe.base_model, recipe.base_revision, workdir / "base-models", tell)
+        found = _in_folder(made)
     else:
         found = _find(_Wanted("base_model", recipe.base_model, "base_revision", recipe.base_revision))
     if found.ref.quantization is None and recipe.full_precision_base is None:
@@ -129,13 +127,18 @@ def _in_folder(folder: Path) -> _Found:
     if not weights:
         raise ModelError(f"{folder}: has no safetensors weights; save the model with safetensors")
     weight_bytes = sum(path.stat().st_size for path in weights)
-    return _found(
+    found = _found(
         str(folder.absolute()),
         folder_revision(folder),
         weight_bytes,
         folder / "config.json",
         _card(folder / "README.md"),
     )
+    if not (folder / SOURCE_NAME).is_file():
+        return found
+    told = json.loads((folder / SOURCE_NAME).read_text(encoding="utf-8"))
+    source = {"source": told["source"], "published_as": told["published_as"]}
+    return replace(found, ref=found.ref.model_copy(update=source))
 
 
 def _card(readme: Path) -> dict[str, Any]:
@@ -186,20 +189,3 @@ def _quantization(address: str, config: Path) -> str | None:
             "on here; choose full weights, or 4 bits by bitsandbytes"
         )
     return str(given.get("bnb_4bit_quant_type", "fp4"))
-
-
-def _make_demo_base(root: Path, tell: Callable[[str], None]) -> Path:
-    # A child process: torch takes seconds to load, and the command line must not need it.
-    command = [sys.executable, "-m", "pipelines.demo_base", str(root)]
-    lines = []
-    with interrupt_on_sigterm(), subprocess.Popen(command, stdout=PIPE, stderr=STDOUT, text=True) as child:
-        assert child.stdout is not None
-        try:
-            for line in child.stdout:
-                lines.append(line.rstrip())
-                tell(line.rstrip())
-        finally:
-            child.terminate()  # it has ended already unless this process is told to stop
-    if child.returncode != 0:
-        raise ModelError("the demo's base model could not be made: " + " ".join(lines[-1:]))
-    return Path(lines[-1])

@@ -1,6 +1,6 @@
 """A GGUF file as a base model: its weights, tokenizer and chat template written as a model folder for transformers.
 
-Run as ``python -m pipelines.gguf_base FILE FOLDER SOURCE``: torch stays out of the command line's own process.
+Run as ``python -m pipelines.gguf_base FILE FOLDER SOURCE PUBLISHED_AS``: torch stays out of the command line itself.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ PROBES = (
 )
 
 
-def write_folder(gguf: Path, folder: Path, source: str) -> None:
+def write_folder(gguf: Path, folder: Path, source: str, published_as: str | None) -> None:
     """Write ``folder`` whole or not at all: bfloat16 safetensors, tokenizer, chat template, a card with the licence.
 
-    ``source`` says where the file is from, for the record and the card.
+    ``source`` says where the file is from, and ``published_as`` is the hub id of the model that it holds: for the
+    record and the card.
 
     Raises:
         ModelError: the file is damaged, of an architecture that transformers does not read, without a chat template,
@@ -62,7 +63,7 @@ def write_folder(gguf: Path, folder: Path, source: str) -> None:
         tokenizer = _tokenizer(gguf, head)
         _write_weights(gguf, partial)
         tokenizer.save_pretrained(partial)
-        _write_source(gguf, partial, source, head)
+        _write_source(gguf, partial, source, published_as, head)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:
@@ -188,21 +189,21 @@ def _write_weights(gguf: Path, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def _write_source(gguf: Path, folder: Path, source: str, head: _Head) -> None:
+def _write_source(gguf: Path, folder: Path, source: str, published_as: str | None, head: _Head) -> None:
     """Say where the folder comes from: for the record, and as the head of a card."""
-    digest, license_name = sha256_of(gguf), head.get("general.license")
-    source_of = {"source": f"{source}, sha256 {digest}", "file": gguf.name, "sha256": digest, "license": license_name}
-    (folder / SOURCE_NAME).write_text(json.dumps(source_of, indent=2) + "\n", encoding="utf-8")
-    licensed = f"license: {license_name}\n" if license_name else ""
-    (folder / "README.md").write_text(f"---\n{licensed}---\nWritten by Lorry from {source}.\n", encoding="utf-8")
+    told = {"source": f"{source}, sha256 {sha256_of(gguf)}", "published_as": published_as}
+    (folder / SOURCE_NAME).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    keys = {"license": head.get("general.license"), "base_model": published_as}
+    lines = "".join(f"{key}: {value}\n" for key, value in keys.items() if value)
+    (folder / "README.md").write_text(f"---\n{lines}---\nWritten by Lorry from {source}.\n", encoding="utf-8")
 
 
 def main() -> None:
     """Write what the arguments say; an error is the last line."""
-    gguf, folder, source = sys.argv[1:]
+    gguf, folder, source, published_as = sys.argv[1:]
     plain_logs(logging.INFO)
     try:
-        write_folder(Path(gguf), Path(folder), source)
+        write_folder(Path(gguf), Path(folder), source, published_as or None)
     except LorryError as error:
         sys.exit(str(error))
 

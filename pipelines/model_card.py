@@ -38,8 +38,9 @@ def model_card(result: RunResult, repository: str) -> str:
     manifest = ModelManifest.model_validate_json((result.model.parent / MANIFEST_NAME).read_bytes())
     trial = Trial.model_validate_json((result.folder / TRIAL_NAME).read_bytes())
     base = record.base_model.to_merge_into
+    hub_id = base.address if is_hub_id(base.address) else base.published_as
     head = ModelCardData(
-        base_model=base.address if is_hub_id(base.address) else None,
+        base_model=hub_id,
         license=manifest.base_license or "other",
         datasets=[name for name in trial.data if is_hub_id(name)] or None,
         library_name="peft",
@@ -52,7 +53,7 @@ def model_card(result: RunResult, repository: str) -> str:
         repository=repository,
         record=record,
         manifest=manifest,
-        base=base.address if is_hub_id(base.address) else Path(base.address).name,
+        base=hub_id or Path(base.address).name,
         data=[name if is_hub_id(name) else name.rsplit("/", 1)[-1] for name in trial.data],
         settings=_settings(record),
         figures=json.loads((result.folder / FIGURES_NAME).read_bytes()),

@@ -21,7 +21,7 @@ from components.split_data.config import SplitConfig
 from components.split_data.records import FILE_SUFFIXES, is_data_file
 from components.split_data.sources import data_files
 from components.train_lora.config import TrainConfig
-from pipelines.addresses import DEMO_BASE, absolute
+from pipelines.addresses import SHIPPED_BASES, absolute
 from pipelines.inputs import changed, inputs_of
 from pipelines.pools import Placement
 from pipelines.yaml_document import line_of, location, read_yaml, validated
@@ -37,7 +37,12 @@ class Recipe(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="small letters, digits, '-' and '.'")]
     description: str = ""
     base_model: Annotated[
-        str, Field(min_length=1, description=f"hub id, folder, or {DEMO_BASE} (made on the spot, for the demo)")
+        str,
+        Field(
+            min_length=1,
+            description=f"hub id, folder, GGUF file (a path, or owner/name/file.gguf of the hub), {SHIPPED_BASES[0]} "
+            f"(a real small model, from the package index) or {SHIPPED_BASES[1]} (made on the spot, for tests)",
+        ),
     ]
     base_revision: Annotated[str | None, Field(description="branch, tag or commit of a hub model")] = None
     full_precision_base: Annotated[
@@ -106,8 +111,9 @@ def with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
 
 def _missing_files(recipe: Recipe, document: CommentedMap) -> Iterator[str]:
     for key, address in recipe.addresses.items():
-        if address.startswith("lorry:") and address != DEMO_BASE:
-            yield f"line {line_of(document, location(key))}: {key} = {address!r}: unknown; did you mean {DEMO_BASE}?"
+        if address.startswith("lorry:") and address not in SHIPPED_BASES:
+            known = " or ".join(SHIPPED_BASES)
+            yield f"line {line_of(document, location(key))}: {key} = {address!r}: unknown; did you mean {known}?"
         if key == "publish.store" or not address.startswith("/"):
             continue
         told = f"line {line_of(document, location(key))}: {key} = {address!r}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from components.contracts import Trial
 from components.errors import RecipeError
-from pipelines.addresses import DEMO_BASE, is_local
+from pipelines.addresses import is_local, is_made
 from pipelines.inputs import changed
 from pipelines.pools import POOLS
 from pipelines.recipe import Recipe
@@ -90,7 +90,7 @@ def _item(name: str, settings: dict[str, Any], recipe: Recipe, inputs: ResolvedR
 def as_trial(name: str, settings: dict[str, Any], recipe: Recipe, resolved: ResolvedRecipe) -> Trial:
     """What a run is of; the recipe is as a user would write it, with the addresses that the run has."""
     addresses = {key: value for key, value in resolved.addresses.items() if key in recipe.addresses}
-    if recipe.base_model == DEMO_BASE:
+    if is_made(recipe.base_model):
         del addresses["base_model"]
     there = changed(recipe, addresses)
     written = there.model_dump(mode="json", exclude_defaults=True)

@@ -301,6 +301,7 @@ def test_a_null_in_a_recipe_never_means_another_default():
     assert nullable_with_another_default(Recipe, "recipe") == []
 
 
-def test_a_misspelt_demo_base_is_found_by_check(good, tiny_base):
-    good.write_text(good.read_text().replace(str(tiny_base), "lorry://demobase"))
-    assert "base_model = 'lorry://demobase': unknown; did you mean lorry://demo-base?" in problems(good)
+def test_a_misspelt_shipped_base_is_found_by_check(good, tiny_base):
+    good.write_text(good.read_text().replace(str(tiny_base), "lorry://smollm"))
+    told = "base_model = 'lorry://smollm': unknown; did you mean lorry://smollm2-135m-instruct or lorry://tiny-base?"
+    assert told in problems(good)

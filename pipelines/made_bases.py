@@ -1,0 +1,82 @@
+"""Base models that become a folder of this machine first: the shipped ones, and GGUF files."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import PIPE, STDOUT
+
+from components.digest import sha256_of
+from components.errors import ModelError
+from pipelines import smollm2
+from pipelines.addresses import SMOLLM2, TINY_BASE, hub_file
+from pipelines.hub import ask_hub
+from pipelines.stopping import interrupt_on_sigterm
+
+Tell = Callable[[str], None]
+
+
+def made_base(address: str, revision: str | None, root: Path, tell: Tell) -> Path:
+    """The folder under ``root`` that ``address`` becomes; made once, by its content.
+
+    Raises:
+        ModelError: it cannot be fetched, or is no base model.
+    """
+    if address == TINY_BASE:
+        return Path(_run("pipelines.tiny_base", [str(root)], tell))
+    if address == SMOLLM2:
+        folder = _folder(root, "smollm2-135m-instruct", smollm2.GGUF_SHA256)
+        if not folder.is_dir():
+            with smollm2.fetched_gguf(root, tell) as gguf:
+                _write(gguf, folder, smollm2.SOURCE, smollm2.PUBLISHED_AS, tell)
+        return folder
+    gguf, source = (Path(address), address) if hub_file(address) is None else _from_hub(address, revision)
+    if not gguf.is_file():
+        raise ModelError(f"{gguf}: no such GGUF file; mend base_model")
+    folder = _folder(root, gguf.stem, sha256_of(gguf))
+    if not folder.is_dir():
+        _write(gguf, folder, source, "", tell)
+    return folder
+
+
+def _folder(root: Path, name: str, sha256: str) -> Path:
+    """Named by the file's content and by the code that reads it."""
+    code = (Path(__file__).parent / "gguf_base.py").read_bytes()
+    return root / f"{name}-{hashlib.sha256(sha256.encode() + code).hexdigest()[:12]}"
+
+
+def _write(gguf: Path, folder: Path, source: str, published_as: str, tell: Tell) -> None:
+    _run("pipelines.gguf_base", [str(gguf), str(folder), source, published_as], tell)
+
+
+def _from_hub(address: str, revision: str | None) -> tuple[Path, str]:
+    from huggingface_hub import hf_hub_download, model_info
+
+    repository, name = hub_file(address) or ("", "")
+    info = ask_hub("model", repository, lambda: model_info(repository, revision=revision), ModelError)
+    path = ask_hub("file", address, lambda: hf_hub_download(repository, name, revision=info.sha), ModelError)
+    return Path(path), f"{name} of {repository}, revision {info.sha}"
+
+
+def _run(module: str, arguments: list[str], tell: Tell) -> str:
+    """The last line of a child process: torch takes seconds to load, and the command line must not need it.
+
+    Raises:
+        ModelError: it failed; its last line says why.
+    """
+    lines = [""]
+    command = [sys.executable, "-m", module, *arguments]
+    with interrupt_on_sigterm(), subprocess.Popen(command, stdout=PIPE, stderr=STDOUT, text=True) as child:
+        assert child.stdout is not None
+        try:
+            for line in map(str.rstrip, child.stdout):
+                lines.append(line)
+                tell(line)
+        finally:
+            child.terminate()  # it has ended already unless this process is told to stop
+    if child.returncode != 0:
+        raise ModelError(lines[-1])
+    return lines[-1]
