@@ -21,7 +21,9 @@ TopK = Annotated[int, Field(ge=0, le=1_000_000, description="0: every token")]
 MinP = Annotated[float, Field(ge=0, le=1)]
 RepetitionPenalty = Annotated[float, Field(ge=0.1, le=2)]
 MaxTokens = Annotated[int, Field(gt=0, le=MAX_TOKENS, description="tokens of an answer")]
-ExamplePrompts = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=8)]
+MAX_EXAMPLE_PROMPTS = 8
+ExamplePrompt = Annotated[str, Field(min_length=1, max_length=200)]
+ExamplePrompts = Annotated[list[ExamplePrompt], Field(max_length=MAX_EXAMPLE_PROMPTS)]
 
 
 class Contract(BaseModel):
