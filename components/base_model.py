@@ -69,15 +69,17 @@ def load_generation(base_model: BaseModelRef) -> GenerationDefaults:
     from transformers.utils import GENERATION_CONFIG_NAME, has_file
 
     where = _where(base_model)
-    if not has_file(where["pretrained_model_name_or_path"], GENERATION_CONFIG_NAME, revision=where.get("revision")):
-        return GenerationDefaults()
+    name, revision = where["pretrained_model_name_or_path"], where.get("revision", "main")
     try:
-        config = GenerationConfig.from_pretrained(where.pop("pretrained_model_name_or_path"), **where)
+        if not has_file(name, GENERATION_CONFIG_NAME, revision=revision):
+            log.info("%s has no %s", base_model.address, GENERATION_CONFIG_NAME)
+            return GenerationDefaults()
+        config = GenerationConfig.from_pretrained(name, revision=revision)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise _cannot_load(base_model, GENERATION_CONFIG_NAME, error) from error
     defaults, left_out = GenerationDefaults.within_bounds(_generation_of(config))
-    for name in left_out:
-        log.warning("%s: its %s is out of bounds and left out", GENERATION_CONFIG_NAME, name)
+    for key in left_out:
+        log.warning("%s: its %s is out of bounds and left out", GENERATION_CONFIG_NAME, key)
     return defaults
 
 

@@ -185,7 +185,7 @@ def test_a_meta_of_another_form_leaves_out_what_it_does_not_say(meta, prompts, g
         assert asyncio.run(ask(stub.address)) == [Listed("stub", prompts, GenerationDefaults(**generation))]
 
 
-def test_lorrys_own_meta_reaches_the_page(server):
+def test_the_recipes_example_prompts_reach_the_page(server):
     async def ask() -> list[Model]:
         servers = Servers([f"{server}/v1"], "none")
         try:
@@ -194,7 +194,11 @@ def test_lorrys_own_meta_reaches_the_page(server):
             await servers.close()
 
     (model,) = asyncio.run(ask())
-    assert (model.label, model.example_prompts, model.generation) == ("model-Q8_0", (), GenerationDefaults())
+    assert (model.label, model.example_prompts, model.generation) == (
+        "model-Q8_0",
+        ("What is Lorry?",),
+        GenerationDefaults(),
+    )
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def test_the_manifest_tells_what_the_file_is(tiny_run):
     assert manifest.size_bytes == tiny_run.model.stat().st_size
     assert manifest.reduction == pytest.approx(1 - manifest.size_bytes / manifest.f16_size_bytes)
     assert manifest.base_license == "apache-2.0"
+    assert manifest.example_prompts == ["What is Lorry?"]
     assert manifest.evaluation["tuned_validation_loss"] > 0
     assert {path.name for path in tiny_run.model.parent.iterdir()} == {"model-Q8_0.gguf", "model.json"}
     assert not tiny_run.model.parent.with_name("model.work").exists()

@@ -50,6 +50,18 @@ def test_the_bases_generation_config_is_read_by_our_names(tmp_path, written, exp
     assert load_generation(base) == GenerationDefaults(**expected)
 
 
+@pytest.mark.parametrize(("written", "temperature"), [('{"temperature": 0.6}', 0.6), (None, None)])
+def test_of_a_hub_model_the_file_of_its_commit_is_read(tmp_path, monkeypatch, written, temperature):
+    commit = "c" * 40
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    if written is not None:
+        (snapshot / "generation_config.json").write_text(written)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    base = BaseModelRef(address="owner/name", revision=commit, weight_bytes=0)
+    assert load_generation(base) == GenerationDefaults(temperature=temperature)
+
+
 def test_what_is_out_of_bounds_is_left_out_and_logged(tmp_path, caplog):
     base = base_with(tmp_path, '{"temperature": 9, "top_k": -1, "top_p": NaN, "min_p": "x", "repetition_penalty": 1.2}')
     with caplog.at_level(logging.WARNING, "components.base_model"):
