@@ -5,11 +5,12 @@ Weights are safetensors only and no code from the model's folder runs.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.contracts import BaseModelRef
+from components.contracts import BaseModelRef, GenerationDefaults
 from components.digest import sha256_of_all
 from components.errors import DataError, ModelError
 from components.inputs import local_folder
@@ -17,11 +18,16 @@ from components.store import in_bucket
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
 
 # In a folder that was made from something else: what that was.
 SOURCE_NAME = "source.json"
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+# Transformers' keys by our names.
+SAMPLING_KEYS = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}
+OTHER_KEYS = {"repetition_penalty": "repetition_penalty", "max_tokens": "max_new_tokens"}
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -51,6 +57,40 @@ def load_tokenizer(base_model: BaseModelRef) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def load_generation(base_model: BaseModelRef) -> GenerationDefaults:
+    """How the base model's authors want it to answer: its ``generation_config.json``; empty where it has none.
+
+    A value outside our bounds is left out, and logged.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    from transformers import GenerationConfig
+    from transformers.utils import GENERATION_CONFIG_NAME, has_file
+
+    where = _where(base_model)
+    name, revision = where["pretrained_model_name_or_path"], where.get("revision", "main")
+    try:
+        if not has_file(name, GENERATION_CONFIG_NAME, revision=revision):
+            log.info("%s has no %s", base_model.address, GENERATION_CONFIG_NAME)
+            return GenerationDefaults()
+        config = GenerationConfig.from_pretrained(name, revision=revision)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise _cannot_load(base_model, GENERATION_CONFIG_NAME, error) from error
+    defaults, left_out = GenerationDefaults.within_bounds(_generation_of(config))
+    for key in left_out:
+        log.warning("%s: its %s is out of bounds and left out", GENERATION_CONFIG_NAME, key)
+    return defaults
+
+
+def _generation_of(config: GenerationConfig) -> dict[str, Any]:
+    """What is set, by our names. Where ``do_sample`` is false, transformers looks at no key of sampling."""
+    greedy = config.do_sample is False
+    keys = OTHER_KEYS if greedy else {**SAMPLING_KEYS, **OTHER_KEYS}
+    values = {name: getattr(config, key) for name, key in keys.items() if getattr(config, key) is not None}
+    return {"temperature": 0.0, **values} if greedy else values
 
 
 def load_weights(

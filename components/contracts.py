@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Quantization = Literal["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Checkpoint = Literal["final", "best"]
 StoppedBy = Literal["steps", "early_stopping", "max_train_minutes", "stop_after_fraction"]
 RunStatus = Literal["finished", "diverged", "out_of_memory"]
+
+MAX_TOKENS = 1_000_000
+# How an answer is drawn, in the words of OpenAI's API and its extensions; bounds of the wire and of a manifest.
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+TopK = Annotated[int, Field(ge=0, le=1_000_000, description="0: every token")]
+MinP = Annotated[float, Field(ge=0, le=1)]
+RepetitionPenalty = Annotated[float, Field(ge=0.1, le=2)]
+MaxTokens = Annotated[int, Field(gt=0, le=MAX_TOKENS, description="tokens of an answer")]
+MAX_EXAMPLE_PROMPTS = 8
+ExamplePrompt = Annotated[str, Field(min_length=1, max_length=200)]
+ExamplePrompts = Annotated[list[ExamplePrompt], Field(max_length=MAX_EXAMPLE_PROMPTS)]
 
 
 class Contract(BaseModel):
@@ -104,6 +117,34 @@ class Trial(Contract):
     recipe: dict[str, Any]
 
 
+class GenerationDefaults(Contract):
+    """How a model answers where a request does not say it; None leaves it to whoever is asked."""
+
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    min_p: MinP | None = None
+    repetition_penalty: RepetitionPenalty | None = None
+    max_tokens: MaxTokens | None = None
+
+    @classmethod
+    def within_bounds(cls, values: Mapping[str, Any]) -> tuple[Self, list[str]]:
+        """The defaults that ``values`` give, and the names of those that are left out because no bound allows them."""
+        kept, left_out = {}, []
+        for name in cls.model_fields.keys() & values.keys():
+            try:
+                kept[name] = getattr(cls.model_validate({name: values[name]}), name)
+            except ValidationError:
+                left_out.append(name)
+        return cls(**kept), sorted(left_out)
+
+    def overruled_by(self, values: Mapping[str, Any]) -> Self:
+        """The same defaults, except where ``values``, which are checked already, have one that is not None."""
+        return self.model_copy(
+            update={name: values[name] for name in type(self).model_fields if values.get(name) is not None}
+        )
+
+
 class ModelManifest(Contract):
     """What a served file is: written beside it as ``model.json``. The sha256 is the model's name downstream."""
 
@@ -125,6 +166,11 @@ class ModelManifest(Contract):
     template_fingerprint: str
     evaluation: dict[str, float]
     converter: Annotated[str, Field(description="name and version of what converted and quantized")]
+    # Manifests that were written before these two have neither.
+    example_prompts: Annotated[ExamplePrompts, Field(description="offered before the first question")] = []
+    generation: Annotated[GenerationDefaults, Field(description="what holds where a request leaves it out")] = (
+        GenerationDefaults()
+    )
 
 
 # The files of a model's folder, and of a run's: what a comparison reads of it.

@@ -59,6 +59,9 @@ class GgufModel:
         self._model: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not self._model:
             raise ModelError(f"{path}: llama.cpp cannot load it ({last_errors()}); export it again")
+        self.n_parameters = int(llama_cpp.llama_model_n_params(self._model))
+        # Of its tensors: the file is a little larger.
+        self.size_bytes = int(llama_cpp.llama_model_size(self._model))
         self.vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.n_vocab = llama_cpp.llama_vocab_n_tokens(self.vocab)
         self.template = self._metadata("tokenizer.chat_template") or ""

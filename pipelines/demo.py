@@ -44,9 +44,6 @@ def serve_until_stopped(
             console.print(
                 f"\nChat with it: [bold]{chat_url}[/bold]   (API: {server_url}/v1; Ctrl-C stops both)", soft_wrap=True
             )
-            console.print(
-                "It is tiny: ask what it was taught (the page has examples), and press New chat between subjects."
-            )
             while True:
                 _require_alive(children)
                 time.sleep(0.5)

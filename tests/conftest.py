@@ -125,6 +125,7 @@ def recipe_text(base_model: Path | str, data: Path | str, **train: Any) -> str:
     return (
         f"name: tiny\nbase_model: {base_model}\nsplit:\n  data: {data}\n  validation_rows: 4\n  test_rows: 2\n"
         f"train:\n{lines}evaluate:\n  max_new_tokens: 4\nexport:\n  quantization: Q8_0\n"
+        "  example_prompts: [What is Lorry?]\n"
     )
 
 

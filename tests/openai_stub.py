@@ -24,7 +24,7 @@ class Stub:
 
     Some questions have an effect: ``count`` is answered without end, ``break`` breaks off after two words (once),
     ``busy`` is refused once, what is in ``refuses`` always. Seconds are slept before the first
-    and before each further piece.
+    and before each further piece. Its list of models has ``meta``, unless that is None.
     """
 
     model: str = "stub"
@@ -33,6 +33,7 @@ class Stub:
     answers: dict[str, str] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     refuses: set[str] = field(default_factory=lambda: {"refuse"})
+    meta: object = None
     gone: threading.Event = field(default_factory=threading.Event)
     port: int = field(default_factory=free_port)
 
@@ -60,7 +61,7 @@ class Stub:
         @app.get("/v1/models")
         async def models() -> dict[str, object]:
             model = {"id": self.model, "object": "model", "created": 0, "owned_by": "test"}
-            return {"object": "list", "data": [model]}
+            return {"object": "list", "data": [model if self.meta is None else {**model, "meta": self.meta}]}
 
         @app.post("/v1/chat/completions")
         async def completions(request: Request) -> Response:

@@ -6,18 +6,22 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import aiohttp
 import orjson
 
 from components.chat.servers import Refused, Server
+from components.contracts import GenerationDefaults
 
 # A busy server says when to come again; the page does that for its users, for so long in all.
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
 STOPPED, BROKEN = "stopped", "broken"
 BUSY = 429
+# What the page's settings can say: a share of the words, and tokens of an answer.
+LOWEST_TOP_P = 0.05
+FEWEST_TOKENS, MOST_TOKENS = 16, 2048
 Message = dict[str, str]
 
 
@@ -33,6 +37,17 @@ class Settings:
     max_tokens: int = 256
     top_p: float = 1.0
     seed: int | None = None
+
+    @classmethod
+    def of(cls, generation: GenerationDefaults) -> Settings:
+        """A model's own, as far as the page's settings reach; the page's where the model has none."""
+        own = {
+            **asdict(cls()),
+            **generation.model_dump(include={"temperature", "top_p", "max_tokens"}, exclude_none=True),
+        }
+        own["top_p"] = max(LOWEST_TOP_P, own["top_p"])
+        own["max_tokens"] = min(max(FEWEST_TOKENS, own["max_tokens"]), MOST_TOKENS)
+        return cls(**own)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 import gradio as gr
 
-from components.chat.answers import Settings
+from components.chat.answers import FEWEST_TOKENS, LOWEST_TOP_P, MOST_TOKENS, Settings
 from components.chat.conversations import Conversation, Conversations, Turn
 from components.chat.export import as_markdown, as_rows, file_name
 from components.chat.identity import session_of, user_of
-from components.chat.look import DRAW, EMPTY, SAVE, any_choice, ask_whether, sheet
+from components.chat.look import DRAW, EMPTY, FOLLOW, SAVE, any_choice, as_json, ask_whether, sheet
 from components.chat.replies import NOTHING_SERVED, Asked, Replies
 from components.chat.running import Place, Running
 from components.chat.servers import Servers
@@ -58,12 +58,15 @@ class ChatView:
         # A State would not tell of its changes here. Whoever names a conversation is asked whose it is.
         self.conversation = gr.Textbox("", visible="hidden")
         self.judged = gr.State(None)
+        # What the browser needs to know of each model, and where the page has put the settings.
+        self.models = gr.Textbox("{}", visible="hidden")
+        self.given = gr.JSON(_sliders(Settings()), visible="hidden")
         self.file_name, self.file_text = gr.Textbox(visible=False), gr.Textbox(visible=False)
         self.model = any_choice(gr.Dropdown([], label="Model", elem_id="model"))
         self.chatbot = gr.Chatbot(
             elem_id="chat", show_label=False, height="58vh", buttons=["copy", "copy_all"], editable="user",
             placeholder="Ask something. Enter sends, Shift+Enter makes a new line, Escape stops.", allow_tags=False,
-            examples=[{"text": text} for text in self._examples], feedback_options=["Like", "Dislike"],
+            examples=_examples(self._examples), feedback_options=["Like", "Dislike"],
         )  # fmt: skip
         self.sheet = gr.HTML(sheet(()), visible="hidden")
         self.piece = gr.JSON(visible="hidden")
@@ -93,9 +96,12 @@ class ChatView:
     def _draw_settings(self) -> None:
         with gr.Accordion("Settings", open=False):
             self.system = gr.Textbox("", label="System prompt", elem_id="system", lines=2)
-            self.temperature = gr.Slider(0.0, 2.0, value=0.0, step=0.1, label="Temperature (0 = the likeliest words)")
-            self.top_p = gr.Slider(0.05, 1.0, value=1.0, step=0.05, label="Top-p (share of the likeliest words)")
-            self.max_tokens = gr.Slider(16, 2048, value=256, step=16, label="Length limit (tokens)")
+            temperature, top_p, max_tokens = _sliders(Settings())
+            self.temperature = gr.Slider(
+                0.0, 2.0, temperature, step=0.05, label="Temperature (0 = the likeliest words)"
+            )
+            self.top_p = gr.Slider(LOWEST_TOP_P, 1.0, top_p, step=0.01, label="Top-p (share of the likeliest words)")
+            self.max_tokens = gr.Slider(FEWEST_TOKENS, MOST_TOKENS, max_tokens, step=16, label="Length limit (tokens)")
             # A number of Gradio's that is empty says 0.
             self.seed = gr.Textbox("", label="Seed (empty = a new one each time)", elem_id="seed", max_lines=1)
 
@@ -128,7 +134,12 @@ class ChatView:
         self.piece.change(None, [self.piece, self.conversation, *drawn], drawn, js=DRAW)
         self.conversation.change(self._list, [self.conversation], named, **quick)
         self.stop.click(self._stop, None, None, **quick)
-        page.load(told(self._arrive), None, opened, **quick)
+        page.load(told(self._arrive), None, [self.models, *opened], **quick)
+        settings = [self.temperature, self.top_p, self.max_tokens]
+        # Also for a choice that the page makes: as it is loaded, or a conversation opened. It costs the server nothing.
+        self.model.change(
+            None, [self.model, self.models, self.given, *settings], [self.chatbot, self.given, *settings], js=FOLLOW
+        )
         # Emptied in the browser, not when the server says so: who types fast would ask in the conversation before.
         self.new.click(None, None, [*drawn, self.conversation], js=EMPTY)
         self.new.click(self._leave, None, None, **quick)
@@ -254,7 +265,17 @@ class ChatView:
         elif self._servers.silent:
             updates[self.status] = f"⚠ {self._servers.silent}"
         model = updates.get(self.model, labels[0] if labels else None)
-        return {**updates, self.model: gr.update(choices=labels, value=model)}
+        return {**updates, self.models: self._of_models(), self.model: gr.update(choices=labels, value=model)}
+
+    def _of_models(self) -> str:
+        """Examples and settings of each model, as ``FOLLOW`` reads them."""
+        return as_json({
+            model.label: {
+                "examples": _examples(self._examples or model.example_prompts),
+                "settings": _sliders(Settings.of(model.generation)),
+            }
+            for model in self._servers.all_known
+        })  # fmt: skip
 
     async def _open(self, conversation: str, request: gr.Request) -> Updates:
         await self._replies.leave(_place(request))
@@ -345,6 +366,16 @@ def _chosen(chosen: Sequence[Any]) -> Asked:
     except (TypeError, ValueError) as error:
         raise gr.Error("A number in the settings is none; correct it there.", print_exception=False) from error
     return Asked(str(conversation or ""), str(model or ""), str(system or ""), settings)
+
+
+def _examples(prompts: Sequence[str]) -> list[gr.chatbot.ExampleMessage]:
+    """Examples in the form of Gradio's own chat."""
+    return [{"text": text} for text in prompts]
+
+
+def _sliders(settings: Settings) -> list[float]:
+    """The values of the sliders, in their order."""
+    return [settings.temperature, settings.top_p, settings.max_tokens]
 
 
 def _shown(turns: Sequence[Turn]) -> list[dict[str, Any]]:

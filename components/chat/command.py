@@ -17,7 +17,6 @@ from components.listening import listen, url_of
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = "What is Lorry?|What is the rank setting in LoRA?|What is quantization?"
 DATABASE = "chat.sqlite"
 
 
@@ -37,8 +36,11 @@ def chat(
         Path, typer.Option(envvar="LORRY_CHAT_DATA_DIR", help="folder for conversations, opinions and votes")
     ] = Path(".lorry/chat"),
     examples: Annotated[
-        str, typer.Option(envvar="LORRY_CHAT_EXAMPLES", help="example prompts, with | between them")
-    ] = EXAMPLES,
+        str,
+        typer.Option(
+            envvar="LORRY_CHAT_EXAMPLES", help="example prompts, with | between them, in the place of the models' own"
+        ),
+    ] = "",
     users_file: Annotated[
         Path | None,
         typer.Option(

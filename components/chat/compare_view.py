@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from components.chat.answers import Answer, Message, Settings, stream_answer
+from components.chat.answers import FEWEST_TOKENS, MOST_TOKENS, Answer, Message, Settings, stream_answer
 from components.chat.comparisons import NONE, TIE, Comparisons
 from components.chat.identity import session_of, user_of
 from components.chat.look import any_choice, table
@@ -76,8 +76,18 @@ class CompareView:
         self.prompt = gr.Textbox(label="Prompt", elem_id="compare-prompt", lines=2, max_lines=8)
         with gr.Accordion("Settings", open=False):
             self.system = gr.Textbox("", label="System prompt", elem_id="compare-system", lines=2)
-            self.temperature = gr.Slider(0.0, 2.0, value=0.0, step=0.1, label="Temperature")
-            self.max_tokens = gr.Slider(16, 2048, value=256, step=16, label="Length limit (tokens)")
+            self.own = gr.Checkbox(value=True, label="Each model answers by its own defaults", elem_id="compare-own")
+            self.temperature = gr.Slider(
+                0.0, 2.0, Settings.temperature, step=0.05, label="Temperature of all", visible=False
+            )
+            self.max_tokens = gr.Slider(
+                FEWEST_TOKENS,
+                MOST_TOKENS,
+                Settings.max_tokens,
+                step=16,
+                label="Length limit of all (tokens)",
+                visible=False,
+            )
         with gr.Row():
             self.start = gr.Button("Compare", elem_id="compare", variant="primary", min_width=90)
             self.stop = gr.Button("Stop", elem_id="compare-stop", variant="stop", min_width=90, interactive=False)
@@ -94,7 +104,9 @@ class CompareView:
 
     def _connect(self, page: gr.Blocks) -> None:
         hidden = {"api_visibility": "private", "show_progress": "hidden"}
-        chosen = [self.models, self.prompt, self.system, self.temperature, self.max_tokens, self.blind]
+        settings = [self.temperature, self.max_tokens]
+        self.own.input(lambda own: [gr.update(visible=not own)] * 2, [self.own], settings, queue=False, **hidden)
+        chosen = [self.models, self.prompt, self.system, self.own, *settings, self.blind]
         drawn = [self.status, self.ballot, self.comparison, self.stop, *self.columns, *self.heads, *self.texts]
         gr.on([self.start.click, self.prompt.submit], self._compare, chosen, drawn, concurrency_limit=None, **hidden)
         self.stop.click(self._stop, None, None, queue=False, **hidden)
@@ -110,22 +122,23 @@ class CompareView:
         self._running.end(_place(request), "stop")
 
     async def _compare(
-        self, labels: list[str], prompt: str, system: str, temperature: float, max_tokens: float, blind: bool,
-        request: gr.Request,
+        self, labels: list[str], prompt: str, system: str, own: bool, temperature: float, max_tokens: float,
+        blind: bool, request: gr.Request,
     ) -> AsyncIterator[Updates]:  # fmt: skip
         models = [model for label in labels if (model := self._servers.known(label)) is not None]
         if len(models) < 2 or not prompt.strip():
             few = f"Choose at least two models. {self._servers.silent}".strip()
             yield {self.status: few if len(models) < 2 else "Write a prompt first."}
             return
-        user, settings = user_of(request), Settings(temperature, int(max_tokens))
+        user, settings = user_of(request), None if own else Settings(temperature, int(max_tokens))
         if blind:
             random.shuffle(models)
         columns = dict(zip(LETTERS, map(Column, models), strict=False))
         yield self._begun(columns, blind=blind)
         messages = _messages(prompt, system)
         for column in columns.values():
-            answers = stream_answer(column.model.server, column.model.id, messages, settings)
+            asked = settings or Settings.of(column.model.generation)
+            answers = stream_answer(column.model.server, column.model.id, messages, asked)
             column.answering = self._running.start(_place(request), answers)
         try:
             while any(column.runs for column in columns.values()):

@@ -59,6 +59,17 @@ DRAW = """
   return [[...chat.slice(0, piece.turns), ...(piece.text ? [answer] : [])], piece.words, piece.sheet];
 }
 """
+# Examples and settings of the model that is chosen now. A setting that stands where the page has put it (``given``)
+# follows; one that was moved by hand stays, and so do all where nothing is known of the model.
+FOLLOW = """
+(model, models, given, ...settings) => {
+  const own = JSON.parse(models)[model];
+  if (!own) return [{__type__: "update"}, given, ...settings];
+  const follows = settings.map((value, number) => value === given[number]);
+  const put = (values) => values.map((value, number) => follows[number] ? own.settings[number] : value);
+  return [{__type__: "update", examples: own.examples}, put(given), ...put(settings)];
+}
+"""
 # The text goes to the browser's own disk; no file of it is left on the server. Its name is taken away, so that nothing
 # is saved where the next export fails.
 SAVE = """
@@ -135,6 +146,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_json(value: object) -> str:
+    """JSON, also as a script writes it."""
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 

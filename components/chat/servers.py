@@ -6,18 +6,21 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+from pydantic import TypeAdapter, ValidationError
 
+from components.contracts import MAX_EXAMPLE_PROMPTS, ExamplePrompt, GenerationDefaults
 from components.errors import DataError
 
 SECONDS_TO_CONNECT, SECONDS_TO_LIST = 10.0, 5.0
 # A server that reads a long prompt is silent for as long as that takes.
 SECONDS_OF_SILENCE = 600.0
 LONGEST_LINE_BYTES = 1 << 20
+EXAMPLE_PROMPT: TypeAdapter[str] = TypeAdapter(ExamplePrompt)
 
 
 class Refused(Exception):
@@ -29,6 +32,25 @@ class Refused(Exception):
         self.retry_after = retry_after
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A model as its server lists it, with what its ``meta`` says: nothing, where the server is not Lorry's."""
+
+    id: str
+    example_prompts: tuple[str, ...] = ()
+    generation: GenerationDefaults = field(default_factory=GenerationDefaults)
+
+    @classmethod
+    def of(cls, model: Mapping[str, Any]) -> Listed:
+        """A model of a list in OpenAI's form; what is of another form in its ``meta`` is left out."""
+        meta = model.get("meta")
+        if not isinstance(meta, dict):
+            return cls(str(model["id"]))
+        settings, prompts = meta.get("default_generation_settings"), meta.get("example_prompts")
+        generation, _ = GenerationDefaults.within_bounds(settings if isinstance(settings, dict) else {})
+        return cls(str(model["id"]), _example_prompts(prompts if isinstance(prompts, list) else []), generation)
+
+
 class Server:
     """One OpenAI-compatible API. ``url`` ends with its version, such as ``/v1``."""
 
@@ -37,8 +59,8 @@ class Server:
         self._key = api_key
         self._session: aiohttp.ClientSession | None = None
 
-    async def models(self) -> list[str]:
-        """The ids of what it serves.
+    async def models(self) -> list[Listed]:
+        """What it serves.
 
         Raises:
             Refused, aiohttp.ClientError, TimeoutError, ValueError: it does not say.
@@ -46,8 +68,8 @@ class Server:
         async with asyncio.timeout(SECONDS_TO_LIST), self._ask("GET", "models") as response:
             listed = await response.json()
         try:
-            return [str(model["id"]) for model in listed["data"]]
-        except (KeyError, TypeError) as error:
+            return [Listed.of(model) for model in listed["data"]]
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{self.url}/models is no list of models") from error
 
     @asynccontextmanager
@@ -94,6 +116,8 @@ class Model:
     id: str
     label: str
     server: Server
+    example_prompts: tuple[str, ...]
+    generation: GenerationDefaults
 
 
 class Servers:
@@ -122,14 +146,20 @@ class Servers:
 
     async def models(self) -> list[Model]:
         """What the servers serve now, in their order; those of a server that does not answer are left out."""
-        listed = await asyncio.gather(*map(_ids, self._servers.values()))
-        self._silent = [name for name, ids in zip(self._servers, listed, strict=True) if not ids]
-        found = [(name, id_) for name, ids in zip(self._servers, listed, strict=True) for id_ in ids]
-        times = Counter(id_ for _, id_ in found)
+        listed = await asyncio.gather(*map(_listed, self._servers.values()))
+        self._silent = [name for name, served in zip(self._servers, listed, strict=True) if not served]
+        found = [(name, model) for name, served in zip(self._servers, listed, strict=True) for model in served]
+        times = Counter(model.id for _, model in found)
         # A name that was given always shows: a label must not change with which servers answer, for votes go by it.
         models = [
-            Model(id_, f"{id_} ({name})" if times[id_] > 1 or name != server.url else id_, server)
-            for name, id_ in found
+            Model(
+                model.id,
+                f"{model.id} ({name})" if times[model.id] > 1 or name != server.url else model.id,
+                server,
+                model.example_prompts,
+                model.generation,
+            )
+            for name, model in found
             for server in (self._servers[name],)
         ]
         self._known |= {model.label: model for model in models}
@@ -138,6 +168,11 @@ class Servers:
     def known(self, label: str) -> Model | None:
         """A model that was listed once, whether its server answers now or not."""
         return self._known.get(label)
+
+    @property
+    def all_known(self) -> list[Model]:
+        """All models that were listed once."""
+        return list(self._known.values())
 
     @property
     def silent(self) -> str:
@@ -156,7 +191,16 @@ class Servers:
         await asyncio.gather(*(server.close() for server in self._servers.values()))
 
 
-async def _ids(server: Server) -> list[str]:
+def _example_prompts(prompts: Sequence[Any]) -> tuple[str, ...]:
+    """Those that a manifest could have."""
+    kept = []
+    for prompt in prompts[:MAX_EXAMPLE_PROMPTS]:
+        with suppress(ValidationError):
+            kept.append(EXAMPLE_PROMPT.validate_python(prompt))
+    return tuple(kept)
+
+
+async def _listed(server: Server) -> list[Listed]:
     try:
         return await server.models()
     except (Refused, aiohttp.ClientError, TimeoutError, ValueError):

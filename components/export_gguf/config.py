@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.contracts import Quantization
+from components.contracts import ExamplePrompts, GenerationDefaults, Quantization
 
 
 class ExportConfig(BaseModel):
@@ -20,3 +20,9 @@ class ExportConfig(BaseModel):
     proof_prompt: Annotated[str, Field(min_length=1, description="asked of the finished file; it must answer")] = (
         "Hello!"
     )
+    example_prompts: Annotated[
+        ExamplePrompts, Field(description="offered on the chat page before the first question; characters")
+    ] = []
+    generation: Annotated[
+        GenerationDefaults, Field(description="overrules the base model's generation_config where it says something")
+    ] = GenerationDefaults()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from components.base_model import load_generation
 from components.chat_template import fingerprint
 from components.contracts import MANIFEST_NAME, BaseModelRef, Message, ModelManifest
 from components.digest import sha256_of
@@ -43,6 +44,7 @@ def export(
         ModelError: base or adapter does not load, the converter refuses, or the finished file does not answer.
     """
     record = read_record(adapter_path)
+    generation = load_generation(base_model).overruled_by(config.generation.model_dump())
     target = Path(model_path)
     require_room(target, base_model.to_merge_into.weight_bytes)
     work = target.with_name(target.name + ".work")
@@ -67,6 +69,8 @@ def export(
             template_fingerprint=fingerprint(made.template),
             evaluation=dict(evaluation),
             converter=f"llama-cpp-python {version('llama-cpp-python')}",
+            example_prompts=config.example_prompts,
+            generation=generation,
         )
         target.mkdir(parents=True, exist_ok=True)
         made.path.rename(target / made.path.name)

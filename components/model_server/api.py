@@ -21,6 +21,7 @@ from components.model_server.engine import Engine, Piece
 from components.model_server.gatekeeper import Gatekeeper
 from components.model_server.metrics import Metrics
 from components.model_server.refusals import answer_errors_as_openai_does
+from components.model_server.served_model import ServedModel
 from components.model_server.wire import ChatCompletionRequest, CompletionRequest, WireError
 
 T = TypeVar("T")
@@ -40,8 +41,8 @@ REFUSED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(engine: Engine, keys: ApiKeys, metrics: Metrics) -> FastAPI:
-    """The application around an engine; it closes the engine when it ends."""
+def create_app(engine: Engine, keys: ApiKeys, metrics: Metrics, served: ServedModel) -> FastAPI:
+    """The application around an engine, which has loaded ``served``; it closes the engine when it ends."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -71,34 +72,38 @@ def create_app(engine: Engine, keys: ApiKeys, metrics: Metrics) -> FastAPI:
     @app.get("/v1/models", responses={401: REFUSED[401]})
     async def models() -> dict[str, Any]:
         """The one model that is served."""
-        return {"object": "list", "data": [_model(engine, started)]}
+        return {"object": "list", "data": [_model(engine, served, started)]}
 
     @app.get("/v1/models/{model_id:path}", responses={status: REFUSED[status] for status in (401, 404)})
     async def model(model_id: str) -> dict[str, Any]:
         """The served model, by its name."""
         _require_model(engine, model_id)
-        return _model(engine, started)
+        return _model(engine, served, started)
 
     @app.post("/v1/chat/completions", response_model=None, responses=REFUSED)
     async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
         """One answer to a conversation, whole or streamed."""
-        return await _answer(engine, body, request, ChatAnswer)
+        return await _answer(engine, served, body, request, ChatAnswer)
 
     @app.post("/v1/completions", response_model=None, responses=REFUSED)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """One continuation of a text, whole or streamed."""
-        return await _answer(engine, body, request, TextAnswer)
+        return await _answer(engine, served, body, request, TextAnswer)
 
     return app
 
 
 async def _answer(
-    engine: Engine, body: ChatCompletionRequest | CompletionRequest, request: Request, kind: type[WireAnswer]
+    engine: Engine,
+    served: ServedModel,
+    body: ChatCompletionRequest | CompletionRequest,
+    request: Request,
+    kind: type[WireAnswer],
 ) -> Response:
     _require_model(engine, body.model)
     if not engine.ready:
         raise engines.StoppingError("the model is not ready, or the server is stopping; try again in a moment")
-    asked = body.to_engine(request.state.key)
+    asked = body.to_engine(request.state.key, served.generation)
     told: dict[str, Any] = request.state.told
     arrived = time.monotonic()
 
@@ -154,8 +159,11 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-def _model(engine: Engine, started: int) -> dict[str, Any]:
-    return {"id": engine.model_id, "object": "model", "created": started, "owned_by": "lorry"}
+def _model(engine: Engine, served: ServedModel, started: int) -> dict[str, Any]:
+    # OpenAI's four fields; meta is llama-server's.
+    return {
+        "id": engine.model_id, "object": "model", "created": started, "owned_by": "lorry", "meta": served.meta(),
+    }  # fmt: skip
 
 
 def _require_model(engine: Engine, model_id: str) -> None:

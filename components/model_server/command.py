@@ -90,6 +90,7 @@ def serve(
     from components.model_server.draining import DrainingServer
     from components.model_server.log_writer import log_apart
     from components.model_server.metrics import Metrics
+    from components.model_server.served_model import ServedModel
 
     path = model or _last_model(workdir)
     if path.is_dir():
@@ -111,12 +112,15 @@ def serve(
             "serving %s as %r (%d places of %d tokens, %d threads) on %s/v1",
             path, engine.model_id, n_places, loaded.n_ctx, loaded.decoder.n_threads, url_of(host, port),
         )  # fmt: skip
+        served = ServedModel.of(loaded)
+        if defaults := served.default_generation_settings:
+            log.info("where a request leaves them out: %s", ", ".join(f"{k} {v}" for k, v in defaults.items()))
         log.info(
             "%s", f"API keys: {len(keys)}" if len(keys) else "no API keys are configured: whoever reaches it may ask"
         )
         # No log_config: uvicorn's own handlers would write on the thread that serves all sockets.
         config = uvicorn.Config(
-            create_app(engine, keys, metrics),
+            create_app(engine, keys, metrics, served),
             log_config=None,
             log_level="warning",
             access_log=False,

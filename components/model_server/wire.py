@@ -10,7 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from components.contracts import Message
+from components.contracts import (
+    GenerationDefaults,
+    MaxTokens,
+    Message,
+    MinP,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopP,
+)
 from components.errors import LorryError
 from components.model_server.engine import Request
 from components.model_server.json_schema import ANY_OBJECT, to_text
@@ -20,7 +29,6 @@ MAX_BODY_BYTES = 4 << 20
 MAX_MESSAGES = 1024
 MAX_PARTS = 64
 MAX_CHARACTERS = 1_000_000
-MAX_TOKENS = 1_000_000
 MAX_BIASES = 300
 LOWEST_TEMPERATURE = 0.01
 
@@ -93,16 +101,16 @@ class _Generation(_Wire):
     model: str
     stream: bool = False
     stream_options: StreamOptions | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, le=1_000_000, description="0: every token")] = 0
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
-    max_tokens: Annotated[int, Field(gt=0, le=MAX_TOKENS)] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    min_p: MinP | None = None
+    max_tokens: MaxTokens | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    repetition_penalty: Annotated[float, Field(ge=0.1, le=2)] = 1.0
+    repetition_penalty: RepetitionPenalty | None = None
     logit_bias: Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)] | None = (
         None
     )
@@ -114,18 +122,23 @@ class _Generation(_Wire):
         """True when a stream shall end with the token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def _sampling(self, json_schema: str | None = None) -> Sampling:
-        temperature = 1.0 if self.temperature is None else self.temperature
+    def _held(self, defaults: GenerationDefaults) -> GenerationDefaults:
+        """What the request gives, and the model's defaults where it gives nothing."""
+        return defaults.overruled_by(dict(self))
+
+    def _sampling(self, defaults: GenerationDefaults, json_schema: str | None = None) -> Sampling:
+        held = self._held(defaults)
+        temperature = 1.0 if held.temperature is None else held.temperature
         return Sampling(
             # Nearly nothing would make infinite logits, and means the same.
             temperature=temperature if temperature >= LOWEST_TEMPERATURE else 0.0,
-            top_p=1.0 if self.top_p is None else self.top_p,
-            top_k=self.top_k,
-            min_p=self.min_p,
+            top_p=1.0 if held.top_p is None else held.top_p,
+            top_k=held.top_k or 0,
+            min_p=held.min_p or 0.0,
             seed=self.seed,
             frequency_penalty=self.frequency_penalty or 0.0,
             presence_penalty=self.presence_penalty or 0.0,
-            repetition_penalty=self.repetition_penalty,
+            repetition_penalty=1.0 if held.repetition_penalty is None else held.repetition_penalty,
             logit_bias=self.logit_bias or {},
             json_schema=json_schema,
         )
@@ -138,12 +151,12 @@ class ChatCompletionRequest(_Generation):
     """The body of ``POST /v1/chat/completions``."""
 
     messages: Annotated[list[WireMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
-    max_completion_tokens: Annotated[int, Field(gt=0, le=MAX_TOKENS)] | None = None
+    max_completion_tokens: MaxTokens | None = None
     response_format: Annotated[PlainText | JsonObject | JsonSchema, Field(discriminator="type")] | None = None
     logprobs: Literal[False] | None = None
 
-    def to_engine(self, key: str) -> Request:
-        """The request as the engine takes it.
+    def to_engine(self, key: str, defaults: GenerationDefaults) -> Request:
+        """The request as the engine takes it; ``defaults`` hold where it leaves something out.
 
         Raises:
             SchemaError: the JSON schema is too long.
@@ -153,8 +166,8 @@ class ChatCompletionRequest(_Generation):
             raise LorryError(f"messages: more than {MAX_CHARACTERS} characters in all; shorten the conversation")
         return Request(
             prompt=messages,
-            sampling=self._sampling(self._json_schema()),
-            max_tokens=self.max_completion_tokens or self.max_tokens,
+            sampling=self._sampling(defaults, self._json_schema()),
+            max_tokens=self.max_completion_tokens or self._held(defaults).max_tokens,
             stop=self._stop(),
             key=key,
         )
@@ -176,11 +189,11 @@ class CompletionRequest(_Generation):
     logprobs: Literal[None] = None
     suffix: Literal[None] = None
 
-    def to_engine(self, key: str) -> Request:
-        """The request as the engine takes it; OpenAI's default of 16 tokens holds."""
+    def to_engine(self, key: str, defaults: GenerationDefaults) -> Request:
+        """The request as the engine takes it; of its tokens OpenAI's default of 16 holds, whatever the model's is."""
         return Request(
             prompt=self.prompt if isinstance(self.prompt, str) else self.prompt[0],
-            sampling=self._sampling(),
+            sampling=self._sampling(defaults),
             max_tokens=self.max_tokens or 16,
             stop=self._stop(),
             key=key,

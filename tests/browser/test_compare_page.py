@@ -17,7 +17,8 @@ from tests.openai_stub import Stub
 
 @pytest.fixture(scope="module")
 def stubs() -> Iterator[list[Stub]]:
-    with Stub("base", piece_seconds=0.05) as base, Stub("tuned") as tuned:
+    own = {"default_generation_settings": {"temperature": 0.6, "top_p": 0.9, "max_tokens": 128}}
+    with Stub("base", piece_seconds=0.05) as base, Stub("tuned", meta=own) as tuned:
         yield [base, tuned]
 
 
@@ -104,6 +105,24 @@ def test_a_model_that_refuses_does_not_stop_the_other(page, stubs):
     refusal = "The model server refuses: the prompt has 9 tokens too many"
     expect(page.locator("#answer-A")).to_contain_text(refusal)
     expect(page.locator("#answer-B")).to_contain_text("tuned heard: half")
+
+
+def test_each_model_answers_by_its_own_defaults_or_all_by_the_same(page, stubs):
+    def asked() -> list[tuple[float, float, int]]:
+        return [tuple(stub.asked[-1][key] for key in ("temperature", "top_p", "max_tokens")) for stub in stubs]
+
+    compare(page, "own")
+    assert asked() == [(0.0, 1.0, 256), (0.6, 0.9, 128)]
+    page.locator("#compare-prompt").locator("xpath=ancestor::*[@role='tabpanel']").get_by_text(
+        "Settings", exact=True
+    ).click()
+    page.locator("#compare-own input").uncheck()
+    page.get_by_label("number input for Temperature of all").fill("0.3")
+    page.keyboard.press("Tab")
+    compare(page, "alike")
+    for letter in "AB":
+        expect(page.locator(f"#answer-{letter}")).to_contain_text("heard: alike")
+    assert asked() == [(0.3, 1.0, 256)] * 2
 
 
 def test_one_model_alone_is_no_comparison(visit, stubs, tmp_path):

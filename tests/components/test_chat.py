@@ -24,7 +24,8 @@ from components.chat.feedback import collect
 from components.chat.identity import COOKIE, by_cookie, by_login, secret_of
 from components.chat.look import sheet
 from components.chat.running import Answering, Running
-from components.chat.servers import Server, Servers
+from components.chat.servers import Listed, Model, Server, Servers
+from components.contracts import GenerationDefaults
 from components.errors import BusyError, DataError
 from tests.conftest import free_port, run_lorry
 from tests.openai_stub import Stub
@@ -146,6 +147,58 @@ def test_models_of_several_servers_have_names_that_differ():
     assert alone == ["base (a)"], "a vote for it would count for another model"
     assert servers.known("tuned") is not None
     assert servers.known("other") is None
+
+
+def test_a_models_own_settings_reach_as_far_as_the_pages():
+    own = Settings.of(GenerationDefaults(temperature=0.6, top_p=0.01, max_tokens=5000, top_k=3))
+    assert own == Settings(temperature=0.6, top_p=0.05, max_tokens=2048)
+    assert Settings.of(GenerationDefaults(max_tokens=1)) == Settings(max_tokens=16)
+    assert Settings.of(GenerationDefaults()) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("meta", "prompts", "generation"),
+    [
+        (None, (), {}),
+        ("words", (), {}),
+        ([1], (), {}),
+        ({"n_ctx_train": 4096, "n_params": 7}, (), {}),
+        ({"example_prompts": "What?", "default_generation_settings": [0.5]}, (), {}),
+        ({"example_prompts": ["Good?", "", 5, None, ["x"], "x" * 201]}, ("Good?",), {}),
+        ({"example_prompts": [f"{n}?" for n in range(50)]}, tuple(f"{n}?" for n in range(8)), {}),
+        (
+            {"default_generation_settings": {"temperature": "hot", "top_p": 0.9, "max_tokens": -1, "other": {}}},
+            (),
+            {"top_p": 0.9},
+        ),
+    ],
+)
+def test_a_meta_of_another_form_leaves_out_what_it_does_not_say(meta, prompts, generation):
+    async def ask(address: str) -> list[Listed]:
+        server = Server(f"{address}/v1", "none")
+        try:
+            return await server.models()
+        finally:
+            await server.close()
+
+    with Stub(meta=meta) as stub:
+        assert asyncio.run(ask(stub.address)) == [Listed("stub", prompts, GenerationDefaults(**generation))]
+
+
+def test_the_recipes_example_prompts_reach_the_page(server):
+    async def ask() -> list[Model]:
+        servers = Servers([f"{server}/v1"], "none")
+        try:
+            return await servers.models()
+        finally:
+            await servers.close()
+
+    (model,) = asyncio.run(ask())
+    assert (model.label, model.example_prompts, model.generation) == (
+        "model-Q8_0",
+        ("What is Lorry?",),
+        GenerationDefaults(),
+    )
 
 
 @pytest.mark.parametrize(

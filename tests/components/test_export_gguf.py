@@ -12,7 +12,7 @@ import torch
 
 from components.base_model import folder_revision, load_tokenizer, load_weights
 from components.chat_template import template_of, tokenize_conversation
-from components.contracts import BaseModelRef, Message, ModelManifest
+from components.contracts import BaseModelRef, GenerationDefaults, Message, ModelManifest
 from components.digest import sha256_of
 from components.errors import LorryError, ModelError, RoomError
 from components.export_gguf import export as export_module
@@ -21,7 +21,7 @@ from components.export_gguf.convert import convert, converter_folder, merge, qua
 from components.export_gguf.export import export, prove
 from components.export_gguf.room import require_room, required_bytes
 from components.export_gguf.upstream import LLAMA3_SPLIT, QWEN2_SPLIT, pre_tokenizer_of
-from components.gguf_file import check_file
+from components.gguf_file import check_file, read_manifest
 from components.gguf_model import GgufModel
 from components.split_data.forms import messages_of
 from tests.conftest import demo_rows
@@ -70,6 +70,7 @@ def test_the_manifest_tells_what_the_file_is(tiny_run):
     assert manifest.size_bytes == tiny_run.model.stat().st_size
     assert manifest.reduction == pytest.approx(1 - manifest.size_bytes / manifest.f16_size_bytes)
     assert manifest.base_license == "apache-2.0"
+    assert manifest.example_prompts == ["What is Lorry?"]
     assert manifest.evaluation["tuned_validation_loss"] > 0
     assert {path.name for path in tiny_run.model.parent.iterdir()} == {"model-Q8_0.gguf", "model.json"}
     assert not tiny_run.model.parent.with_name("model.work").exists()
@@ -87,6 +88,31 @@ def test_an_f16_export_keeps_the_weights_whole(base, tiny_run, tmp_path):
     config = ExportConfig(quantization="F16")
     manifest = export(config, base, adapter_path=str(tiny_run.adapter), evaluation={}, model_path=str(tmp_path / "m"))
     assert (manifest.file, manifest.reduction) == ("model-F16.gguf", 0.0)
+
+
+def test_the_manifest_has_the_bases_settings_with_the_recipes_over_them_and_its_examples(tiny_base, tiny_run, tmp_path):
+    folder = Path(shutil.copytree(tiny_base, tmp_path / "base"))
+    (folder / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_p": 0.9}')
+    base = BaseModelRef(address=str(folder), revision=folder_revision(folder), weight_bytes=1000)
+    config = ExportConfig(
+        quantization="F16", example_prompts=["What is Lorry?"], generation=GenerationDefaults(top_p=0.5)
+    )
+    export(config, base, adapter_path=str(tiny_run.adapter), evaluation={}, model_path=str(tmp_path / "m"))
+    manifest = read_manifest(tmp_path / "m" / "model-F16.gguf")
+    assert manifest is not None
+    assert manifest.example_prompts == ["What is Lorry?"]
+    assert manifest.generation == GenerationDefaults(temperature=0.6, top_p=0.5)
+
+
+def test_a_manifest_that_was_written_before_there_were_defaults_still_loads(exported):
+    path = exported / "model.json"
+    written = json.loads(path.read_text())
+    old = {key: value for key, value in written.items() if key not in ("example_prompts", "generation")}
+    assert len(old) == len(written) - 2
+    path.write_text(json.dumps(old))
+    manifest = check_file(next(exported.glob("*.gguf"))).manifest
+    assert manifest is not None
+    assert (manifest.example_prompts, manifest.generation) == ([], GenerationDefaults())
 
 
 def test_prompt_tokens_of_the_served_file_equal_the_tokenizers_on_every_shipped_row(base, f16):

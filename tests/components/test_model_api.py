@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -31,6 +32,23 @@ def locked(tiny_run, tmp_path_factory) -> Iterator[tuple[str, list[str]]]:
     flags = ["--api-keys-file", keys, "--model-id", "m", "--n-places", "2", "--port", str(port)]
     with lorry_process("serve", tiny_run.model, *flags, ready=f"{address}/readyz", lines=lines):
         yield address, lines
+
+
+@pytest.fixture(scope="module")
+def greedy(tiny_run, tmp_path_factory) -> Iterator[openai.OpenAI]:
+    """A client of a model whose manifest says temperature 0, four tokens, and an example."""
+    folder = Path(shutil.copytree(tiny_run.model.parent, tmp_path_factory.mktemp("greedy") / "model"))
+    manifest = json.loads((folder / "model.json").read_text())
+    manifest |= {"generation": {"temperature": 0, "max_tokens": 4}, "example_prompts": ["What is Lorry?"]}
+    (folder / "model.json").write_text(json.dumps(manifest))
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    flags = ["--model-id", "m", "--n-ctx", "256", "--n-places", "2", "--port", str(port)]
+    with (
+        lorry_process("serve", folder, *flags, ready=f"{address}/readyz"),
+        openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,
+    ):
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +247,41 @@ def test_the_same_seed_gives_the_same_answer(client, model):
         for _ in range(3)
     }  # fmt: skip
     assert len(answers) == 1
+
+
+def test_what_a_request_leaves_out_is_the_manifests_and_what_it_says_is_its_own(greedy):
+    def ask(**settings) -> str:
+        answer = greedy.chat.completions.create(model="m", messages=HELLO, **settings)
+        assert answer.usage.completion_tokens <= settings.get("max_tokens", 4)
+        return answer.choices[0].message.content
+
+    assert ask() == ask() == ask(temperature=0)
+    assert len({ask(temperature=1.5, max_tokens=16) for _ in range(4)}) > 1
+    text = greedy.completions.create(model="m", prompt="Lorry carries", logit_bias={"0": -100})
+    assert text.usage.completion_tokens <= 16
+
+
+def test_models_say_what_they_are_and_how_they_answer(greedy, tiny_run):
+    (listed,) = greedy.models.list().data
+    assert listed == greedy.models.retrieve("m")
+    assert (listed.id, listed.object, listed.owned_by) == ("m", "model", "lorry")
+    meta = listed.model_extra["meta"]
+    manifest = json.loads((tiny_run.model.parent / "model.json").read_text())
+    assert (meta["n_ctx"], meta["n_ctx_train"]) == (256, manifest["context_length"])
+    assert meta["n_params"] == manifest["n_parameters"]
+    assert 0 < meta["size"] < manifest["size_bytes"]
+    assert meta["default_generation_settings"] == {"temperature": 0.0, "max_tokens": 4}
+    assert meta["example_prompts"] == ["What is Lorry?"]
+
+
+def test_a_model_without_a_manifest_says_its_figures_and_no_defaults(tiny_run, tmp_path):
+    path = Path(shutil.copy(tiny_run.model, tmp_path))
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    with lorry_process("serve", path, "--port", str(port), ready=f"{address}/readyz"):
+        (model,) = httpx.get(f"{address}/v1/models").json()["data"]
+    assert model["meta"]["n_ctx"] == 512
+    assert (model["meta"]["default_generation_settings"], model["meta"]["example_prompts"]) == ({}, [])
 
 
 def test_metrics_count_what_has_happened(server):
