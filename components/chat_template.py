@@ -186,8 +186,17 @@ def _spans_by_prefixes(
         through = render_with(tokenizer, template, messages[: index + 1])
         if not (text.startswith(through) and through.startswith(before)):
             return None
-        spans.append((len(before), len(through)))
+        spans.append((len(before), len(before) + _until_end_of_turn(text[len(before) : len(through)], tokenizer)))
     return spans
+
+
+def _until_end_of_turn(said: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The length of what was ``said`` without white space behind its last special token.
+
+    That is the template's own, such as ChatML's newline; a server stops before it.
+    """
+    words = said.rstrip()
+    return len(words) if words.endswith(tuple(filter(None, tokenizer.all_special_tokens))) else len(said)
 
 
 def _with_marks(message: Message) -> Message:

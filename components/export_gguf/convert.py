@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 from components.base_model import load_tokenizer, load_weights
@@ -17,6 +19,8 @@ from components.errors import LorryError, ModelError
 log = logging.getLogger(__name__)
 
 CONVERTER = "convert_hf_to_gguf.py"
+# llama.cpp's line for each tensor whose rows do not fit the type.
+_FALLBACK = re.compile(r"required for type +(\w+)\).*?falling back to +(\w+)")
 
 
 def merge(base_model: BaseModelRef, adapter_path: str | None, folder: Path) -> int:
@@ -75,13 +79,27 @@ def quantize(f16_path: Path, path: Path, quantization: Quantization) -> None:
     """
     import llama_cpp
 
+    from components.llama_log import warnings_heard
+
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}")
     parameters.nthread = usable_cores()
-    status = llama_cpp.llama_model_quantize(str(f16_path).encode(), str(path).encode(), ctypes.byref(parameters))
+    with warnings_heard() as said:
+        status = llama_cpp.llama_model_quantize(str(f16_path).encode(), str(path).encode(), ctypes.byref(parameters))
+    if fallbacks := fallbacks_in("".join(said)):
+        log.info("%s: %s", quantization, fallbacks)
     if status != 0:
         path.unlink(missing_ok=True)
         raise ModelError(f"{f16_path}: llama.cpp cannot quantize it to {quantization} (status {status})")
+
+
+def fallbacks_in(said: str) -> str:
+    """What llama.cpp's warnings say of tensors that do not fit a type's blocks, in one line; empty where all fit."""
+    found = Counter(_FALLBACK.findall(said))
+    if not found:
+        return ""
+    types = ", ".join(f"{n} {instead} in place of {wanted}" for (wanted, instead), n in sorted(found.items()))
+    return f"{found.total()} tensors have rows that are no multiple of the type's block, and take another type: {types}"
 
 
 def converter_folder() -> Path:

@@ -55,6 +55,17 @@ def test_a_template_with_generation_marks_renders_as_without_them(tokenizer):
     assert [text[start:end] for start, end in spans] == ["Yo<|im_end|>"]
 
 
+def test_what_a_template_puts_behind_the_end_of_a_turn_is_not_supervised(tokenizer):
+    """ChatML ends each turn with a newline, which no server waits for."""
+    template = (
+        "{% for m in messages %}{{ m.role + '\n' + m.content + '<|eot_id|>' + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant\n' }}{% endif %}"
+    )
+    text, spans = supervised_spans(tokenizer, template, turns("Hi", "Yo", "So", "Bye"))
+    assert text == "user\nHi<|eot_id|>\nassistant\nYo<|eot_id|>\nuser\nSo<|eot_id|>\nassistant\nBye<|eot_id|>\n"
+    assert [text[start:end] for start, end in spans] == ["Yo<|eot_id|>", "Bye<|eot_id|>"]
+
+
 def test_marks_that_leave_out_the_end_of_a_turn_are_widened_to_it(tokenizer):
     """Else the model would never learn to stop."""
     template = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}<|eot_id|>\n{% endfor %}"

