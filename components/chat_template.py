@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Template, TemplateError, nodes
@@ -233,13 +234,25 @@ def tokenize_conversation(
 ) -> tuple[list[int], list[int]]:
     """Token ids of the whole conversation, and labels: the same ids where the assistant speaks, -100 elsewhere.
 
-    Both lists have one entry a token.
+    Both lists have one entry a token. A token ends where the assistant begins to speak, for there a served prompt ends:
+    an answer that begins with white space would else be read as one token with the template's own.
     """
     text, spans = supervised_spans(tokenizer, template, messages)
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    input_ids: list[int] = encoding["input_ids"]
+    input_ids, offsets = _tokens_of(tokenizer, text, 0)
+    starts = {first for first, _ in spans}
+    if any(begin < start < end for begin, end in offsets for start in starts):
+        cuts = sorted({0, *starts, len(text)})
+        pieces = [_tokens_of(tokenizer, text[begin:end], begin) for begin, end in pairwise(cuts)]
+        input_ids = [token for ids, _ in pieces for token in ids]
+        offsets = [offset for _, own in pieces for offset in own]
     labels = [
-        token if any(first <= start and end <= last for first, last in spans) else -100
-        for token, (start, end) in zip(input_ids, encoding["offset_mapping"], strict=True)
+        token if any(first <= begin and end <= last for first, last in spans) else -100
+        for token, (begin, end) in zip(input_ids, offsets, strict=True)
     ]
     return input_ids, labels
+
+
+def _tokens_of(tokenizer: PreTrainedTokenizerBase, text: str, place: int) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids of a text that begins at ``place``, and where each token begins and ends."""
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return encoding["input_ids"], [(place + begin, place + end) for begin, end in encoding["offset_mapping"]]

@@ -33,7 +33,7 @@ SPLIT = """
 from components.split_data.config import SplitConfig
 from components.split_data.split import Outputs, split
 counts = split(
-    SplitConfig(data="/check/demo.jsonl", limit=40, validation_rows=4, test_rows=2),
+    SplitConfig(data="/check/demo.jsonl", limit=40, validation_rows=4, test_rows=2, duplicates={"near": "keep"}),
     Outputs(*(f"/check/{name}" for name in ("train", "validation", "test", "report", "summary", "accounts"))),
 )
 print("rows for training:", counts["train"])

@@ -35,7 +35,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["GOMP_SPINCOUNT"] = "1000"
 
 ROOT = Path(__file__).parent.parent
-DEMO_DATA = ROOT / "pipelines" / "recipes" / "data" / "demo.jsonl"
+CHATS = ROOT / "tests" / "data" / "chats.jsonl"
 
 Chat = dict[str, Any]
 
@@ -46,9 +46,9 @@ def chat(*turns: str) -> Chat:
     return {"messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]}
 
 
-def demo_rows(n: int) -> list[Chat]:
-    """The first ``n`` rows of the shipped data."""
-    return [json.loads(line) for line in DEMO_DATA.read_text(encoding="utf-8").splitlines()[:n]]
+def chat_rows(n: int) -> list[Chat]:
+    """The first ``n`` of 390 conversations about Lorry and what it is made of, each about something else."""
+    return [json.loads(line) for line in CHATS.read_text(encoding="utf-8").splitlines()[:n]]
 
 
 def write_jsonl(path: Path, rows: Sequence[Any]) -> Path:
@@ -98,7 +98,7 @@ def split_rows(folder: Path, rows: Sequence[Any], **settings: Any) -> SplitResul
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model of the demo's kind, but smaller and hardly trained."""
+    """The tiny base model, but smaller and hardly trained."""
     from pipelines.tiny_base import TinyBaseConfig, tiny_base
 
     config = TinyBaseConfig(
@@ -142,7 +142,7 @@ class TinyRun:
     def __init__(self, folder: Path, tiny_base: Path) -> None:
         self.folder = folder
         self.workdir = folder / "work"
-        self.data = write_jsonl(folder / "data.jsonl", demo_rows(24))
+        self.data = write_jsonl(folder / "data.jsonl", chat_rows(24))
         self.recipe = folder / "recipe.yaml"
         self.recipe.write_text(recipe_text(tiny_base, self.data))
         self.done = run_lorry("run", self.recipe, "--workdir", self.workdir)

@@ -27,7 +27,7 @@ from pipelines.resolve import resolve
 from tests.chat_visitor import Visitor
 from tests.cluster.cluster import Cluster, storage_class, until
 from tests.cluster.kubeflow_step import Steps
-from tests.conftest import DEMO_DATA, ROOT
+from tests.conftest import CHATS, ROOT
 from tests.manifests.rendering import render
 
 pytestmark = [
@@ -81,7 +81,7 @@ def steps(cluster: Cluster, volumes: None, tiny_base: Path, tmp_path_factory: py
     folder = tmp_path_factory.mktemp("recipe")
     recipe_path = folder / "recipe.yaml"
     local = (
-        f"name: on-a-cluster\nbase_model: {tiny_base}\nsplit:\n  data: {DEMO_DATA}\n  limit: 60\n  validation_rows: 4\n"
+        f"name: on-a-cluster\nbase_model: {tiny_base}\nsplit:\n  data: {CHATS}\n  limit: 60\n  validation_rows: 4\n"
         "  test_rows: 2\ntrain:\n  max_steps: 4\n  max_length: 128\n  eval_steps: 2\n  save_steps: 2\n"
         "export:\n  quantization: Q8_0\npublish:\n  store: pvc://lorry-store\nplacement:\n"
         f"  pool: {POOL}\n  pools:\n"
@@ -89,12 +89,12 @@ def steps(cluster: Cluster, volumes: None, tiny_base: Path, tmp_path_factory: py
     )
     recipe_path.write_text(local)
     resolved = resolve(load_recipe(recipe_path), folder, print)
-    base, data = f"base-models/{resolved.base_model.revision}", f"inputs/{sha256_of(DEMO_DATA)}/demo.jsonl"
+    base, data = f"base-models/{resolved.base_model.revision}", f"inputs/{sha256_of(CHATS)}/chats.jsonl"
     cluster.kubectl(
         "exec", "store-shell", "--", "mkdir", "-p", f"{STORE}/base-models", f"{STORE}/{data.rpartition('/')[0]}"
     )
     cluster.kubectl("cp", str(tiny_base), f"store-shell:{STORE}/{base}")
-    cluster.kubectl("cp", str(DEMO_DATA), f"store-shell:{STORE}/{data}")
+    cluster.kubectl("cp", str(CHATS), f"store-shell:{STORE}/{data}")
     there = resolved.with_addresses(
         {"base_model": f"pvc://lorry-store/{base}", "split.data": f"pvc://lorry-store/{data}"}
     )

@@ -9,7 +9,7 @@ import pytest
 from components.base_model import folder_revision
 from components.contracts import BaseModelRef
 from tests.components.training import run
-from tests.conftest import demo_rows, split_rows
+from tests.conftest import chat_rows, split_rows
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def base(tiny_base) -> BaseModelRef:
 def rows(tmp_path_factory) -> Path:
     """A folder with ``train`` and ``validation``."""
     folder = tmp_path_factory.mktemp("rows")
-    split_rows(folder, demo_rows(24), validation_rows=4)
+    split_rows(folder, chat_rows(24), validation_rows=4)
     return folder
 
 

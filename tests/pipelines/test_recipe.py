@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from components.errors import DataError, ModelError, RecipeError
 from pipelines.recipe import RECIPES, Recipe, load_recipe
 from pipelines.resolve import resolve
-from tests.conftest import demo_rows, free_port, recipe_text, run_lorry, write_jsonl
+from tests.conftest import chat_rows, free_port, recipe_text, run_lorry, write_jsonl
 
 
 @pytest.fixture
 def good(tmp_path, tiny_base) -> Path:
-    data = write_jsonl(tmp_path / "data.jsonl", demo_rows(12))
+    data = write_jsonl(tmp_path / "data.jsonl", chat_rows(12))
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe_text(tiny_base, data))
     return path
@@ -167,7 +167,7 @@ def test_resolving_pins_data_base_and_prompts(good, tmp_path):
     resolved = resolve(load_recipe(good), tmp_path / "work", print)
     assert len(resolved.split.data_revision or "") == len(resolved.base_model.revision) == 64
     data = Path(load_recipe(good).split.data)
-    write_jsonl(data, demo_rows(13))
+    write_jsonl(data, chat_rows(13))
     again = resolve(load_recipe(good), tmp_path / "work", print)
     assert again.split.data_revision != resolved.split.data_revision
     assert again.base_model == resolved.base_model
@@ -241,8 +241,8 @@ def write_sources(recipe: Path, tiny_base: Path) -> None:
     """A recipe of a folder, a file and a file of leaks, all named from its own folder."""
     folder = recipe.parent
     (folder / "chats").mkdir()
-    write_jsonl(folder / "chats" / "a.jsonl", demo_rows(6))
-    write_jsonl(folder / "more.jsonl", demo_rows(12)[6:])
+    write_jsonl(folder / "chats" / "a.jsonl", chat_rows(6))
+    write_jsonl(folder / "more.jsonl", chat_rows(12)[6:])
     (folder / "benchmark.txt").write_text("What is a lorry good for?\n")
     recipe.write_text(
         f"name: tiny\nbase_model: {tiny_base}\nsplit:\n  sources:\n    - {{data: chats}}\n    - {{data: more.jsonl}}\n"

@@ -20,7 +20,7 @@ from components.store import Store
 from pipelines.finetune import STEPS
 from pipelines.workdir import read_result
 from tests.buckets import s3_server
-from tests.conftest import TinyRun, demo_rows, free_port, run_lorry, write_jsonl
+from tests.conftest import TinyRun, chat_rows, free_port, run_lorry, write_jsonl
 from tests.pipelines.kubeflow_stand_in import DROP, RUN_ID, StandIn, kubeflow, task
 
 STORE = "s3://lorry/store"
@@ -249,7 +249,7 @@ def test_an_unknown_pool_names_the_known_ones(recipe):
 def test_every_source_and_leak_file_goes_into_the_store(recipe, bucket, tiny_base, tmp_path):
     (tmp_path / "chats").mkdir()
     for name in ("a.jsonl", "b.jsonl"):
-        write_jsonl(tmp_path / "chats" / name, demo_rows(6))
+        write_jsonl(tmp_path / "chats" / name, chat_rows(6))
     (tmp_path / "benchmark.txt").write_text("What is a lorry good for?\n")
     recipe.write_text(
         f"name: tiny\nbase_model: {tiny_base}\nsplit:\n  sources: [{{data: chats}}]\n  validation_rows: 2\n"

@@ -22,7 +22,7 @@ from pipelines.sweep import STEPS, compile_sweep
 from pipelines.sweep_document import load_sweep
 from pipelines.trials import resolve_sweep
 from tests.buckets import s3_server
-from tests.conftest import ROOT, demo_rows, recipe_text, run_lorry, write_jsonl
+from tests.conftest import ROOT, chat_rows, recipe_text, run_lorry, write_jsonl
 from tests.pipelines.kubeflow_stand_in import StandIn, kubeflow
 
 GRID = """\
@@ -36,7 +36,7 @@ grid:
 
 @pytest.fixture
 def recipe(tiny_base, tmp_path) -> Path:
-    data = write_jsonl(tmp_path / "data.jsonl", demo_rows(24))
+    data = write_jsonl(tmp_path / "data.jsonl", chat_rows(24))
     path = tmp_path / "recipe.yaml"
     path.write_text(recipe_text(tiny_base, data))
     return path
@@ -72,7 +72,7 @@ def test_a_grid_is_every_combination(recipe, tmp_path):
 
 def test_a_list_sets_any_key_and_paths_begin_at_the_sweep(recipe, tmp_path):
     (tmp_path / "sweeps").mkdir()
-    other = write_jsonl(tmp_path / "sweeps" / "other.jsonl", demo_rows(12))
+    other = write_jsonl(tmp_path / "sweeps" / "other.jsonl", chat_rows(12))
     text = (
         "name: list\nrecipe: ../recipe.yaml\nset:\n  train.max_steps: 3\ntrials:\n"
         "  - {name: plain}\n  - {name: data, split.data: other.jsonl, base_model: unsloth/Llama-3.2-3B-Instruct}\n"
@@ -168,7 +168,7 @@ class TinySweep:
 
     def __init__(self, folder: Path, base: Path) -> None:
         self.folder, self.workdir = folder, folder / "work"
-        data = write_jsonl(folder / "data.jsonl", demo_rows(24))
+        data = write_jsonl(folder / "data.jsonl", chat_rows(24))
         (folder / "recipe.yaml").write_text(recipe_text(base, data, max_steps=40, eval_steps=5, save_steps=5))
         self.sweep = folder / "sweep.yaml"
         self.sweep.write_text(
@@ -271,7 +271,7 @@ def test_list_shows_the_trials_and_runs_nothing(recipe, tmp_path):
 
 
 def test_a_sweep_goes_to_a_cluster_with_its_inputs_in_the_store(recipe, tmp_path):
-    data = write_jsonl(tmp_path / "more.jsonl", demo_rows(20))
+    data = write_jsonl(tmp_path / "more.jsonl", chat_rows(20))
     sweep = write(tmp_path, GRID.replace("train.lora_rank: [2, 4]", f"split.data: [{data}]"))
     flags = ("--store", "s3://lorry/store", "--workdir", tmp_path / "work")
     with s3_server(), kubeflow(StandIn()) as server:
