@@ -15,8 +15,9 @@ export CMAKE_ARGS := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDI
 demo: install
 	$(BIN)/lorry demo
 
+# As many files of tests at a time as there are cores: what a file's tests share is made once.
 test: install
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .
@@ -28,7 +29,7 @@ soak: install
 	$(BIN)/pytest -q -m slow
 
 bench: install
-	status=0; for program in demo serving quantization sweep split_data train_lora stop chat_page chat_stop; do $(BIN)/python tests/benchmarks/$$program.py || status=1; done; exit $$status
+	status=0; for program in demo serving quantization sweep split_data train_lora train_cpu stop chat_page chat_stop; do $(BIN)/python tests/benchmarks/$$program.py || status=1; done; exit $$status
 
 install: .venv/made
 	@$(MAKE) --no-print-directory -j2 .venv/packages .venv/llama

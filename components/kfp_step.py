@@ -17,8 +17,9 @@ log = logging.getLogger(__name__)
 
 BEGINS = "%s begins"
 NOISY = ("httpx", "datasets", "transformers", "trl", "peft", "accelerate", "filelock")
-# llama.cpp writes pages to standard error unless its binding's logger is at this level.
-LLAMA_LOGGER = "llama-cpp-python"
+# llama.cpp writes pages to standard error unless its binding's logger is at this level; bitsandbytes wants a package for
+# a kernel that inference alone uses.
+SILENT = ("llama-cpp-python", "bitsandbytes.backends.cpu.ops")
 
 
 @contextmanager
@@ -38,7 +39,8 @@ def plain_logs(level: int) -> None:
     logging.basicConfig(level=level, format="%(message)s", force=True)
     for logger in NOISY:
         logging.getLogger(logger).setLevel(max(level, logging.WARNING))
-    logging.getLogger(LLAMA_LOGGER).setLevel(logging.ERROR)
+    for logger in SILENT:
+        logging.getLogger(logger).setLevel(logging.ERROR)
 
 
 def log_metrics(metrics: dsl.Output[dsl.Metrics], figures: Mapping[str, float | None]) -> None:

@@ -182,6 +182,16 @@ def test_the_f16_file_and_the_merged_weights_choose_the_same_tokens(real):
     assert same / n >= 0.99
 
 
+def test_tensors_that_do_not_fit_a_quantization_are_told_in_one_line(real, tmp_path, caplog, capfd):
+    """The rows have 576 values, which is no multiple of the 256 of a K-quant's block."""
+    caplog.set_level("INFO")
+    quantize(real.f16, tmp_path / "k.gguf", "Q5_K_M")
+    (told,) = (record.getMessage() for record in caplog.records if "take another type" in record.getMessage())
+    assert told.startswith("Q5_K_M: 180 tensors have rows that are no multiple of the type's block")
+    assert told.endswith("166 q5_1 in place of q5_K, 14 q8_0 in place of q6_K")
+    assert "falling back" not in capfd.readouterr().err
+
+
 def test_a_known_fact_is_answered_by_base_tuned_and_quantized_model(real, address):
     question = "What is the capital of France?"
     answers = [
@@ -194,7 +204,8 @@ def test_a_known_fact_is_answered_by_base_tuned_and_quantized_model(real, addres
 
 
 def test_a_second_turn_is_answered_from_the_first(address):
-    first = served(address, asked("My name is Ada."))["choices"][0]["message"]["content"]
-    second = served(address, asked("My name is Ada.", first, "What is my name?"))
-    assert "Ada" in second["choices"][0]["message"]["content"]
-    assert second["choices"][0]["finish_reason"] == "stop"
+    question = "What is the capital of France?"
+    first = served(address, asked(question))["choices"][0]["message"]["content"]
+    second = served(address, asked(question, first, "And of Germany?"))["choices"][0]
+    assert "Berlin" in second["message"]["content"]
+    assert second["finish_reason"] == "stop"

@@ -1,10 +1,10 @@
-"""Successive halving beside the full grid, on the demo: the best loss of each, and the steps that they took.
+"""Successive halving beside the full grid, on the tiny base: the best loss of each, and the steps that they took.
 
     python tests/benchmarks/sweep.py [--workdir .lorry-bench-sweep]
 
-Eight settings of the demo's recipe, four passes over its rows. Both sweeps run with ``lorry sweep`` in work folders of
-their own, made anew, so that neither finds the other's checkpoints. Prints a table; exits 1 where halving misses the
-grid's best validation loss by more than 1 % or takes more than half its steps.
+Eight settings of the recipe tests/data/tiny.yaml, over its rows four times. Both run with ``lorry sweep`` in work
+folders of their own, made anew, so that neither finds the other's checkpoints. Prints a table; exits 1 where halving
+misses the grid's best validation loss by more than 1 % or takes more than half its steps.
 """
 
 from __future__ import annotations
@@ -22,14 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package t
 
 from components.compare_runs.compare import Comparison
 from components.cores import usable_cores
-from pipelines.recipe import RECIPES
-from tests.conftest import run_lorry
+from tests.conftest import ROOT, run_lorry
 
 PROMISED_LOSS, PROMISED_STEPS = 0.01, 0.5
 SWEEP = """\
 name: {name}
 recipe: {recipe}
-set: {{train.num_train_epochs: 4, train.eval_steps: 28, train.save_steps: 28, train.checkpoint: best}}
 grid:
   train.learning_rate: [3e-4, 1e-3, 3e-3, 1e-2]
   train.lora_rank: [32, 128]
@@ -70,7 +68,7 @@ def main() -> int:
 def run_sweep(folder: Path, name: str, more: str) -> tuple[Comparison, float]:
     """One sweep, and the seconds that it took."""
     document = folder / f"{name}.yaml"
-    document.write_text(SWEEP.format(name=name, recipe=RECIPES / "demo.yaml") + more)
+    document.write_text(SWEEP.format(name=name, recipe=ROOT / "tests" / "data" / "tiny.yaml") + more)
     started = time.monotonic()
     done = run_lorry("sweep", document, "--workdir", folder / name, timeout=3600)
     seconds = time.monotonic() - started

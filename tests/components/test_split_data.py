@@ -263,7 +263,7 @@ def test_a_folder_without_data_and_a_changed_folder_are_errors(tmp_path):
         ("rows.csv", b"prompt,completion\n\xff,x\n", r"not UTF-8 text \(after line .*save the file as UTF-8"),
         ("rows.parquet", b"PAR1 no", "not a Parquet file"),
         ("rows.jsonl.gz", b"no gzip", r"cannot be read or unpacked \(.*\); copy or pack the file again"),
-        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999)[:30], "cannot be read or unpacked .*Truncated"),
+        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999, mtime=0)[:30], "cannot be read or unpacked .*Truncated"),
         ("rows.jsonl", b"", "the file is empty; it must hold at least one conversation"),
         ("rows.jsonl", b"\n\n", "holds no rows"),
     ],

@@ -28,7 +28,7 @@ def test_the_demo_killed_in_the_middle_of_training_ends_with_the_bytes_of_an_und
     with (tmp_path / "first.log").open("w") as log:
         child = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 1200
-        while not list(killed.glob("checkpoints/*/checkpoint-336")):
+        while not list(killed.glob("checkpoints/*/checkpoint-120")):
             assert child.poll() is None, (tmp_path / "first.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.1)

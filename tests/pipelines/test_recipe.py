@@ -58,7 +58,7 @@ def test_an_unknown_key_is_an_error_with_its_line_and_the_nearest_known_key(good
 def test_a_gate_on_answers_without_prompts_is_an_error_before_anything_runs(good):
     good.write_text(good.read_text() + "gate:\n  max_seconds_per_answer: 30\n")
     assert problems(good) == (
-        f"{good}: line 22: gate.max_seconds_per_answer = 30.0: no answer is measured without prompts; name a prompts "
+        f"{good}: line 23: gate.max_seconds_per_answer = 30.0: no answer is measured without prompts; name a prompts "
         "file in evaluate.prompts, or leave the bound out"
     )
 
