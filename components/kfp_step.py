@@ -17,8 +17,7 @@ log = logging.getLogger(__name__)
 
 BEGINS = "%s begins"
 NOISY = ("httpx", "datasets", "transformers", "trl", "peft", "accelerate", "filelock")
-# llama.cpp writes pages to standard error unless its binding's logger is at this level; bitsandbytes wants a package for
-# a kernel that inference alone uses.
+# llama.cpp's binding would write pages; bitsandbytes asks for a package whose kernel inference alone uses.
 SILENT = ("llama-cpp-python", "bitsandbytes.backends.cpu.ops")
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 SPLIT_BY_GGML_PRE = {name: split for split, name in GGML_PRE_BY_SPLIT.items()}
 PRE_TOKENIZERS = frozenset({*SPLIT_BY_GGML_PRE, "gpt-2", "smollm"})
+# Kinds of tokens in a GGUF file, and what it calls the tokens that transformers has names for.
+CONTROL, USER_DEFINED = 3, 4
+SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
 # bfloat16, whatever the file's quantization: what a value of 4 or 8 bits says fits in it.
 BYTES_A_WEIGHT = 2
 # Where splitting into words differs from one tokenizer to the next.
@@ -92,6 +96,31 @@ class _Head:
         """llama.cpp's name for how text is split into words."""
         return str(self.get("tokenizer.ggml.pre") or "default")
 
+    @cached_property
+    def tokens(self) -> list[str]:
+        """The vocabulary, by id."""
+        found: list[str] = self.get("tokenizer.ggml.tokens")
+        return found
+
+    @property
+    def added_tokens(self) -> list[dict[str, Any]]:
+        """The tokens that are whole in any text, as the tokenizers library writes them; control tokens are special."""
+        kinds = self.get("tokenizer.ggml.token_type") or []
+        form = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        return [
+            {"id": token, "content": text, "special": kind == CONTROL, **form}
+            for token, (text, kind) in enumerate(zip(self.tokens, kinds, strict=False))
+            if kind in (CONTROL, USER_DEFINED)
+        ]
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """The tokens that the file names, by transformers' names."""
+        ids = {
+            f"{ours}_token": self.get(f"tokenizer.ggml.{theirs}_token_id") for ours, theirs in SPECIAL_TOKENS.items()
+        }
+        return {name: self.tokens[token] for name, token in ids.items() if token is not None}
+
     def require_usable(self) -> None:
         """Check what no folder could be made of.
 
@@ -132,30 +161,44 @@ def _require_room(folder: Path, n_weights: int) -> None:
 
 
 def _tokenizer(gguf: Path, head: _Head) -> PreTrainedTokenizerFast:
-    """The tokenizer, splitting text as llama.cpp does with the same file.
+    """The tokenizer, reading text as llama.cpp does with the same file.
 
-    transformers takes the vocabulary from the file, and GPT-2's way of splitting whatever the file says.
+    transformers takes vocabulary and merges from the file, but GPT-2's way of splitting whatever the file says, and
+    tokens of its own that the weights have no row for.
 
     Raises:
         ModelError: it gives other token ids than llama.cpp.
     """
-    from transformers import AutoTokenizer
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    tokenizer.backend_tokenizer.pre_tokenizer = _splitting(head.pre_tokenizer)
-    tokenizer.model_max_length = head.get(f"{head.get('general.architecture')}.context_length")
-    tokenizer.clean_up_tokenization_spaces = False
+    read = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    rules = json.loads(read.backend_tokenizer.to_str())
+    rules["added_tokens"] = head.added_tokens
+    backend = Tokenizer.from_str(json.dumps(rules))
+    backend.pre_tokenizer = _splitting(head.pre_tokenizer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        chat_template=head.get("tokenizer.chat_template"),
+        model_max_length=head.get(f"{head.get('general.architecture')}.context_length"),
+        clean_up_tokenization_spaces=False,
+        **head.special_tokens,
+    )
+    _require_same_tokens(gguf, tokenizer)
+    return tokenizer
+
+
+def _require_same_tokens(gguf: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     model = GgufModel(gguf, n_ctx=64)
     try:
-        for text in PROBES:
+        for text in (*PROBES, " ".join(tokenizer.get_added_vocab())):
             if tokenizer(text, add_special_tokens=False)["input_ids"] != model.tokenize(text, special=True):
                 raise ModelError(
-                    f"{gguf}: transformers and llama.cpp read {text!r} as different tokens; set base_model to a folder "
-                    "or a hub id with the model's own tokenizer files"
+                    f"{gguf}: transformers and llama.cpp read {text[:80]!r} as different tokens; set base_model to a "
+                    "folder or a hub id with the model's own tokenizer files"
                 )
     finally:
         model.close()
-    return tokenizer
 
 
 def _splitting(pre_tokenizer: str) -> Any:
