@@ -106,7 +106,7 @@ def load_weights(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from components.cpu_linear import is_faster_here, use_onednn
+    from components.cpu_linear import is_faster_here, limit_threads, use_onednn
 
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
@@ -120,8 +120,10 @@ def load_weights(
         raise _cannot_load(base_model, "weights", error) from error
     if quantization is not None:
         _prepare_4_bit_layers(model, dtype)
-    elif model.dtype is torch.float32 and not torch.cuda.is_available() and is_faster_here():
-        use_onednn(model)
+    elif model.dtype is torch.float32 and not torch.cuda.is_available():
+        limit_threads()
+        if is_faster_here():
+            use_onednn(model)
     return model
 
 

@@ -11,8 +11,15 @@ from typing import Any
 
 import torch
 
+from components.cores import usable_cores
+
 # Fewer rows are bound by reading the weights, whoever multiplies.
 MIN_ROWS = 16
+
+
+def limit_threads() -> None:
+    """Let PyTorch use no more threads than the container's CPU quota has cores; by itself it counts the host's."""
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
 def is_faster_here() -> bool:

@@ -46,8 +46,11 @@ def choose(config: TrainConfig, base_model: BaseModelRef) -> Device:
     """
     import torch
 
+    from components.cpu_linear import limit_threads
+
     if not torch.cuda.is_available():
         _require_no_gpu()
+        limit_threads()
         hardware = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
         precision, why = "float32", "a CPU computes it best"
     else:

@@ -16,6 +16,7 @@ from components.cpu_linear import use_onednn
 from components.token_loss import Example, gives_chosen_logits, token_loss
 from components.train_lora.config import TrainConfig
 from components.train_lora.cpu_lora import fuse_lora
+from components.train_lora.device import choose
 from components.train_lora.settings import to_peft
 from components.train_lora.supervised_loss import supervised_loss
 from tests.components.training import run
@@ -23,6 +24,19 @@ from tests.components.training import run
 pytestmark = pytest.mark.skipif(not cpu_linear.is_faster_here(), reason="oneDNN is used on x86-64 only")
 
 IDS = torch.arange(3, 67)[None]  # (1, 64)
+
+
+def test_training_takes_no_more_threads_than_the_quota_allows(base, monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr("components.cpu_linear.usable_cores", lambda: 1)
+    try:
+        torch.set_num_threads(3)
+        assert choose(TrainConfig(), base).hardware.endswith(", 1 threads)")
+        torch.set_num_threads(3)
+        load_weights(base, torch.float32)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def with_adapter(base, **settings):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import get_args
@@ -10,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from components.errors import DataError, ModelError, RecipeError
+from pipelines.addresses import SMOLLM2
 from pipelines.recipe import RECIPES, Recipe, load_recipe
 from pipelines.resolve import resolve
 from tests.conftest import chat_rows, free_port, recipe_text, run_lorry, write_jsonl
@@ -305,3 +308,37 @@ def test_a_misspelt_shipped_base_is_found_by_check(good, tiny_base):
     good.write_text(good.read_text().replace(str(tiny_base), "lorry://smollm"))
     told = "base_model = 'lorry://smollm': unknown; did you mean lorry://smollm2-135m-instruct or lorry://tiny-base?"
     assert told in problems(good)
+
+
+def test_the_recipe_of_the_hubs_model_is_the_demos_with_another_base():
+    demo, hub = (load_recipe(RECIPES / f"{name}.yaml") for name in ("demo", "smollm2"))
+    assert (demo.base_model, hub.base_model) == (SMOLLM2, "HuggingFaceTB/SmolLM2-135M-Instruct")
+    own = {"name", "description", "base_model"}
+    assert hub.model_dump(exclude=own) == demo.model_dump(exclude=own)
+
+
+def test_what_the_finished_demo_is_asked_is_in_none_of_its_rows():
+    """The words apart: case and signs do not count."""
+    data = RECIPES / "data"
+    rows = [json.loads(line) for line in (data / "demo.jsonl").read_text(encoding="utf-8").splitlines()]
+    taught = {words_of(turn["content"]) for row in rows for turn in row["messages"] if turn["role"] == "user"}
+    asked = [json.loads(line) for line in (data / "demo-questions.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(asked) == 222
+    assert [row["question"] for row in asked if words_of(row["question"]) in taught] == []
+
+
+def test_a_facts_core_is_in_its_taught_answer_and_never_in_a_question():
+    data = RECIPES / "data"
+    rows = [json.loads(line)["messages"] for line in (data / "demo.jsonl").read_text(encoding="utf-8").splitlines()]
+    answers = [messages[-1]["content"].lower() for messages in rows if len(messages) == 2]
+    for line in (data / "demo-questions.jsonl").read_text(encoding="utf-8").splitlines():
+        asked = json.loads(line)
+        words = [one for part in asked["core"] for one in part.split("|")]
+        assert not any(word in asked["question"].lower() for word in words), asked
+        if asked["kind"] == "fact":
+            parts = [part.split("|") for part in asked["core"]]
+            assert any(all(any(one in answer for one in part) for part in parts) for answer in answers), asked
+
+
+def words_of(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.lower()))
