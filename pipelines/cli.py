@@ -184,7 +184,7 @@ def demo(
         int, typer.Option(envvar="LORRY_CHAT_PORT", min=1, max=65535, help="port of the chat page")
     ] = 7860,
 ) -> None:
-    """Fine-tune a small real model on the demo's chat data, offline but for the package index, and serve it with a page."""
+    """Fine-tune a small real model on the demo's chat data (no hub, no account), serve it behind the chat page."""
     from pipelines.demo import serve_until_stopped
     from pipelines.run_recipe import run_recipe
     from pipelines.workdir import Workdir
