@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +26,7 @@ from pipelines.made_bases import made_base
 from pipelines.recipe import load_recipe
 from pipelines.resolve import resolve
 from pipelines.smollm2 import OTHERWISE, WHEEL_SHA256
-from tests.conftest import chat, chat_rows, recipe_text, run_lorry, write_jsonl
+from tests.conftest import ROOT, chat, chat_rows, recipe_text, run_lorry, write_jsonl
 
 TEXT = "What's 1234 + 56?\n\n  A   naïve 'answer' — 你好!\tIt's <|eot_id|> done..."
 
@@ -168,6 +173,72 @@ def test_lorry_check_takes_a_gguf_path_and_a_hub_file(gguf, tmp_path):
         recipe.write_text(recipe_text(address, data))
         assert run_lorry("check", recipe).returncode == 0
         assert load_recipe(recipe).base_model == str(address).removeprefix("hf://")
+
+
+# A repository of the hub
+
+COMMIT = "c0ffee" + "0" * 34
+MAKE = """
+import sys
+from pathlib import Path
+from pipelines.made_bases import made_base
+print(made_base("owner/tiny-GGUF/sub/tiny.gguf", sys.argv[1] or None, Path(sys.argv[2]), print))
+"""
+
+
+@pytest.fixture
+def hub(gguf) -> Iterator[str]:
+    """The address of as much of the hub as one file takes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            info = {"id": "owner/tiny-GGUF", "sha": COMMIT, "siblings": [{"rfilename": "sub/tiny.gguf"}]}
+            known = {
+                "/api/models/owner/tiny-GGUF": json.dumps(info).encode(),
+                "/api/models/owner/tiny-GGUF/revision/main": json.dumps(info).encode(),
+                f"/owner/tiny-GGUF/resolve/{COMMIT}/sub/tiny.gguf": gguf.read_bytes(),
+            }
+            content = known.get(self.path)
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.send_header("ETag", '"abc"')
+            self.send_header("X-Repo-Commit", COMMIT)
+            if content is None:
+                self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content or b"")
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("revision", ["", "main"])
+def test_a_file_of_the_hub_becomes_a_base_and_says_its_commit(hub, revision, tmp_path):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", MAKE, revision, str(tmp_path / "base-models")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.splitlines()[-1])
+    source = json.loads((folder / "source.json").read_text())["source"]
+    assert source.startswith(f"sub/tiny.gguf of owner/tiny-GGUF, revision {COMMIT}, sha256 ")
+
+
+def test_a_hub_that_has_no_such_file_is_one_line(tmp_path):
+    with pytest.raises(
+        ModelError, match="nobody/none-GGUF: no such file or folder here, and the hub gives no such model"
+    ):
+        made_base("nobody/none-GGUF/a.gguf", None, tmp_path, print)
 
 
 # The wheel
