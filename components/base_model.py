@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # In a folder that was made from something else: what that was.
-SOURCE_NAME = "source.json"
+SOURCE_NAME = "lorry-source.json"
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 # Transformers' keys by our names.
 SAMPLING_KEYS = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}
@@ -98,7 +98,9 @@ def load_weights(
 ) -> PreTrainedModel:
     """The base model for causal language modelling, in ``dtype`` (``"auto"``: as stored).
 
-    It lies on the CPU. With ``quantization`` ``"nf4"`` its linear layers are held in 4 bits, on the GPU where one is.
+    It lies on the CPU. Where it will compute there, in float32, its linear layers multiply with oneDNN, and PyTorch takes
+    the threads that the CPU quota allows. With ``quantization`` ``"nf4"`` the linear layers are held in 4 bits, on the GPU
+    where one is.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -108,6 +110,8 @@ def load_weights(
 
     from components.cpu_linear import is_faster_here, limit_threads, use_onednn
 
+    if not torch.cuda.is_available():
+        limit_threads()
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             **_where(base_model),
@@ -120,10 +124,8 @@ def load_weights(
         raise _cannot_load(base_model, "weights", error) from error
     if quantization is not None:
         _prepare_4_bit_layers(model, dtype)
-    elif model.dtype is torch.float32 and not torch.cuda.is_available():
-        limit_threads()
-        if is_faster_here():
-            use_onednn(model)
+    elif model.dtype is torch.float32 and not torch.cuda.is_available() and is_faster_here():
+        use_onednn(model)
     return model
 
 

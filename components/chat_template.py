@@ -239,9 +239,9 @@ def tokenize_conversation(
     """
     text, spans = supervised_spans(tokenizer, template, messages)
     input_ids, offsets = _tokens_of(tokenizer, text, 0)
-    starts = {first for first, _ in spans}
-    if any(begin < start < end for begin, end in offsets for start in starts):
-        cuts = sorted({0, *starts, len(text)})
+    straddled = {start for start, _ in spans for begin, end in offsets if begin < start < end}
+    if straddled and not _adds_a_space(tokenizer):
+        cuts = sorted({0, *straddled, len(text)})
         pieces = [_tokens_of(tokenizer, text[begin:end], begin) for begin, end in pairwise(cuts)]
         input_ids = [token for ids, _ in pieces for token in ids]
         offsets = [offset for _, own in pieces for offset in own]
@@ -250,6 +250,11 @@ def tokenize_conversation(
         for token, (begin, end) in zip(input_ids, offsets, strict=True)
     ]
     return input_ids, labels
+
+
+def _adds_a_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether any text begins with a space for the tokenizer, as for SentencePiece's: its parts are not the whole's."""
+    return str(tokenizer.tokenize("a")[0]).startswith("▁")
 
 
 def _tokens_of(tokenizer: PreTrainedTokenizerBase, text: str, place: int) -> tuple[list[int], list[tuple[int, int]]]:

@@ -46,6 +46,13 @@ class Row(Contract):
     messages: list[Message]
 
 
+class BaseSource(Contract):
+    """What a base model's folder was made from here."""
+
+    source: str
+    published_as: str | None = None
+
+
 class BaseModelRef(Contract):
     """Which base model: its address and the exact revision (a commit of the hub, or a sha256 of the local files)."""
 

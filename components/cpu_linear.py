@@ -74,7 +74,8 @@ class _Linear(torch.nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """input  # (..., in); returns  # (..., out)"""
-        if self.weight.requires_grad or not is_for(input):
+        is_trained = any(parameter.requires_grad for parameter in self.parameters())
+        if is_trained or not is_for(input):
             return super().forward(input)
         result: torch.Tensor = FrozenLinear.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return result

@@ -51,7 +51,7 @@ def hub_file(address: str) -> tuple[str, str] | None:
 
 def is_made(address: str) -> bool:
     """True for a base model that becomes a folder of this machine first."""
-    return address in SHIPPED_BASES or address.endswith(".gguf")
+    return address in SHIPPED_BASES or (address.endswith(".gguf") and "://" not in address)
 
 
 def is_local(address: str) -> bool:

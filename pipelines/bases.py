@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from components.base_model import SOURCE_NAME, folder_revision
-from components.contracts import BaseModelRef
+from components.contracts import BaseModelRef, BaseSource
 from components.errors import ModelError, RecipeError
 from components.store import Store, in_bucket
 from pipelines.addresses import claim_of, is_hub_id, is_made
@@ -136,9 +138,13 @@ def _in_folder(folder: Path) -> _Found:
     )
     if not (folder / SOURCE_NAME).is_file():
         return found
-    told = json.loads((folder / SOURCE_NAME).read_text(encoding="utf-8"))
-    source = {"source": told["source"], "published_as": told["published_as"]}
-    return replace(found, ref=found.ref.model_copy(update=source))
+    try:
+        made_from = BaseSource.model_validate_json((folder / SOURCE_NAME).read_bytes())
+    except ValidationError as error:
+        raise ModelError(
+            f"{folder / SOURCE_NAME}: cannot be read ({error.errors()[0]['msg']}); remove the folder: it is made anew"
+        ) from error
+    return replace(found, ref=found.ref.model_copy(update=made_from.model_dump()))
 
 
 def _card(readme: Path) -> dict[str, Any]:

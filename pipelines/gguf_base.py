@@ -10,12 +10,16 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.base_model import SOURCE_NAME
+from components.contracts import BaseSource
 from components.digest import sha256_of
 from components.errors import LorryError, ModelError, RoomError
 from components.export_gguf.upstream import GGML_PRE_BY_SPLIT
@@ -64,12 +68,16 @@ def write_folder(gguf: Path, folder: Path, source: str, published_as: str | None
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        tokenizer = _tokenizer(gguf, head)
-        _write_weights(gguf, partial)
+        with _alone(gguf, folder.parent) as place:
+            tokenizer = _tokenizer(gguf, place, head)
+            _write_weights(gguf, place, partial)
         tokenizer.save_pretrained(partial)
         _write_source(gguf, partial, source, published_as, head)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was quicker, with the same content
+                raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     log.info("written as a base model in %.0f s: %s", time.monotonic() - started, folder)
@@ -84,6 +92,7 @@ class _Head:
         reader = GGUFReader(gguf)
         self._gguf = gguf
         self._fields = reader.fields
+        self.tensors = {tensor.name for tensor in reader.tensors}
         self.n_weights = sum(int(tensor.n_elements) for tensor in reader.tensors)
 
     def get(self, key: str) -> Any:
@@ -130,11 +139,22 @@ class _Head:
         from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
         known = sorted(set(GGUF_SUPPORTED_ARCHITECTURES) - {"general", "tokenizer"})
-        architecture = self.get("general.architecture")
-        if architecture not in known:
+        architecture = str(self.get("general.architecture"))
+        if _plain(architecture) not in map(_plain, known):
             raise ModelError(
                 f"{self._gguf}: transformers cannot read a GGUF file of the architecture {architecture!r} (it reads "
                 f"{', '.join(known)}); set base_model to a folder or a hub id with the model's safetensors"
+            )
+        if (n_parts := self.get("split.count") or 1) > 1:
+            raise ModelError(
+                f"{self._gguf}: is one of {n_parts} parts, which transformers does not join; make one file of them "
+                "with llama.cpp's llama-gguf-split --merge"
+            )
+        scaling = self.get(f"{architecture}.rope.scaling.type")
+        if scaling not in (None, "none") or "rope_freqs.weight" in self.tensors:
+            raise ModelError(
+                f"{self._gguf}: scales its rotary positions ({scaling or 'rope_freqs.weight'}), which transformers "
+                "does not read from a GGUF file; set base_model to a folder or a hub id with the model's safetensors"
             )
         if not self.get("tokenizer.chat_template"):
             raise ModelError(
@@ -144,10 +164,15 @@ class _Head:
         kind = self.get("tokenizer.ggml.model")
         if kind != "gpt2" or self.pre_tokenizer not in PRE_TOKENIZERS:
             raise ModelError(
-                f"{self._gguf}: a tokenizer of the kind {kind!r} ({self.pre_tokenizer}) cannot be told exactly from a "
+                f"{self._gguf}: a tokenizer of the kind {kind!r} ({self.pre_tokenizer}) cannot be read exactly from a "
                 f"GGUF file (those of gpt2 with {', '.join(sorted(PRE_TOKENIZERS))} can); set base_model to a folder "
                 "or a hub id with the model's own tokenizer files"
             )
+
+
+def _plain(architecture: str) -> str:
+    """An architecture's name as llama.cpp and transformers both spell it: qwen2moe and qwen2_moe are one."""
+    return architecture.replace("-", "").replace("_", "")
 
 
 def _require_room(folder: Path, n_weights: int) -> None:
@@ -160,7 +185,28 @@ def _require_room(folder: Path, n_weights: int) -> None:
         )
 
 
-def _tokenizer(gguf: Path, head: _Head) -> PreTrainedTokenizerFast:
+@contextmanager
+def _alone(gguf: Path, root: Path) -> Iterator[dict[str, Any]]:
+    """What transformers loads the file by: a folder without whatever lies beside it, and no code of anybody's."""
+    with tempfile.TemporaryDirectory(dir=root, prefix=".gguf-") as folder:
+        (Path(folder) / gguf.name).symlink_to(gguf.absolute())
+        yield {"pretrained_model_name_or_path": folder, "gguf_file": gguf.name, "trust_remote_code": False}
+
+
+@contextmanager
+def _refusals_in_words(gguf: Path) -> Iterator[None]:
+    """Turn what transformers raises for a file that it does not read into a ModelError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, IndexError, RuntimeError, NotImplementedError) as error:
+        said = str(error).strip() or type(error).__name__
+        raise ModelError(
+            f"{gguf}: transformers cannot read it ({said.splitlines()[0]}); set base_model to a folder or a hub id "
+            "with the model's safetensors"
+        ) from error
+
+
+def _tokenizer(gguf: Path, place: dict[str, Any], head: _Head) -> PreTrainedTokenizerFast:
     """The tokenizer, reading text as llama.cpp does with the same file.
 
     transformers takes vocabulary and merges from the file, but GPT-2's way of splitting whatever the file says, and
@@ -172,7 +218,8 @@ def _tokenizer(gguf: Path, head: _Head) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    read = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    with _refusals_in_words(gguf):
+        read = AutoTokenizer.from_pretrained(**place)
     rules = json.loads(read.backend_tokenizer.to_str())
     rules["added_tokens"] = head.added_tokens
     backend = Tokenizer.from_str(json.dumps(rules))
@@ -215,17 +262,18 @@ def _splitting(pre_tokenizer: str) -> Any:
     return Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-def _write_weights(gguf: Path, folder: Path) -> None:
+def _write_weights(gguf: Path, place: dict[str, Any], folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GgufConfig
 
-    try:
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
-    except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+    with _refusals_in_words(gguf):
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            **place, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True), output_loading_info=True
+        )
+    if missing := sorted({*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])}):
         raise ModelError(
-            f"{gguf}: transformers cannot read it ({str(error).strip().splitlines()[0]}); set base_model to a "
-            "folder or a hub id with the model's safetensors"
-        ) from error
+            f"{gguf}: lacks {len(missing)} of the model's weights, such as {missing[0]}; give the whole model's file"
+        )
     # The weights are full ones from here on; transformers would refuse to save them as those of a GGUF file.
     del model.config.quantization_config
     model.hf_quantizer = None
@@ -234,8 +282,8 @@ def _write_weights(gguf: Path, folder: Path) -> None:
 
 def _write_source(gguf: Path, folder: Path, source: str, published_as: str | None, head: _Head) -> None:
     """Say where the folder comes from: for the record, and as the head of a card."""
-    told = {"source": f"{source}, sha256 {sha256_of(gguf)}", "published_as": published_as}
-    (folder / SOURCE_NAME).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    made_from = BaseSource(source=f"{source}, sha256 {sha256_of(gguf)}", published_as=published_as)
+    (folder / SOURCE_NAME).write_text(made_from.model_dump_json(indent=2) + "\n", encoding="utf-8")
     keys = {"license": head.get("general.license"), "base_model": published_as}
     lines = "".join(f"{key}: {value}\n" for key, value in keys.items() if value)
     (folder / "README.md").write_text(f"---\n{lines}---\nWritten by Lorry from {source}.\n", encoding="utf-8")

@@ -26,16 +26,16 @@ def made_base(address: str, revision: str | None, root: Path, tell: Tell) -> Pat
         ModelError: it cannot be fetched, or is no base model.
     """
     if address == TINY_BASE:
-        return Path(_run("pipelines.tiny_base", [str(root)], tell))
+        return Path(_run(address, "pipelines.tiny_base", [str(root)], tell))
     if address == SMOLLM2:
         folder = _folder(root, "smollm2-135m-instruct", smollm2.GGUF_SHA256)
         if not folder.is_dir():
             with smollm2.fetched_gguf(root, tell) as gguf:
                 _write(gguf, folder, smollm2.SOURCE, smollm2.PUBLISHED_AS, tell)
         return folder
-    gguf, source = (Path(address), address) if hub_file(address) is None else _from_hub(address, revision)
+    gguf, source = (Path(address), Path(address).name) if hub_file(address) is None else _from_hub(address, revision)
     if not gguf.is_file():
-        raise ModelError(f"{gguf}: no such GGUF file; mend base_model")
+        raise ModelError(f"{gguf}: no such GGUF file; correct base_model")
     folder = _folder(root, gguf.stem, sha256_of(gguf))
     if not folder.is_dir():
         _write(gguf, folder, source, "", tell)
@@ -49,7 +49,7 @@ def _folder(root: Path, name: str, sha256: str) -> Path:
 
 
 def _write(gguf: Path, folder: Path, source: str, published_as: str, tell: Tell) -> None:
-    _run("pipelines.gguf_base", [str(gguf), str(folder), source, published_as], tell)
+    _run(str(gguf), "pipelines.gguf_base", [str(gguf), str(folder), source, published_as], tell)
 
 
 def _from_hub(address: str, revision: str | None) -> tuple[Path, str]:
@@ -61,7 +61,7 @@ def _from_hub(address: str, revision: str | None) -> tuple[Path, str]:
     return Path(path), f"{name} of {repository}, revision {info.sha}"
 
 
-def _run(module: str, arguments: list[str], tell: Tell) -> str:
+def _run(what: str, module: str, arguments: list[str], tell: Tell) -> str:
     """The last line of a child process: torch takes seconds to load, and the command line must not need it.
 
     Raises:
@@ -77,6 +77,11 @@ def _run(module: str, arguments: list[str], tell: Tell) -> str:
                 tell(line)
         finally:
             child.terminate()  # it has ended already unless this process is told to stop
+    if child.returncode < 0:
+        raise ModelError(
+            f"{what}: making a base model of it was ended by signal {-child.returncode}; where that is 9, memory ran "
+            "out: it takes about four bytes a weight"
+        )
     if child.returncode != 0:
-        raise ModelError(lines[-1])
+        raise ModelError(lines[-1] if lines[-1].startswith(what) else f"{what}: {lines[-1]}")
     return lines[-1]

@@ -75,5 +75,7 @@ def _plain_adapter(layer: Any) -> str | None:
     adapter = str(layer.active_adapters[0])
     if adapter not in layer.lora_A or adapter in layer.lora_variant:
         return None
+    if any(parameter.requires_grad for parameter in layer.base_layer.parameters()):
+        return None
     drops = layer.training and not isinstance(layer.lora_dropout[adapter], torch.nn.Identity)
     return None if drops else adapter

@@ -61,7 +61,9 @@ class Run:
         if config.packing and not attention.flat:
             raise ModelError(f"train.packing: not with {base_model.address}: {attention.why}; set packing: false")
         one_on_cpu = device.precision == "float32" and device.n_processes == 1
-        chosen_logits = one_on_cpu and attention.flat and gives_chosen_logits(model)
+        # A mixture of experts has a loss of its own beside that of the tokens, which TRL adds.
+        adds_to_loss = getattr(model.config, "output_router_logits", False)
+        chosen_logits = one_on_cpu and attention.flat and gives_chosen_logits(model) and not adds_to_loss
         rows = Dataset.from_list([{"input_ids": e.input_ids, "labels": e.labels} for e in examples])
         callbacks = [self.progress, self.limits, SaveByTheClock(config.save_minutes), self.stop]
         self.trainer = LoraTrainer(

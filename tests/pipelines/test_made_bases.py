@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gguf import GGUFWriter
+from gguf import GGUFReader, GGUFWriter, RopeScalingType
 
 from components.base_model import folder_revision, load_tokenizer, load_weights
 from components.contracts import BaseModelRef
@@ -93,7 +94,7 @@ def test_a_gguf_file_becomes_a_base_with_its_weights_tokenizer_and_template(gguf
 
 def test_the_record_says_which_file_a_base_was_made_from(gguf, resolved):
     assert resolved.source is not None
-    assert resolved.source.startswith(f"{gguf}, sha256 ")
+    assert resolved.source.startswith("tiny.gguf, sha256 ")
     assert resolved.published_as is None
     assert resolved.quantization is None
 
@@ -114,7 +115,7 @@ def test_a_recipe_on_a_gguf_file_runs_to_its_end(gguf, tmp_path):
     done = run_lorry("run", recipe, "--workdir", tmp_path / "work")
     assert done.returncode == 0, done.stdout + done.stderr
     (manifest,) = (tmp_path / "work").glob("store/models/*/model.json")
-    assert json.loads(manifest.read_text())["base_model"]["source"].startswith(f"{gguf}, sha256 ")
+    assert json.loads(manifest.read_text())["base_model"]["source"].startswith("tiny.gguf, sha256 ")
     trial = json.loads(next((tmp_path / "work" / "runs").glob("*/trial.json")).read_text())
     assert trial["recipe"]["base_model"] == str(gguf)
 
@@ -131,7 +132,7 @@ def test_a_file_that_is_no_gguf_and_one_that_is_not_there_are_refused(tmp_path):
     (tmp_path / "text.gguf").write_text("nothing of the kind")
     with pytest.raises(ModelError, match=r"text.gguf: not a GGUF file \(it begins with b'noth'"):
         made(tmp_path / "text.gguf", tmp_path)
-    with pytest.raises(ModelError, match=r"gone.gguf: no such GGUF file; mend base_model"):
+    with pytest.raises(ModelError, match=r"gone.gguf: no such GGUF file; correct base_model"):
         made(tmp_path / "gone.gguf", tmp_path)
 
 
@@ -160,10 +161,58 @@ def test_a_tokenizer_that_a_gguf_file_does_not_tell_whole_is_refused(tmp_path):
 
     path = written(tmp_path / "pieces.gguf", sentencepiece)
     with pytest.raises(
-        ModelError, match=r"pieces.gguf: a tokenizer of the kind 'llama' \(default\) cannot be told exactly from a GGUF"
+        ModelError, match=r"pieces.gguf: a tokenizer of the kind 'llama' \(default\) cannot be read exactly from a GGUF"
     ):
         made(path, tmp_path)
     assert list((tmp_path / "base-models").glob("*")) == []
+
+
+def test_one_part_of_a_file_is_refused_with_the_way_to_join_them(tmp_path):
+    path = written(tmp_path / "part.gguf", lambda writer: writer.add_uint16("split.count", 3))
+    with pytest.raises(ModelError, match=r"part.gguf: is one of 3 parts, .*llama-gguf-split --merge"):
+        made(path, tmp_path)
+
+
+def test_scaled_rotary_positions_which_would_be_lost_are_refused(tmp_path):
+    path = written(tmp_path / "scaled.gguf", lambda writer: writer.add_rope_scaling_type(RopeScalingType.YARN))
+    with pytest.raises(
+        ModelError, match=r"scaled.gguf: scales its rotary positions \(yarn\), which transformers does not"
+    ):
+        made(path, tmp_path)
+
+
+def test_a_file_that_lacks_weights_is_refused(gguf, tmp_path):
+    """Such weights would be drawn at random."""
+    reader = GGUFReader(gguf)
+    path = tmp_path / "lacking.gguf"
+    writer = GGUFWriter(path, "llama")
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            sub = field.types[1] if len(field.types) > 1 else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], sub)
+    for tensor in reader.tensors:
+        if tensor.name != "blk.0.ffn_up.weight":
+            writer.add_tensor(tensor.name, tensor.data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ModelError, match=r"lacking.gguf: .*blk.0.ffn_up.weight|lacking.gguf: lacks 1 of the model's"):
+        made(path, tmp_path)
+    assert list((tmp_path / "base-models").glob("*")) == []
+
+
+def test_a_source_that_cannot_be_read_is_one_line(tiny_base, tmp_path):
+    folder = tmp_path / "copied"
+    shutil.copytree(tiny_base, folder)
+    (folder / "lorry-source.json").write_text('{"name": "x"}')
+    data = write_jsonl(tmp_path / "data.jsonl", chat_rows(12))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(recipe_text(folder, data))
+    with pytest.raises(
+        ModelError, match=r"lorry-source.json: cannot be read \(Field required\); remove the folder: it is made"
+    ):
+        resolve(load_recipe(recipe), tmp_path / "work", print)
 
 
 def test_lorry_check_takes_a_gguf_path_and_a_hub_file(gguf, tmp_path):
@@ -230,7 +279,7 @@ def test_a_file_of_the_hub_becomes_a_base_and_says_its_commit(hub, revision, tmp
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.splitlines()[-1])
-    source = json.loads((folder / "source.json").read_text())["source"]
+    source = json.loads((folder / "lorry-source.json").read_text())["source"]
     assert source.startswith(f"sub/tiny.gguf of owner/tiny-GGUF, revision {COMMIT}, sha256 ")
 
 
