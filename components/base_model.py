@@ -98,9 +98,9 @@ def load_weights(
 ) -> PreTrainedModel:
     """The base model for causal language modelling, in ``dtype`` (``"auto"``: as stored).
 
-    It lies on the CPU. Where it will compute there, in float32, its linear layers multiply with oneDNN, and PyTorch takes
-    the threads that the CPU quota allows. With ``quantization`` ``"nf4"`` the linear layers are held in 4 bits, on the GPU
-    where one is.
+    It lies on the CPU. Where it will compute there, in float32, its linear layers multiply with oneDNN, and PyTorch
+    takes the threads that the CPU quota allows. With ``quantization`` ``"nf4"`` the linear layers are held in 4 bits,
+    on the GPU where one is.
 
     Raises:
         ModelError: it cannot be loaded.
