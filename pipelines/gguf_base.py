@@ -274,9 +274,6 @@ def _write_weights(gguf: Path, place: dict[str, Any], folder: Path) -> None:
         raise ModelError(
             f"{gguf}: lacks {len(missing)} of the model's weights, such as {missing[0]}; give the whole model's file"
         )
-    # The weights are full ones from here on; transformers would refuse to save them as those of a GGUF file.
-    del model.config.quantization_config
-    model.hf_quantizer = None
     model.save_pretrained(folder)
 
 
