@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from components.base_model import SOURCE_NAME
 from components.contracts import BaseSource
-from components.digest import sha256_of
-from components.errors import LorryError, ModelError, RoomError
+from components.errors import LorryError, ModelError
+from components.export_gguf.room import require_free
 from components.export_gguf.upstream import GGML_PRE_BY_SPLIT
 from components.gguf_file import check_file
 from components.gguf_model import GgufModel
@@ -34,8 +34,7 @@ log = logging.getLogger(__name__)
 
 SPLIT_BY_GGML_PRE = {name: split for split, name in GGML_PRE_BY_SPLIT.items()}
 PRE_TOKENIZERS = frozenset({*SPLIT_BY_GGML_PRE, "gpt-2", "smollm"})
-# Kinds of tokens in a GGUF file, and what it calls the tokens that transformers has names for.
-CONTROL, USER_DEFINED = 3, 4
+# What a GGUF file calls the tokens that transformers has names for.
 SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
 # bfloat16, whatever the file's quantization: what a value of 4 or 8 bits says fits in it.
 BYTES_A_WEIGHT = 2
@@ -51,18 +50,19 @@ PROBES = (
 def write_folder(gguf: Path, folder: Path, source: str, published_as: str | None) -> None:
     """Write ``folder`` whole or not at all: bfloat16 safetensors, tokenizer, chat template, a card with the licence.
 
-    ``source`` says where the file is from, and ``published_as`` is the hub id of the model that it holds: for the
-    record and the card.
+    ``source`` says which file it is and where it is from, and ``published_as`` is the hub id of the model that it
+    holds: for the record and the card.
 
     Raises:
         ModelError: the file is damaged, of an architecture that transformers does not read, without a chat template,
-            or with a tokenizer that cannot be told exactly.
+            or with a tokenizer that cannot be read exactly.
         RoomError: the disk has too little room.
     """
     check_file(gguf)
     head = _Head(gguf)
     head.require_usable()
-    _require_room(folder, head.n_weights)
+    require_free(folder, BYTES_A_WEIGHT * head.n_weights, "the base model")
+    folder.parent.mkdir(parents=True, exist_ok=True)
     log.info("reading %s (%.0f MB, %d weights)", gguf.name, gguf.stat().st_size / 1e6, head.n_weights)
     started = time.monotonic()
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
@@ -72,7 +72,7 @@ def write_folder(gguf: Path, folder: Path, source: str, published_as: str | None
             tokenizer = _tokenizer(gguf, place, head)
             _write_weights(gguf, place, partial)
         tokenizer.save_pretrained(partial)
-        _write_source(gguf, partial, source, published_as, head)
+        _write_source(partial, source, published_as, head.get("general.license"))
         try:
             partial.rename(folder)
         except OSError:
@@ -114,12 +114,14 @@ class _Head:
     @property
     def added_tokens(self) -> list[dict[str, Any]]:
         """The tokens that are whole in any text, as the tokenizers library writes them; control tokens are special."""
+        from gguf import TokenType
+
         kinds = self.get("tokenizer.ggml.token_type") or []
         form = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
         return [
-            {"id": token, "content": text, "special": kind == CONTROL, **form}
+            {"id": token, "content": text, "special": kind == TokenType.CONTROL, **form}
             for token, (text, kind) in enumerate(zip(self.tokens, kinds, strict=False))
-            if kind in (CONTROL, USER_DEFINED)
+            if kind in (TokenType.CONTROL, TokenType.USER_DEFINED)
         ]
 
     @property
@@ -173,16 +175,6 @@ class _Head:
 def _plain(architecture: str) -> str:
     """An architecture's name as llama.cpp and transformers both spell it: qwen2moe and qwen2_moe are one."""
     return architecture.replace("-", "").replace("_", "")
-
-
-def _require_room(folder: Path, n_weights: int) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    free, needed = shutil.disk_usage(folder.parent).free, BYTES_A_WEIGHT * n_weights
-    if free < needed:
-        raise RoomError(
-            f"{folder.parent}: the base model needs {needed / 2**30:.2f} GiB and the disk has {free / 2**30:.2f} GiB "
-            "free; free some room, or choose another disk with --workdir"
-        )
 
 
 @contextmanager
@@ -277,11 +269,11 @@ def _write_weights(gguf: Path, place: dict[str, Any], folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def _write_source(gguf: Path, folder: Path, source: str, published_as: str | None, head: _Head) -> None:
+def _write_source(folder: Path, source: str, published_as: str | None, license_name: str | None) -> None:
     """Say where the folder comes from: for the record, and as the head of a card."""
-    made_from = BaseSource(source=f"{source}, sha256 {sha256_of(gguf)}", published_as=published_as)
+    made_from = BaseSource(source=source, published_as=published_as)
     (folder / SOURCE_NAME).write_text(made_from.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    keys = {"license": head.get("general.license"), "base_model": published_as}
+    keys = {"license": license_name, "base_model": published_as}
     lines = "".join(f"{key}: {value}\n" for key, value in keys.items() if value)
     (folder / "README.md").write_text(f"---\n{lines}---\nWritten by Lorry from {source}.\n", encoding="utf-8")
 

@@ -31,14 +31,15 @@ def made_base(address: str, revision: str | None, root: Path, tell: Tell) -> Pat
         folder = _folder(root, "smollm2-135m-instruct", smollm2.GGUF_SHA256)
         if not folder.is_dir():
             with smollm2.fetched_gguf(root, tell) as gguf:
-                _write(gguf, folder, smollm2.SOURCE, smollm2.PUBLISHED_AS, tell)
+                _write(gguf, folder, f"{smollm2.SOURCE}, sha256 {smollm2.GGUF_SHA256}", smollm2.PUBLISHED_AS, tell)
         return folder
     gguf, source = (Path(address), Path(address).name) if hub_file(address) is None else _from_hub(address, revision)
     if not gguf.is_file():
         raise ModelError(f"{gguf}: no such GGUF file; correct base_model")
-    folder = _folder(root, gguf.stem, sha256_of(gguf))
+    sha256 = sha256_of(gguf)
+    folder = _folder(root, gguf.stem, sha256)
     if not folder.is_dir():
-        _write(gguf, folder, source, "", tell)
+        _write(gguf, folder, f"{source}, sha256 {sha256}", "", tell)
     return folder
 
 

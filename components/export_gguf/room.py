@@ -1,4 +1,4 @@
-"""Is there room on the disk for an export? Asked before the work starts."""
+"""Is there room on the disk for what is about to be written? Asked before the work starts."""
 
 from __future__ import annotations
 
@@ -18,18 +18,27 @@ def required_bytes(weight_bytes: int) -> int:
 
 
 def require_room(folder: Path, weight_bytes: int) -> None:
-    """Check the disk that holds ``folder`` (or will hold it).
+    """Check the disk that holds ``folder`` (or will hold it) for an export.
 
     Raises:
         RoomError: it has less than ``required_bytes`` free.
     """
+    require_free(folder, required_bytes(weight_bytes), "the export")
+
+
+def require_free(folder: Path, n_bytes: int, what: str) -> None:
+    """Check the disk that holds ``folder`` (or will hold it) for ``n_bytes``, which ``what`` needs.
+
+    Raises:
+        RoomError: it has less free.
+    """
     present = folder.absolute()
     while not present.exists():
         present = present.parent
-    free, needed = shutil.disk_usage(present).free, required_bytes(weight_bytes)
-    if free < needed:
+    free = shutil.disk_usage(present).free
+    if free < n_bytes:
         raise RoomError(
-            f"{present}: the export needs {_size(needed)} and the disk has {_size(free)} free; "
+            f"{present}: {what} needs {_size(n_bytes)} and the disk has {_size(free)} free; "
             "free some room, or choose another disk with --workdir"
         )
 

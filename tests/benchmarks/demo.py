@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -33,9 +32,6 @@ from components.rows import read_rows
 from pipelines.workdir import RunResult, Workdir
 from tests.benchmarks.questions import Asked
 from tests.conftest import run_lorry
-
-# The tests let PyTorch have one thread; here it has what a user's has.
-os.environ.pop("OMP_NUM_THREADS", None)
 
 N_POSITIONS = 2000
 

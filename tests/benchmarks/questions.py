@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +21,6 @@ import httpx
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
 from tests.conftest import free_port, lorry_process
-
-# The tests let OpenMP have one thread; here the server has what a user's has.
-os.environ.pop("OMP_NUM_THREADS", None)
 
 QUESTIONS = Path(__file__).parents[2] / "pipelines" / "recipes" / "data" / "demo-questions.jsonl"
 MAX_TOKENS = 100

@@ -7,14 +7,13 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pytest
-from gguf import GGUFReader, GGUFWriter
+from gguf import GGUFReader
 
 from components.errors import ModelError
 from components.gguf_file import check_file
+from tests.gguf_files import write
 
 Damage = Callable[[bytearray], bytearray]
 N_TENSORS, N_KEYS, FIRST_KEY = 8, 16, 24
@@ -27,29 +26,6 @@ def good(tmp_path_factory) -> bytes:
     write(path)
     check_file(path)
     return path.read_bytes()
-
-
-def write(path: Path, change: Callable[[GGUFWriter], None] = lambda _: None, architecture: str = "llama") -> Path:
-    writer = GGUFWriter(path, architecture)
-    writer.add_context_length(64)
-    writer.add_embedding_length(32)
-    writer.add_block_count(1)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(["a", "b", "c"])
-    writer.add_token_scores([0.0, 0.0, 0.0])
-    writer.add_eos_token_id(2)
-    writer.add_tensor("token_embd.weight", np.zeros((3, 32), dtype=np.float32))
-    writer.add_tensor("output_norm.weight", np.zeros(32, dtype=np.float32))
-    for name in ("extra.1", "extra.2"):
-        writer.add_tensor(name, np.zeros(8, dtype=np.float32))
-    change(writer)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 def put(place: int, form: str, value: float) -> Damage:

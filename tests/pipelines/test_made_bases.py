@@ -9,11 +9,10 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from gguf import GGUFReader, GGUFWriter, RopeScalingType
@@ -28,6 +27,7 @@ from pipelines.recipe import load_recipe
 from pipelines.resolve import resolve
 from pipelines.smollm2 import OTHERWISE, WHEEL_SHA256
 from tests.conftest import ROOT, chat, chat_rows, recipe_text, run_lorry, write_jsonl
+from tests.gguf_files import write
 
 TEXT = "What's 1234 + 56?\n\n  A   naïve 'answer' — 你好!\tIt's <|eot_id|> done..."
 
@@ -52,24 +52,6 @@ def resolved(gguf, tmp_path_factory) -> BaseModelRef:
 
 def made(gguf: Path, root: Path) -> Path:
     return made_base(str(gguf), None, root / "base-models", print)
-
-
-def written(path: Path, change: Callable[[GGUFWriter], None], architecture: str = "llama") -> Path:
-    """A GGUF file without weights of use, but for what ``change`` gives it."""
-    writer = GGUFWriter(path, architecture)
-    writer.add_context_length(64)
-    writer.add_embedding_length(32)
-    writer.add_block_count(1)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_token_list(["a", "b", "c"])
-    change(writer)
-    writer.add_tensor("token_embd.weight", np.zeros((3, 32), dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 def test_a_gguf_file_becomes_a_base_with_its_weights_tokenizer_and_template(gguf, resolved, tiny_base):
@@ -137,7 +119,7 @@ def test_a_file_that_is_no_gguf_and_one_that_is_not_there_are_refused(tmp_path):
 
 
 def test_an_architecture_that_transformers_does_not_read_is_refused_with_those_it_does(tmp_path):
-    path = written(tmp_path / "other.gguf", lambda _: None, architecture="plamo3")
+    path = write(tmp_path / "other.gguf", architecture="plamo3")
     with pytest.raises(
         ModelError,
         match=r"other.gguf: transformers cannot read a GGUF file of the architecture 'plamo3' \(it reads .*llama.*\); "
@@ -147,7 +129,7 @@ def test_an_architecture_that_transformers_does_not_read_is_refused_with_those_i
 
 
 def test_a_file_without_a_chat_template_is_refused(tmp_path):
-    path = written(tmp_path / "raw.gguf", lambda writer: writer.add_tokenizer_model("gpt2"))
+    path = write(tmp_path / "raw.gguf")
     with pytest.raises(
         ModelError, match=r"raw.gguf: has no chat template, .*choose the GGUF file of an instruct model"
     ):
@@ -155,11 +137,9 @@ def test_a_file_without_a_chat_template_is_refused(tmp_path):
 
 
 def test_a_tokenizer_that_a_gguf_file_does_not_tell_whole_is_refused(tmp_path):
-    def sentencepiece(writer: GGUFWriter) -> None:
-        writer.add_tokenizer_model("llama")
-        writer.add_chat_template("{{ messages }}")
-
-    path = written(tmp_path / "pieces.gguf", sentencepiece)
+    path = write(
+        tmp_path / "pieces.gguf", lambda writer: writer.add_chat_template("{{ messages }}"), tokenizer_model="llama"
+    )
     with pytest.raises(
         ModelError, match=r"pieces.gguf: a tokenizer of the kind 'llama' \(default\) cannot be read exactly from a GGUF"
     ):
@@ -168,13 +148,13 @@ def test_a_tokenizer_that_a_gguf_file_does_not_tell_whole_is_refused(tmp_path):
 
 
 def test_one_part_of_a_file_is_refused_with_the_way_to_join_them(tmp_path):
-    path = written(tmp_path / "part.gguf", lambda writer: writer.add_uint16("split.count", 3))
+    path = write(tmp_path / "part.gguf", lambda writer: writer.add_uint16("split.count", 3))
     with pytest.raises(ModelError, match=r"part.gguf: is one of 3 parts, .*llama-gguf-split --merge"):
         made(path, tmp_path)
 
 
 def test_scaled_rotary_positions_which_would_be_lost_are_refused(tmp_path):
-    path = written(tmp_path / "scaled.gguf", lambda writer: writer.add_rope_scaling_type(RopeScalingType.YARN))
+    path = write(tmp_path / "scaled.gguf", lambda writer: writer.add_rope_scaling_type(RopeScalingType.YARN))
     with pytest.raises(
         ModelError, match=r"scaled.gguf: scales its rotary positions \(yarn\), which transformers does not"
     ):
