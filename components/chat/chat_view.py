@@ -257,9 +257,8 @@ class ChatView:
         user = user_of(request)
         labels = [model.label for model in await self._servers.models()]
         titles = await in_thread(self._conversations.titles, user)
-        updates = self._empty()
-        if titles:
-            updates |= await self._opened(user, titles[0][1])
+        # A page that is loaded is empty; emptying it would take away what somebody has asked meanwhile.
+        updates = await self._opened(user, titles[0][1]) if titles else {}
         if not labels:
             updates[self.status] = f"⚠ {NOTHING_SERVED.format(self._servers.addresses)}"
         elif self._servers.silent:

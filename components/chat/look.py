@@ -60,14 +60,15 @@ DRAW = """
 }
 """
 # Examples and settings of the model that is chosen now. A setting that stands where the page has put it (``given``)
-# follows; one that was moved by hand stays, and so do all where nothing is known of the model.
+# follows; one that was moved by hand stays, and so do all where nothing is known of the model. What does not change is
+# not written either: it may be moved in this very moment.
 FOLLOW = """
 (model, models, given, ...settings) => {
-  const own = JSON.parse(models)[model];
-  if (!own) return [{__type__: "update"}, given, ...settings];
-  const follows = settings.map((value, number) => value === given[number]);
-  const put = (values) => values.map((value, number) => follows[number] ? own.settings[number] : value);
-  return [{__type__: "update", examples: own.examples}, put(given), ...put(settings)];
+  const own = JSON.parse(models)[model], same = {__type__: "update"};
+  if (!own) return [same, given, ...settings.map(() => same)];
+  const put = settings.map((value, number) => value === given[number] ? own.settings[number] : given[number]);
+  const moved = settings.map((value, number) => put[number] === given[number] ? same : put[number]);
+  return [{...same, examples: own.examples}, put, ...moved];
 }
 """
 # The text goes to the browser's own disk; no file of it is left on the server. Its name is taken away, so that nothing

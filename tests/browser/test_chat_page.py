@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import APIResponse, Locator, Page, Route, expect
 
 from components.errors import DataError
 from components.split_data.config import SplitConfig
@@ -374,6 +374,34 @@ def test_a_new_chat_does_not_wait_for_the_server(page):
     page.wait_for_timeout(500)
     assert questions(page) == ["after"]
     assert titles(page)[:2] == ["after", "before"]
+
+
+def test_a_question_asked_while_the_page_still_loads_stays(browser, address):
+    """What the server says of the page as it was left comes after the answer."""
+    page = browser.new_context().new_page()
+    held: list[tuple[Route, APIResponse]] = []
+    asked: list[str] = []
+
+    def hold(route: Route) -> None:
+        if asked:
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    page.route("**/gradio_api/run/predict", hold)
+    page.goto(address)
+    wait_until(page, lambda: bool(held))
+    page.wait_for_timeout(500)
+    asked.append("early")
+    ask(page, "early")
+    answered(page, "stub heard: early")
+    for route, response in held:
+        route.fulfill(response=response)
+    expect(page.locator("#model input")).not_to_have_value("")
+    page.wait_for_timeout(500)
+    assert questions(page) == ["early"]
+    answered(page, "stub heard: early")
+    page.context.close()
 
 
 def test_an_error_is_told_and_what_was_typed_stays(page, stub):
