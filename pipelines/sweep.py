@@ -37,8 +37,8 @@ def sweep_on(places: Places, fractions: Sequence[float], parallelism: int) -> ds
 
     @dsl.pipeline(name="sweep", description="Train trials, stop poor ones early, compare them, test the winner.")
     def sweep(
-        trials: list,
-        splits: list,
+        trials: list[dict],
+        splits: list[dict],
         evaluate: dict,
         compare: dict,
         reduction_factor: int,

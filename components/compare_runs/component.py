@@ -7,7 +7,7 @@ from kfp import dsl
 def compare_runs(
     config: dict,
     code: str,
-    trials: list,
+    trials: list[dict],
     runs: dsl.Input[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
     table: dsl.Output[dsl.Markdown],
@@ -15,7 +15,7 @@ def compare_runs(
     comparison: dsl.Output[dsl.Artifact],
     best_recipe: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-) -> list:
+) -> list[dict]:
     """Compare the trials of a sweep; give those of ``trials`` that are the best of their validation rows."""
     from components.kfp_step import log_metrics, step
 

@@ -7,14 +7,14 @@ from kfp import dsl
 
 @dsl.component(base_image="lorry/data", install_kfp_package=False)
 def promote_trials(
-    trials: list,
+    trials: list[dict],
     fraction: float,
     reduction_factor: int,
     code: str,
     records: dsl.Input[List[dsl.Artifact]],  # noqa: UP006
     runs: dsl.Output[dsl.Artifact],
     earlier: dsl.Input[dsl.Artifact] = None,
-) -> list:
+) -> list[dict]:
     """Gather the rung's records beside those of earlier rungs; give the trials to continue."""
     from components.kfp_step import step
 
