@@ -45,6 +45,10 @@ class StepFailedError(LorryError):
     """A step of a pipeline ended without its outputs."""
 
 
+class InputGoneError(LorryError):
+    """What an earlier step made is not there any more."""
+
+
 class StoreError(LorryError):
     """The store of models and inputs refuses, does not answer, or holds something else than it should."""
 

@@ -17,9 +17,9 @@ def compare_runs(
     metrics: dsl.Output[dsl.Metrics],
 ) -> list[dict]:
     """Compare the trials of a sweep; give those of ``trials`` that are the best of their validation rows."""
-    from components.kfp_step import log_metrics, step
+    from components.kfp_step import step
 
-    with step("compare_runs"):
+    with step("compare_runs", inputs=[runs]) as work:
         from components.compare_runs.config import CompareConfig
         from components.compare_runs.sweep import compare_trials
 
@@ -33,5 +33,5 @@ def compare_runs(
             comparison_path=comparison.path,
             best_recipe_path=best_recipe.path,
         )
-        log_metrics(metrics, figures)
+        work.log_metrics(metrics, figures)
         return winners

@@ -16,9 +16,9 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Measure base and tuned model on the same rows and prompts."""
-    from components.kfp_step import log_metrics, step
+    from components.kfp_step import step
 
-    with step("evaluate"):
+    with step("evaluate", inputs=[adapter, validation, test]) as work:
         from components.contracts import BaseModelRef
         from components.evaluate.config import EvaluateConfig
         from components.evaluate.evaluate import evaluate as evaluate_pair
@@ -32,4 +32,4 @@ def evaluate(
             report_path=report.path,
             samples_path=samples.path,
         )
-        log_metrics(metrics, figures)
+        work.log_metrics(metrics, figures)

@@ -17,9 +17,9 @@ def evaluate_gguf(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Compare the quantized file with f16 on the same rows, and time its answers."""
-    from components.kfp_step import log_metrics, step
+    from components.kfp_step import step
 
-    with step("evaluate_gguf"):
+    with step("evaluate_gguf", inputs=[adapter, model, validation]) as work:
         from components.contracts import BaseModelRef
         from components.evaluate.config import EvaluateConfig
         from components.evaluate_gguf.config import EvaluateGgufConfig
@@ -35,4 +35,4 @@ def evaluate_gguf(
             report_path=report.path,
             answers_path=answers.path,
         )
-        log_metrics(metrics, figures)
+        work.log_metrics(metrics, figures)

@@ -14,9 +14,9 @@ def export_gguf(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Merge, convert to GGUF, quantize, and prove that the file answers."""
-    from components.kfp_step import log_metrics, logged_metrics, step
+    from components.kfp_step import logged_metrics, step
 
-    with step("export_gguf"):
+    with step("export_gguf", inputs=[adapter]) as work:
         from components.contracts import BaseModelRef
         from components.export_gguf.config import ExportConfig
         from components.export_gguf.export import export
@@ -29,5 +29,5 @@ def export_gguf(
             model_path=model.path,
         )
         figures = manifest.model_dump(include={"size_bytes", "f16_size_bytes", "reduction", "n_parameters"})
-        log_metrics(metrics, figures)
+        work.log_metrics(metrics, figures)
         model.metadata.update(sha256=manifest.sha256, quantization=manifest.quantization)

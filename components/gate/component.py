@@ -12,11 +12,11 @@ def gate(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Fail when a figure is outside the recipe's bounds."""
-    from components.kfp_step import log_metrics, logged_metrics, step
+    from components.kfp_step import logged_metrics, step
 
-    with step("gate"):
+    with step("gate") as work:
         from components.gate.config import GateConfig
         from components.gate.gate import require_within
 
         measured = {**logged_metrics(evaluation), **logged_metrics(gguf_evaluation)}
-        log_metrics(metrics, require_within(GateConfig.model_validate(config), measured))
+        work.log_metrics(metrics, require_within(GateConfig.model_validate(config), measured))

@@ -18,7 +18,7 @@ def promote_trials(
     """Gather the rung's records beside those of earlier rungs; give the trials to continue."""
     from components.kfp_step import step
 
-    with step("promote_trials"):
+    with step("promote_trials", inputs=[*records, *([] if earlier is None else [earlier])]):
         from components.promote_trials.promote import promote
 
         return promote(

@@ -20,7 +20,7 @@ def publish_model(
     """Put the model into the store, whole or not at all, and move ``current`` to it."""
     from components.kfp_step import logged_metrics, step
 
-    with step("publish_model"):
+    with step("publish_model", inputs=[model]):
         from components.publish_model.config import PublishConfig
         from components.publish_model.publish import publish, publish_figures
 

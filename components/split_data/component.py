@@ -16,10 +16,10 @@ def split_data(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Split a chat data set into train, validation and test rows."""
-    from components.kfp_step import log_metrics, step
+    from components.kfp_step import step
     from components.split_data.config import SplitConfig
     from components.split_data.split import Outputs, split
 
-    with step("split_data"):
+    with step("split_data") as work:
         paths = Outputs(train.path, validation.path, test.path, report.path, summary.path, accounts.path)
-        log_metrics(metrics, split(SplitConfig.model_validate(config), paths))
+        work.log_metrics(metrics, split(SplitConfig.model_validate(config), paths))

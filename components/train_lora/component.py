@@ -15,9 +15,9 @@ def train_lora(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Train a LoRA adapter on the assistant's words."""
-    from components.kfp_step import log_metrics, step
+    from components.kfp_step import step
 
-    with step("train_lora"):
+    with step("train_lora", inputs=[train, validation]) as work:
         from components.contracts import BaseModelRef
         from components.train_lora.config import TrainConfig
         from components.train_lora.train import train as train_adapter
@@ -40,4 +40,4 @@ def train_lora(
             "minutes",
             "tokens_per_second",
         )
-        log_metrics(metrics, record.model_dump(include=set(names)))
+        work.log_metrics(metrics, record.model_dump(include=set(names)))

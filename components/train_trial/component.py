@@ -19,9 +19,9 @@ def train_trial(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Train one trial of a sweep as far as its rung goes."""
-    from components.kfp_step import log_metrics, step
+    from components.kfp_step import step
 
-    with step("train_trial"):
+    with step("train_trial", inputs=[train, validation], trial=trial["name"], fraction=fraction) as work:
         from components.contracts import BaseModelRef, Trial
         from components.train_lora.config import TrainConfig
         from components.train_trial.trial import run_trial
@@ -38,4 +38,4 @@ def train_trial(
             record_path=record.path,
         )
         names = {"best_eval_loss", "final_eval_loss", "steps", "minutes", "tokens_per_second"}
-        log_metrics(metrics, done.model_dump(include=names))
+        work.log_metrics(metrics, done.model_dump(include=names))
