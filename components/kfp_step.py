@@ -90,8 +90,8 @@ def require_inputs(name: str, inputs: Iterable[dsl.Artifact]) -> None:
         is_there = any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
         if not is_there:
             raise InputGoneError(
-                f"{name}: its input {artifact.name} is gone from {artifact.uri}: an earlier run made it, and somebody or "
-                "a lifecycle rule removed it since; run again with --no-reuse, which makes it anew"
+                f"{name}: its input {artifact.name} is gone from {artifact.uri}: an earlier run made it, and somebody "
+                "or a lifecycle rule removed it since; run again with --no-reuse, which makes it anew"
             )
 
 

@@ -1,7 +1,7 @@
 """What a step on a cluster leaves in the store under its run, for whoever follows the run.
 
-Kubeflow's API stops listing the tasks of a large run, and has neither figures nor reasons. Run and store reach a step as
-variables of its pod, which are no inputs: a step is reused in another run all the same.
+Kubeflow's API stops listing the tasks of a large run, and has neither figures nor reasons. Run and store reach a step
+as variables of its pod, which are no inputs: a step is reused in another run all the same.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StepNote(Contract):
     state: NoteState
     seconds: Annotated[float | None, Field(description="since the step began in this pod")] = None
     error: Annotated[str | None, Field(description="what the user can mend, as the step says it")] = None
-    figures: dict[str, float] = {}
+    figures: dict[str, float] = Field(default_factory=dict)
 
     @property
     def key(self) -> str:

@@ -113,6 +113,17 @@ class Store:
         with self._in_words(folder):
             return sorted(entry["path"] for batch in obstore.list(self._store, folder) for entry in batch)
 
+    def newest(self, folder: str, name: str) -> str | None:
+        """The key of the newest file below a folder whose name begins with ``name``, or None.
+
+        Raises:
+            StoreError: the store refuses or does not answer.
+        """
+        with self._in_words(folder):
+            entries = [entry for batch in obstore.list(self._store, folder) for entry in batch]
+        named = [entry for entry in entries if entry["path"].rsplit("/", 1)[-1].startswith(name)]
+        return max(named, key=lambda entry: entry["last_modified"])["path"] if named else None
+
     def sha256_of(self, key: str) -> str:
         """sha256 of a file in the store, which is read whole.
 

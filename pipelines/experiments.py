@@ -12,17 +12,27 @@ from rich.console import Console
 from rich.table import Table
 
 from components.errors import ModelError, RecipeError
+from pipelines.cluster_commands import (
+    DEFAULT_WORKDIR,
+    Context,
+    Experiment,
+    LookSeconds,
+    Namespace,
+    PipelineRoot,
+    WorkdirPath,
+    follow_run,
+    say_submitted,
+)
+from pipelines.reuse import NoReuse, steps_without_reuse
 
 if TYPE_CHECKING:
     from components.compare_runs.compare import Comparison
+    from pipelines.kubeflow import Kubeflow
+    from pipelines.progress import Progress
     from pipelines.sweep_document import LoadedSweep
+    from pipelines.sweep_run import SweepResult
 
 console = Console()
-DEFAULT_WORKDIR = Path(".lorry")
-
-WorkdirPath = Annotated[
-    Path, typer.Option("--workdir", envvar="LORRY_WORKDIR", help="folder for everything that runs make")
-]
 
 
 def sweep(
@@ -36,29 +46,34 @@ def sweep(
     endpoint: Annotated[
         str | None, typer.Option(help="address of Kubeflow Pipelines: run there; without it, on this machine")
     ] = None,
-    namespace: Annotated[
-        str | None, typer.Option(envvar="KFP_NAMESPACE", help="your namespace, where Kubeflow serves several users")
-    ] = None,
-    experiment: Annotated[
-        str, typer.Option(envvar="KFP_EXPERIMENT", help="which experiment the run belongs to")
-    ] = "lorry",
+    namespace: Namespace = None,
+    experiment: Experiment = "lorry",
     pool: Annotated[str | None, typer.Option("--pool", help="where trials train: t4, a100, cpu, or your own")] = None,
     store: Annotated[
         str | None,
         typer.Option(envvar="LORRY_STORE", help="in place of the recipe's publish.store, with --endpoint"),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="with --endpoint: follow the run to its end")] = False,
+    context: Context = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="with --endpoint: follow the run, and end with its table")
+    ] = False,
+    look_seconds: LookSeconds = 5.0,
+    no_reuse: NoReuse = None,
+    pipeline_root: PipelineRoot = None,
     workdir: WorkdirPath = DEFAULT_WORKDIR,
 ) -> None:
     """Try settings of a recipe side by side, compare them in one table, and test the best on unseen rows."""
+    from pipelines.kubeflow import Kubeflow
     from pipelines.progress import Progress
     from pipelines.resolve import on_this_machine
     from pipelines.run_recipe import run_recipe
+    from pipelines.sweep import STEPS
     from pipelines.sweep_document import load_sweep
     from pipelines.sweep_run import run_sweep
     from pipelines.trials import resolve_sweep
     from pipelines.workdir import Workdir
 
+    always = steps_without_reuse(no_reuse, STEPS)
     loaded = load_sweep(document)
     if list_trials:
         _show_trials(loaded.settings)
@@ -66,7 +81,11 @@ def sweep(
     if endpoint is not None:
         if run_best:
             raise RecipeError("--run-best: with --endpoint, submit the best recipe of the report with lorry submit")
-        _submit(loaded, endpoint, namespace, experiment, pool, store, wait, workdir)
+        kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
+        with Progress(console) as progress:
+            run_id = _submit(loaded, kubeflow, experiment, pool, store, always, workdir, progress)
+            if wait:
+                follow_run(kubeflow, run_id, progress, context, look_seconds, pipeline_root, workdir)
         return
     here = Workdir(workdir.absolute())
     with Progress(console) as progress:
@@ -78,12 +97,8 @@ def sweep(
             lambda recipe: on_this_machine(recipe, here.store),
         )
         progress.finished("resolve")
-        result = run_sweep(resolved, here, progress)
-    _show(result.comparison)
-    for line in result.on_the_test_rows:
-        console.print(line, markup=False, highlight=False)
-    for label, place in result.places.items():
-        console.print(f"{label:<26}{place}", markup=False, highlight=False, soft_wrap=True)
+        result = run_sweep(resolved, here, progress, always)
+    show_sweep(result)
     if not run_best:
         return
     if result.best_recipe is None:
@@ -93,17 +108,15 @@ def sweep(
 
 def _submit(
     loaded: LoadedSweep,
-    endpoint: str,
-    namespace: str | None,
+    kubeflow: Kubeflow,
     experiment: str,
     pool: str | None,
     store: str | None,
-    wait: bool,
+    no_reuse: tuple[str, ...],
     workdir: Path,
-) -> None:
-    from pipelines.kubeflow import Kubeflow
-    from pipelines.progress import Progress
-    from pipelines.submit import Following
+    progress: Progress,
+) -> str:
+    """Start the sweep on a cluster; give the run's id."""
     from pipelines.sweep_run import submit_sweep
     from pipelines.trials import resolve_sweep
     from pipelines.upload import require_store, upload_inputs
@@ -111,24 +124,28 @@ def _submit(
     if store is not None:
         loaded = loaded.publishing_to(store)
     placement = loaded.base.placement.on(pool)
-    kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
     require_store(loaded.base.publish.store)
     experiment_id = kubeflow.experiment_id(experiment)
-    with Progress(console) as progress:
-        progress.started("resolve")
+    progress.started("resolve")
 
-        def tell(line: str) -> None:
-            progress.line("resolve", line)
+    def tell(line: str) -> None:
+        progress.line("resolve", line)
 
-        resolved = resolve_sweep(
-            loaded, workdir.absolute(), tell, lambda recipe: upload_inputs(recipe, namespace or "kubeflow", tell)
-        )
-        run_id = submit_sweep(resolved, placement, kubeflow, experiment_id, tell)
-        progress.finished("resolve")
-        progress.note(f"submitted: {kubeflow.page_of(run_id)}")
-        if wait:
-            Following(kubeflow, run_id, progress, 5.0).until_the_end()
-            progress.note(f"table, curves and best recipe are on its page: {kubeflow.page_of(run_id)}")
+    namespace = kubeflow.namespace or "kubeflow"
+    resolved = resolve_sweep(loaded, workdir.absolute(), tell, lambda recipe: upload_inputs(recipe, namespace, tell))
+    run_id = submit_sweep(resolved, placement, kubeflow, experiment_id, tell, no_reuse)
+    progress.finished("resolve")
+    say_submitted(kubeflow, run_id, progress)
+    return run_id
+
+
+def show_sweep(result: SweepResult) -> None:
+    """The tables of a sweep on the terminal, its winners on the test rows, and where its reports lie."""
+    _show(result.comparison)
+    for line in result.on_the_test_rows:
+        console.print(line, markup=False, highlight=False)
+    for label, place in result.places.items():
+        console.print(f"{label:<26}{place}", markup=False, highlight=False, soft_wrap=True)
 
 
 def report(

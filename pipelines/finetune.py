@@ -1,6 +1,6 @@
 """The graph: chat data in, a served file out."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -150,17 +150,25 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
 
 
 def compile_finetune(
-    path: Path, placement: Placement | None = None, claims: Iterable[str] = (), *, split_with_model: bool = False
+    path: Path,
+    placement: Placement | None = None,
+    claims: Iterable[str] = (),
+    *,
+    split_with_model: bool = False,
+    store: str | None = None,
+    no_reuse: Collection[str] = (),
 ) -> None:
     """Write the pipeline document to ``path`` (YAML).
 
     Without a placement it is for this machine: no image is used there, and none is named whole. ``split_with_model``
-    says that the split asks the base model, and belongs where training does.
+    says that the split asks the base model, and belongs where training does. ``store`` is where steps leave word of
+    themselves, and ``no_reuse`` names those that run although nothing has changed.
 
     Raises:
         RecipeError: the image settings cannot be used.
     """
-    compiler.Compiler().compile(finetune_on(Places(placement, claims, split_with_model=split_with_model)), str(path))
+    places = Places(placement, claims, split_with_model=split_with_model, store=store, no_reuse=no_reuse)
+    compiler.Compiler().compile(finetune_on(places), str(path))
     if placement is not None:
         write_image_names(path)
 

@@ -65,7 +65,13 @@ IMAGES = {
     for image in (
         # What two others copy llama.cpp from; it never runs.
         Image("llama"),
-        Image("data", ("split_data", "promote_trials", "compare_runs", "gate", "publish_model", "prepare_volumes")),
+        Image(
+            "data",
+            (
+                *("split_data", "promote_trials", "compare_runs", "publish_sweep"),
+                *("gate", "publish_model", "prepare_volumes"),
+            ),
+        ),
         Image("train", ("train_lora", "train_trial", "evaluate", "split_data"), holds_torch=True),
         Image("export", ("export_gguf", "evaluate_gguf"), holds_llama=True),
         Image("model-server", ("model_server", "fetch_model"), holds_llama=True),

@@ -80,6 +80,15 @@ class Kubeflow:
         self._required(run.run_id)
         return run
 
+    def terminate(self, run_id: str) -> None:
+        """End a run: its pods are asked to stop, and training writes a checkpoint first.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        self.run(run_id)  # a run that is not there is said as such
+        self._ask(lambda: self._runs.run_service_terminate_run(run_id, _request_timeout=SECONDS_TO_ANSWER))
+
     def experiment_id(self, name: str) -> str:
         """The id of an experiment, which is made when it is not there.
 

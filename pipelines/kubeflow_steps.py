@@ -1,20 +1,22 @@
 """The steps of a run, read out of the task list that Kubeflow's API gives.
 
 The list holds a task for each node of Argo's workflow, by a short name that repeats in every iteration of a loop. What
-tells them apart is whose child a node is: an id is the workflow's name and the FNV-1a hash of the node's full name, such
-as ``sweep-x(0).root(0).for-loop-2(0).iteration-iterations(3:3)(0).iteration-item(0).train-trial(0).executor(1)``.
+tells them apart is whose child a node is: an id is the workflow's name and the FNV-1a hash of the node's full name,
+such as ``sweep-x(0).root(0).for-loop-2(0).iteration-iterations(3:3)(0).iteration-item(0).train-trial(0).executor(1)``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipelines.progress import step_of
 
 State = Literal["waiting", "pending", "running", "succeeded", "reused", "failed"]
+# The driver of the whole run stands before its first step.
+ROOT = "root"
 # Kubeflow's template for the pod of a step that has a retry policy.
 POD_TEMPLATE = "retry-system-container-impl"
 
@@ -34,6 +36,7 @@ class Step:
     tries: int
     newest_failed: bool
     pod: str | None
+    node: str | None
     seconds: float | None
     in_driver: bool = False
 
@@ -43,11 +46,17 @@ class Step:
         number = re.search(r"-(\d+)$", self.task)
         return int(number[1]) if number else 1
 
+    def reason_in(self, reasons: Mapping[str, str]) -> str | None:
+        """Why the step's pod waits, of the reasons by the full name of Argo's node."""
+        if self.node is not None:
+            return reasons.get(self.node)
+        return next(iter(reasons.values()), None)
+
 
 def steps_of(tasks: Sequence[Any], known: Iterable[str]) -> list[Step]:
     """The steps among ``tasks`` whose names are ``known``, in the order in which they began."""
     nodes = _Nodes([task for task in tasks if task.display_name])
-    wanted = set(known)
+    wanted = {ROOT, *known}
     found = []
     for name in nodes.names:
         own = _last(name)
@@ -57,11 +66,14 @@ def steps_of(tasks: Sequence[Any], known: Iterable[str]) -> list[Step]:
         if step not in wanted:
             continue
         task = nodes.task_of(name)
-        if own.endswith("-driver"):
-            if task is not None and task.state == "FAILED":
-                found.append(_failed_in_driver(step, name, nodes, task))
-        elif task is not None:
-            found.append(_step(step, name, nodes, task))
+        if task is None:
+            continue
+        if not own.endswith("-driver"):
+            found.extend([] if step == ROOT else [_step(step, name, nodes, task)])
+        elif task.state == "FAILED":
+            found.append(_in_driver(step, name, "failed", task))
+        elif nodes.state_of(f"{name}(0)") == "PENDING":
+            found.append(_in_driver(step, name, "pending", task))
     return sorted(found, key=lambda step: (step.iteration, step.task))
 
 
@@ -81,6 +93,7 @@ def _step(step: str, name: str, nodes: _Nodes, task: Any) -> Step:
         tries=len(tries),
         newest_failed=newest == "FAILED",
         pod=pod_of(nodes.workflow, tries[-1]) if tries else None,
+        node=tries[-1] if tries else None,
         seconds=_seconds(task),
     )
 
@@ -96,16 +109,17 @@ def _state(state: str, n_tries: int, newest: str | None) -> State:
     return "running" if newest == "RUNNING" else "waiting"
 
 
-def _failed_in_driver(step: str, name: str, nodes: _Nodes, task: Any) -> Step:
-    """A step that Kubeflow's driver, which prepares it, could not begin."""
+def _in_driver(step: str, name: str, state: State, task: Any) -> Step:
+    """A step that Kubeflow's driver, which prepares it, has not begun yet or could not begin."""
     return Step(
         step=step,
         task=_last(name).removesuffix("-driver"),
         iteration=_iteration(name),
-        state="failed",
+        state=state,
         tries=0,
-        newest_failed=True,
+        newest_failed=state == "failed",
         pod=None,
+        node=f"{name}(0)",
         seconds=_seconds(task),
         in_driver=True,
     )
@@ -168,7 +182,7 @@ class _Nodes:
     def state_of(self, name: str) -> str | None:
         """The state of a node that has nothing below it; None where nodes that are alike have several."""
         around = self.task_of(_TRY.sub("", name))
-        alike = [task for task in self._by_display[_last(name)] if around is None or _within(task, around)]
+        alike = [task for task in self._by_display.get(_last(name), ()) if around is None or _within(task, around)]
         if name.endswith("(0)") and around is not None:  # both begin together
             alike = [task for task in alike if task.start_time == around.start_time]
         states = {str(task.state) for task in alike}

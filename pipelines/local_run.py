@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,17 +18,18 @@ from components.kfp_step import BEGINS
 from pipelines.local_engine import EVENT, SECONDS_TO_SAVE
 from pipelines.progress import Progress
 from pipelines.resolve import ResolvedRecipe
+from pipelines.step_logs import user_error
 from pipelines.stopping import interrupt_on_sigterm
 from pipelines.workdir import OUTPUTS, RunResult, Workdir, keep_what_was_made, new_folder, read_result, reports_in
 
 DOCUMENT = "pipeline.yaml"
 
 _KFP_LINES = ("[KFP Executor", "Wrote executor output file")
-# The last line of a step's traceback when the error is one that the user can mend.
-_USER_ERROR = re.compile(r"^components\.errors\.\w+: (.*)$")
 
 
-def run_pipeline(recipe: ResolvedRecipe, trial: Trial, workdir: Workdir, progress: Progress) -> RunResult:
+def run_pipeline(
+    recipe: ResolvedRecipe, trial: Trial, workdir: Workdir, progress: Progress, no_reuse: Collection[str] = ()
+) -> RunResult:
     """Compile the pipeline, run the compiled document with kfp.local, and give what it made.
 
     ``trial`` says what the run is of, to whom compares it. Ctrl-C and SIGTERM stop the step in work (training saves a
@@ -42,7 +43,7 @@ def run_pipeline(recipe: ResolvedRecipe, trial: Trial, workdir: Workdir, progres
     from pipelines.finetune import compile_finetune
 
     folder = new_folder(workdir.runs, recipe.name)
-    compile_finetune(folder / DOCUMENT)
+    compile_finetune(folder / DOCUMENT, no_reuse=no_reuse)
     (folder / "recipe.resolved.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (folder / TRIAL_NAME).write_text(trial.model_dump_json(indent=2) + "\n", encoding="utf-8")
     try:
@@ -159,9 +160,8 @@ class _Child:
             return
 
     def _reason(self) -> str:
-        for line in reversed(self.last_lines):
-            if match := _USER_ERROR.match(line):
-                return f"{self.step}: {match[1]}"
+        if said := user_error(self.last_lines):
+            return f"{self.step}: {said}"
         said = self.last_lines[-1] if self.last_lines else "it was killed before it said anything"
         return (
             f"{self.step} ended without finishing (its last line: {said}); the whole log is {self.log_file.name}; "

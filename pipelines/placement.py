@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from kfp import dsl, kubernetes
 
-from pipelines.addresses import VOLUMES
+from components.run_notes import RUN_VARIABLE, STORE_VARIABLE
+from pipelines.addresses import VOLUMES, in_pod
 from pipelines.images import PREFIX, ImageSettings, reference
 from pipelines.pools import SPOT_LABEL, STORE_VARIABLES, Placement, Pool, Toleration
+from pipelines.progress import step_of
 
 CHECKPOINTS = "/checkpoints"
 HUB_CACHE = "/hub-cache"
+# What Kubeflow writes the run's id on each of its pods with.
+RUN_LABEL = "pipeline/runid"
 # The images' user and group.
 USER = 10001
 
@@ -24,12 +28,23 @@ class Places:
     """Puts the tasks of one graph where they belong. Without a placement they keep only their images' names."""
 
     def __init__(
-        self, placement: Placement | None, claims: Iterable[str] = (), *, split_with_model: bool = False
+        self,
+        placement: Placement | None,
+        claims: Iterable[str] = (),
+        *,
+        split_with_model: bool = False,
+        store: str | None = None,
+        no_reuse: Collection[str] = (),
     ) -> None:
-        """``claims`` are the volumes, beside checkpoints and cache, that the run's addresses name."""
+        """``claims`` are the volumes, beside checkpoints and cache, that the run's addresses name.
+
+        ``store`` is the run's, as its recipe names it; ``no_reuse`` are the steps that always run.
+        """
         self.placement = placement
         self.split_with_model = split_with_model
         self.claims = sorted(set(claims))
+        self.store = store
+        self.no_reuse = no_reuse
 
     def on_cpu(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """A step that needs no GPU, but memory and cores."""
@@ -47,7 +62,7 @@ class Places:
 
     def on_pool(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """A step that runs on the pool of the recipe."""
-        return task if self.placement is None else self._on(self.placement.pool, task)
+        return self._on("" if self.placement is None else self.placement.pool, task)
 
     def keep_checkpoints(self, task: dsl.PipelineTask) -> None:
         """Give a step the volume with the checkpoints."""
@@ -55,6 +70,8 @@ class Places:
             kubernetes.mount_pvc(task, self.placement.checkpoints_claim, CHECKPOINTS)
 
     def _on(self, name: str, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        if step_of(task.name) in self.no_reuse:
+            task.set_caching_options(False)
         if self.placement is None:
             return task
         pool = self.placement.pools[name]
@@ -76,6 +93,10 @@ class Places:
         kubernetes.use_secret_as_env(task, placement.hub_secret, {"HF_TOKEN": "HF_TOKEN"}, optional=True)
         same = {name: name for name in STORE_VARIABLES}
         kubernetes.use_secret_as_env(task, placement.store_secret, same, optional=True)
+        if self.store is not None:
+            # Variables are not among what Kubeflow knows a step again by; a parameter would be.
+            kubernetes.use_field_path_as_env(task, RUN_VARIABLE, f"metadata.labels['{RUN_LABEL}']")
+            task.set_env_variable(STORE_VARIABLE, in_pod(self.store))
 
 
 def _take(pool: Pool, task: dsl.PipelineTask) -> None:

@@ -61,11 +61,11 @@ class Progress:
             text = f"{match[1]}/{match[2]} {match[3]}"
         self._live.update(self._tasks[step], said=text[: max(self.console.width - 60, 20)])
 
-    def finished(self, step: str, seconds: float | None = None) -> None:
-        """A step ended well, after ``seconds`` where somebody else has measured them."""
+    def finished(self, step: str, seconds: float | None = None, said: str = "") -> None:
+        """A step ended well, after ``seconds`` where somebody else has measured them, with ``said`` of what it made."""
         self.minutes[step] = (time.monotonic() - self._since[step] if seconds is None else seconds) / 60
-        self._live.update(self._tasks[step], total=1, completed=1, said="")
-        self._plain(f"{step}: finished in {self.minutes[step] * 60:.1f} s")
+        self._live.update(self._tasks[step], total=1, completed=1, said=said)
+        self._plain(f"{step}: finished in {self.minutes[step] * 60:.1f} s{said and ': '}{said}")
 
     def reused(self, step: str) -> None:
         """A step was not needed: nothing that it depends on has changed."""

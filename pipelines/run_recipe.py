@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from pipelines.trials import as_trial
 from pipelines.workdir import Workdir
 
 
-def run_recipe(console: Console, path: Path, workdir: Workdir) -> Path:
+def run_recipe(console: Console, path: Path, workdir: Workdir, no_reuse: Collection[str] = ()) -> Path:
     """Run the recipe at ``path`` and show its figures; give the path of the exported model.
 
     Raises:
@@ -29,6 +30,6 @@ def run_recipe(console: Console, path: Path, workdir: Workdir) -> Path:
         resolved = on_this_machine(pinned, workdir.store)
         require_room(workdir.root, resolved.base_model.to_merge_into.weight_bytes)
         progress.finished("resolve")
-        result = run_pipeline(resolved, as_trial(recipe.name, {}, recipe, resolved), workdir, progress)
+        result = run_pipeline(resolved, as_trial(recipe.name, {}, recipe, resolved), workdir, progress, no_reuse)
     summary.show(console, result.folder.name, result.figures, progress.minutes, result.places)
     return result.model

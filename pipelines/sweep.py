@@ -1,6 +1,6 @@
 """The graph of a sweep: trials side by side, rung by rung, then the table, then the winner on the test rows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +9,8 @@ from kfp import compiler, dsl
 from components.compare_runs.component import compare_runs
 from components.evaluate.component import evaluate as evaluate_step
 from components.promote_trials.component import promote_trials
+from components.publish_sweep.component import publish_sweep
+from components.publish_sweep.publish import REPORTS
 from components.split_data.component import split_data
 from components.train_lora.component import train_lora
 from components.train_trial.component import train_trial
@@ -17,7 +19,7 @@ from pipelines.fingerprint import code_fingerprint
 from pipelines.placement import Places
 from pipelines.pools import Placement
 
-STEPS = ("split_data", "train_trial", "promote_trials", "compare_runs", "train_lora", "evaluate")
+STEPS = ("split_data", "train_trial", "promote_trials", "compare_runs", "publish_sweep", "train_lora", "evaluate")
 
 
 class Outputs(NamedTuple):
@@ -41,6 +43,7 @@ def sweep_on(places: Places, fractions: Sequence[float], parallelism: int) -> ds
         splits: list[dict],
         evaluate: dict,
         compare: dict,
+        publish: dict,
         reduction_factor: int,
         checkpoint_root: str,
     ) -> Outputs:
@@ -87,6 +90,15 @@ def sweep_on(places: Places, fractions: Sequence[float], parallelism: int) -> ds
         compared = places.on_small(
             compare_runs(config=compare, code=code_fingerprint("compare_runs"), trials=trials, runs=gathered["earlier"])
         )
+        shown = places.on_small(
+            publish_sweep(
+                config=publish,
+                code=code_fingerprint("publish_sweep"),
+                run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                **{name: compared.outputs[name] for name in REPORTS},
+            )
+        )
+        shown.set_caching_options(False)
         with dsl.ParallelFor(compared.outputs["Output"], parallelism=parallelism) as winner:
             rows = _split(places, winner.split)
             # Its checkpoint is at the end already: this writes the adapter, and trains nothing.
@@ -101,7 +113,7 @@ def sweep_on(places: Places, fractions: Sequence[float], parallelism: int) -> ds
                 )
             )
             places.keep_checkpoints(adapter)
-            places.on_pool(
+            measured = places.on_pool(
                 evaluate_step(
                     config=evaluate,
                     base_model=winner.base_model,
@@ -111,6 +123,16 @@ def sweep_on(places: Places, fractions: Sequence[float], parallelism: int) -> ds
                     test=rows.outputs["test"],
                 )
             )
+            told = places.on_small(
+                publish_sweep(
+                    config=publish,
+                    code=code_fingerprint("publish_sweep"),
+                    run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+                    winner=winner.trial,
+                    evaluation=measured.outputs["metrics"],
+                )
+            )
+            told.set_caching_options(False)
         return Outputs(
             runs=gathered["earlier"],
             **{name: compared.outputs[name] for name in Outputs._fields if name != "runs"},
@@ -131,13 +153,15 @@ def compile_sweep(
     placement: Placement | None = None,
     claims: Iterable[str] = (),
     split_with_model: bool = False,
+    store: str | None = None,
+    no_reuse: Collection[str] = (),
 ) -> None:
     """Write the pipeline document to ``path`` (YAML); see ``compile_finetune``.
 
     Raises:
         RecipeError: the image settings cannot be used.
     """
-    places = Places(placement, claims, split_with_model=split_with_model)
+    places = Places(placement, claims, split_with_model=split_with_model, store=store, no_reuse=no_reuse)
     compiler.Compiler().compile(sweep_on(places, fractions, parallelism), str(path))
     if placement is not None:
         write_image_names(path)

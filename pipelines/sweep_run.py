@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.compare_runs.compare import Comparison
 from components.compare_runs.report import CHART, DATA, PAGE, RECIPE, TABLE
-from components.errors import StepFailedError
+from components.errors import ModelError, StepFailedError
+from components.publish_sweep.publish import REPORTS, folder_of, winners_in
+from components.store import Store
 from pipelines.addresses import claims_in
 from pipelines.kubeflow import Kubeflow
 from pipelines.local_run import DOCUMENT, run_document
@@ -33,9 +35,13 @@ KEPT = {
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep leaves on this machine: its reports, and a folder a trial in ``trials/``."""
+    """What a sweep leaves on this machine: its reports and, where it ran here, a folder a trial in ``trials/``.
+
+    ``winners`` are the figures of each winner on rows that nothing was chosen by.
+    """
 
     folder: Path
+    winners: list[dict[str, float]]
 
     @property
     def comparison(self) -> Comparison:
@@ -53,8 +59,8 @@ class SweepResult:
         """A line for each winner: what it has on rows that nothing was chosen by."""
         return [
             f"winner on the test rows: loss {told['base_test_loss']:.4f} untuned, {told['tuned_test_loss']:.4f} tuned"
-            for step, name, _, told in made_by_steps(self.folder / OUTPUTS)
-            if (step, name) == ("evaluate", "metrics") and "tuned_test_loss" in told
+            for told in self.winners
+            if "tuned_test_loss" in told
         ]
 
     @property
@@ -65,7 +71,9 @@ class SweepResult:
         return {label: self.folder / name for label, name in names.items() if (self.folder / name).exists()}
 
 
-def run_sweep(resolved: ResolvedSweep, workdir: Workdir, progress: Progress) -> SweepResult:
+def run_sweep(
+    resolved: ResolvedSweep, workdir: Workdir, progress: Progress, no_reuse: Collection[str] = ()
+) -> SweepResult:
     """Compile the sweep, run the compiled document with kfp.local, one trial after another.
 
     Raises:
@@ -75,14 +83,32 @@ def run_sweep(resolved: ResolvedSweep, workdir: Workdir, progress: Progress) -> 
     from pipelines.sweep import compile_sweep
 
     folder = new_folder(workdir.sweeps, resolved.sweep.name)
-    compile_sweep(folder / DOCUMENT, resolved.fractions)
+    compile_sweep(folder / DOCUMENT, resolved.fractions, no_reuse=no_reuse)
     try:
         run_document(folder, resolved.arguments(workdir.checkpoints), workdir, progress)
     except StepFailedError:
         _keep(folder)
         raise
     _keep(folder)
-    return SweepResult(folder)
+    made = made_by_steps(folder / OUTPUTS)
+    return SweepResult(folder, [told for step, name, _, told in made if (step, name) == ("evaluate", "metrics")])
+
+
+def fetch_sweep(store: Store, run_id: str, folder: Path) -> SweepResult:
+    """What a sweep on a cluster left in the store, copied into ``folder``.
+
+    Raises:
+        StoreError: the store refuses or does not answer.
+        ModelError: the sweep left nothing there.
+    """
+    there = folder_of(run_id)
+    if store.size_of(f"{there}/{DATA}") is None:
+        raise ModelError(f"{store.address_of(there)}: the sweep left no comparison there")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in REPORTS.values():
+        if store.size_of(f"{there}/{name}") is not None:
+            (folder / name).write_bytes(store.read(f"{there}/{name}"))
+    return SweepResult(folder, [figures for _, figures in winners_in(store, run_id)])
 
 
 def _keep(folder: Path) -> None:
@@ -103,9 +129,14 @@ def _number(folder: Path, stem: str) -> str:
 
 
 def submit_sweep(
-    resolved: ResolvedSweep, placement: Placement, kubeflow: Kubeflow, experiment_id: str, tell: Callable[[str], None]
+    resolved: ResolvedSweep,
+    placement: Placement,
+    kubeflow: Kubeflow,
+    experiment_id: str,
+    tell: Callable[[str], None],
+    no_reuse: Collection[str] = (),
 ) -> str:
-    """Compile the sweep for a cluster and start it; give the run's id.
+    """Compile the sweep for a cluster and start it; give the run's id. See ``pipelines.submit.start``.
 
     Raises:
         ClusterError: the endpoint refuses or does not answer.
@@ -122,6 +153,8 @@ def submit_sweep(
             placement=placement,
             claims=claims_in(resolved.addresses),
             split_with_model=resolved.split_with_model,
+            store=resolved.publish["store"],
+            no_reuse=no_reuse,
         )
         name = f"{resolved.sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         tell(f"{len(resolved.trials)} trials, {resolved.sweep.parallelism} at a time")

@@ -28,6 +28,7 @@ class ResolvedSweep:
     sweep: Sweep
     trials: list[dict[str, Any]]
     evaluate: dict[str, Any]
+    publish: dict[str, Any]
     addresses: list[str]
     split_with_model: bool
 
@@ -44,6 +45,7 @@ class ResolvedSweep:
             "splits": list(splits.values()),
             # Nothing is chosen by the test rows: they are read once, for the winner.
             "evaluate": {**self.evaluate, "test": True},
+            "publish": self.publish,
             "compare": self.sweep.compare.model_dump(exclude_none=True),
             "reduction_factor": 1 if self.sweep.halving is None else self.sweep.halving.reduction_factor,
             "checkpoint_root": str(checkpoint_root),
@@ -76,6 +78,7 @@ def resolve_sweep(
         sweep=loaded.sweep,
         trials=items,
         evaluate=resolved[0].arguments("")["evaluate"],
+        publish=resolved[0].arguments("")["publish"],
         addresses=[address for one in resolved for address in one.addresses.values()],
         split_with_model=any(one.split.quality.measures_perplexity for one in resolved),
     )

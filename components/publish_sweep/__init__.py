@@ -1,0 +1,1 @@
+"""What a sweep has to show, put into the store under its run."""

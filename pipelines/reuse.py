@@ -1,0 +1,57 @@
+"""``--no-reuse``: steps that run although nothing that they depend on has changed."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from components.errors import RecipeError
+
+ALL = "all"
+
+NoReuse = Annotated[
+    str | None,
+    typer.Option(
+        "--no-reuse",
+        metavar="[STEP,…]",
+        help="run every step anew, or the named ones alone, such as --no-reuse train_lora,export_gguf",
+    ),
+]
+_NAMES = re.compile(r"^[a-z][a-z_,-]*$")
+
+
+class CommandWithNoReuse(TyperCommand):
+    """A command whose ``--no-reuse`` may stand without a value, which Typer's own options cannot."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Typer's, with the value written out."""
+        given: list[str] = []
+        for argument, following in zip(args, [*args[1:], ""], strict=True):
+            given.append(argument)
+            if argument == "--no-reuse" and not _NAMES.match(following):
+                given.append(ALL)
+        return super().parse_args(ctx, given)
+
+
+def steps_without_reuse(given: str | None, steps: Sequence[str]) -> tuple[str, ...]:
+    """The steps that ``--no-reuse`` names, of a pipeline's.
+
+    Raises:
+        RecipeError: there is no such step.
+    """
+    if given is None:
+        return ()
+    if given == ALL:
+        return tuple(steps)
+    names = tuple(name.strip().replace("-", "_") for name in given.split(",") if name.strip())
+    for name in names:
+        if name not in steps:
+            close = difflib.get_close_matches(name, steps, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"the steps are {', '.join(steps)}"
+            raise RecipeError(f"--no-reuse {name}: no such step; {meant}")
+    return names
