@@ -29,6 +29,10 @@ class InterruptedTrainingError(LorryError):
     """Training was asked to stop; its checkpoint is written."""
 
 
+class KilledError(LorryError):
+    """A signal ended a process that trains, more often than it is started again."""
+
+
 class TrialFailedError(LorryError):
     """A training that failed by its settings: the same again fails again, and a sweep goes on without it."""
 

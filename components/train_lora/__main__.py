@@ -1,10 +1,11 @@
-"""One of several processes that train together: ``python -m torch.distributed.run … -m components.train_lora JOB``."""
+"""A process that trains, alone or with others: ``python -m components.train_lora JOB``."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,25 +14,33 @@ from pathlib import Path
 import psutil
 
 from components.contracts import BaseModelRef
-from components.errors import LorryError
+from components.errors import KilledError, LorryError
 from components.kfp_step import plain_logs
 from components.train_lora.config import TrainConfig
-from components.train_lora.processes import ERROR, STARTER, rank
+from components.train_lora.job import SIGNAL_CODE, STARTER, say_error
+from components.train_lora.processes import rank
 from components.train_lora.train import train
 
 
 def main() -> int:
-    """Train as the job says; a process tells its error in a file beside the job."""
+    """Train as the job says; a process that ends by an error tells it in a file beside the job."""
     path = Path(sys.argv[1])
     job = json.loads(path.read_text())
     threading.Thread(target=_end_with_parents, daemon=True).start()
     plain_logs(logging.INFO if rank() == 0 else logging.ERROR)
     config, base_model = (job.pop(name) for name in ("config", "base_model"))
+    job_dir = Path(job.pop("job_dir", None) or path.parent)
     try:
-        train(TrainConfig.model_validate(config), BaseModelRef.model_validate(base_model), **job)
+        train(TrainConfig.model_validate(config), BaseModelRef.model_validate(base_model), **job, job_dir=job_dir)
+    except KilledError:
+        # Those that trained together are this process's own: it ends as they did.
+        return SIGNAL_CODE + signal.SIGKILL
     except LorryError as error:
-        path.with_name(f"{ERROR}.{rank()}").write_text(str(error))
+        say_error(path, rank(), error)
         return 1
+    except BaseException as error:
+        say_error(path, rank(), error)  # without a word it would count as killed
+        raise
     return 0
 
 

@@ -20,9 +20,9 @@ def train_lora(
     with step("train_lora", inputs=[train, validation]) as work:
         from components.contracts import BaseModelRef
         from components.train_lora.config import TrainConfig
-        from components.train_lora.train import train as train_adapter
+        from components.train_lora.supervise import train_supervised
 
-        record = train_adapter(
+        record = train_supervised(
             TrainConfig.model_validate(config),
             BaseModelRef.model_validate(base_model),
             code=code,

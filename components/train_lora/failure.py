@@ -9,12 +9,11 @@ from typing import Any
 from components.contracts import HISTORY_NAME, RunRecord
 from components.errors import OutOfMemoryError, TrialFailedError
 from components.run_record import write_record
-from components.train_lora.device import Device
 from components.train_lora.history import History
 
 
-def figures_of_failed(error: TrialFailedError, run_dir: Path, device: Device) -> dict[str, Any]:
-    """What was measured until then, under the names of RunRecord."""
+def figures_of_failed(error: TrialFailedError, run_dir: Path) -> dict[str, Any]:
+    """What was measured until then, under the names of RunRecord; what the device is, is known before."""
     history = History(run_dir / HISTORY_NAME, run_dir, writes=False)
     best = history.best()
     last = max((entry["step"] for entry in history.entries), default=0)
@@ -22,9 +21,6 @@ def figures_of_failed(error: TrialFailedError, run_dir: Path, device: Device) ->
         "status": "out_of_memory" if isinstance(error, OutOfMemoryError) else "diverged",
         "reason": str(error),
         "stopped_by": None,
-        "hardware": device.hardware,
-        "precision": device.precision,
-        "base_quantization": device.quantization,
         "trainable_parameters": None,
         "total_parameters": None,
         "steps": last,

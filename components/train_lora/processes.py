@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.errors import InterruptedTrainingError, LorryError, StepFailedError
-
-JOB, ERROR = "job.json", "error"
-STARTER = "LORRY_TRAIN_STARTER"
+from components.errors import InterruptedTrainingError, KilledError
+from components.train_lora.job import JOB, STARTER, error_said
 
 
 def n_processes() -> int:
@@ -35,17 +33,17 @@ def wanted() -> int:
     return max(torch.cuda.device_count(), 1) if n_processes() == 1 else 1
 
 
-def train_together(n: int, job: Mapping[str, Any]) -> None:
+def train_together(n: int, job: Mapping[str, Any], job_dir: Path | None = None) -> None:
     """Run ``components.train_lora`` in ``n`` processes; ``job`` holds the arguments of ``train``, as JSON takes them.
 
     Raises:
         InterruptedTrainingError: SIGTERM came; a checkpoint is written.
         LorryError: what the first process that failed said.
-        StepFailedError: a process died without a word.
+        KilledError: a signal ended one of them.
     """
     with tempfile.TemporaryDirectory(prefix="lorry-train-") as folder:
         path = Path(folder) / JOB
-        path.write_text(json.dumps(job))
+        path.write_text(json.dumps({**job, "job_dir": None if job_dir is None else str(job_dir)}))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
         threads = max((os.cpu_count() or n) // n, 1)
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ, STARTER: str(os.getpid())}
@@ -64,13 +62,12 @@ def train_together(n: int, job: Mapping[str, Any]) -> None:
             child.kill()
         if code == 0:
             return
-        errors = sorted(path.parent.glob(f"{ERROR}.*"), key=lambda error: error.stat().st_mtime)
-        said = errors[0].read_text() if errors else ""
-    if stopped:
-        raise InterruptedTrainingError(said or "training was stopped; run the same command again to go on")
-    if said:
-        raise LorryError(said)
-    raise StepFailedError(f"training in {n} processes ended with exit code {code}; what they said stands above")
+        said = error_said(path)
+    if stopped and not isinstance(said, InterruptedTrainingError):
+        raise InterruptedTrainingError("training was stopped; run the same command again to go on")
+    if said is not None:
+        raise said
+    raise KilledError(f"one of {n} processes that train together was killed (exit code {code} of their launcher)")
 
 
 def agree(flag: bool) -> bool:

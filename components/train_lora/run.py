@@ -162,9 +162,6 @@ class Run:
         parameters = list(self.trainer.model.parameters())
         return {
             "stopped_by": self.stopped_by,
-            "hardware": self.device.hardware,
-            "precision": self.device.precision,
-            "base_quantization": self.device.quantization,
             "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
             "total_parameters": sum(_n_weights(p) for p in parameters),
             "steps": self.trainer.state.global_step,

@@ -12,10 +12,10 @@ import torch
 
 from components.errors import LorryError, OutOfMemoryError, RoomError
 from components.train_lora import checkpoints
+from components.train_lora.advice import MEASURING, what_to_lower
 from components.train_lora.config import TrainConfig
 from components.train_lora.device import Device
 from components.train_lora.processes import rank
-from components.train_lora.trainer import MEASURING
 
 # Below this a disk is full, whatever a library says that could not write.
 FULL_BYTES = 1 << 20
@@ -41,20 +41,12 @@ def memory_in_words(config: TrainConfig, device: Device) -> Iterator[None]:
 
 
 def _to_lower(config: TrainConfig, device: Device, error: BaseException) -> str:
-    if MEASURING in getattr(error, "__notes__", ()) and (rows := config.per_device_eval_batch_size) > 1:
-        return f"{MEASURING}; set train.per_device_eval_batch_size {rows // 2} (it is {rows}): the losses stay the same"
-    rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
-    if rows > 1:
-        fewer = rows // 2 if rows % 2 == 0 else 1
-        return (
-            f"set train.per_device_train_batch_size {fewer} (it is {rows}) and gradient_accumulation_steps "
-            f"{batches * rows // fewer} (it is {batches}); a step has the same rows"
-        )
-    if not config.gradient_checkpointing:
-        return "set train.gradient_checkpointing true; a step takes about a third longer, and is the same"
-    if device.quantization is None and device.precision != "float32":
-        return "set train.base_quantization nf4: the base weights take a quarter"
-    return f"set train.max_length {config.max_length // 2} (it is {config.max_length}): longer rows are cut"
+    return what_to_lower(
+        config,
+        precision=device.precision,
+        base_quantization=device.quantization,
+        was_measuring=MEASURING in getattr(error, "__notes__", ()),
+    )
 
 
 @contextmanager

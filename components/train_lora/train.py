@@ -21,6 +21,7 @@ from components.token_loss import Example
 from components.train_lora import checkpoints, processes
 from components.train_lora.config import STOPPING, WATCHING, TrainConfig
 from components.train_lora.device import choose
+from components.train_lora.job import say_started
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,10 +41,12 @@ def train(
     train_path: str,
     validation_path: str,
     adapter_path: str,
+    job_dir: Path | None = None,
 ) -> RunRecord:
     """Train, resuming from the newest valid checkpoint of the very same run, and write the adapter folder.
 
     The folder holds PEFT safetensors, the tokenizer with its chat template, ``history.jsonl`` and ``run.json``.
+    ``job_dir`` is where whoever supervises this process looks for word of the run.
 
     Raises:
         ModelError: the base model cannot be loaded or has no chat template, or bitsandbytes is needed and not there.
@@ -59,7 +62,7 @@ def train(
         job = {"code": code, "checkpoint_root": checkpoint_root, "train_path": train_path}
         job |= {"validation_path": validation_path, "adapter_path": adapter_path}
         sections = {"config": config.model_dump(mode="json"), "base_model": base_model.model_dump(mode="json")}
-        processes.train_together(n, {**job, **sections})
+        processes.train_together(n, {**job, **sections}, job_dir)
         return read_record(adapter_path)
 
     from components.train_lora.failure import figures_of_failed, write_failed
@@ -103,13 +106,18 @@ def train(
             "train_rows": len(rows),
             "skipped_rows": len(rows) - len(examples),
             "checkpoint": config.checkpoint,
+            "hardware": device.hardware,
+            "precision": device.precision,
+            "base_quantization": device.quantization,
         }
+        if is_writer and job_dir is not None:
+            say_started(job_dir, run_dir, {**known, "base_model": base_model.model_dump(mode="json")})
         try:
             with memory_in_words(config, device), full_disk_in_words(run_dir):
                 run = Run(config, base_model, device, tokenizer, run_dir, examples, validation)
                 run.go()
         except TrialFailedError as error:
-            write_failed(RunRecord(**known, **figures_of_failed(error, run_dir, device)), run_dir, Path(adapter_path))
+            write_failed(RunRecord(**known, **figures_of_failed(error, run_dir)), run_dir, Path(adapter_path))
             raise
         record = RunRecord(**known, **run.figures())
         if is_writer:

@@ -19,6 +19,7 @@ from trl import SFTTrainer
 from components.errors import DivergedError
 from components.token_loss import Example, TokenLoss, token_loss
 from components.train_lora import checkpoints
+from components.train_lora.advice import MEASURING
 from components.train_lora.attention import with_bounds
 from components.train_lora.history import History
 from components.train_lora.processes import n_processes, rank, together, wait_for_all
@@ -32,7 +33,6 @@ BEST = "best-"
 # A validation loss so many times the untuned base's, and never one below it, comes from steps that are too large.
 DIVERGED = 2.0
 # On an error of a validation, which other settings make room for.
-MEASURING = "while the validation rows were measured"
 
 
 class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types

@@ -11,7 +11,7 @@ from components.contracts import HISTORY_NAME, RUN_RECORD_NAME, TRIAL_NAME, Base
 from components.errors import LorryError
 from components.run_record import read_record
 from components.train_lora.config import TrainConfig
-from components.train_lora.train import train
+from components.train_lora.supervise import train_supervised
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def run_trial(
     own = config.model_copy(update={"stop_after_fraction": min(fraction, config.stop_after_fraction)})
     with tempfile.TemporaryDirectory(prefix="lorry-trial-") as adapter:
         try:
-            record = train(
+            record = train_supervised(
                 own,
                 base_model,
                 code=code,

@@ -19,6 +19,7 @@ from components.train_lora import checkpoints
 from components.train_lora.config import TrainConfig
 from components.train_lora.history import History
 from components.train_lora.run import Run
+from components.train_lora.train import train
 from components.train_trial.trial import run_trial
 from tests.components.training import SETTINGS, losses, run, weights
 
@@ -35,6 +36,12 @@ def trial(base, rows: Path, folder: Path, name: str = "t", fraction: float = 1.0
         validation_path=str(rows / "validation"),
         record_path=str(folder / "records" / name),
     )
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Training where a test can reach into it."""
+    monkeypatch.setattr("components.train_trial.trial.train_supervised", train)
 
 
 def test_a_rung_stops_with_a_validation_and_the_next_goes_on_to_the_bytes_of_an_undisturbed_run(
@@ -84,7 +91,7 @@ def test_a_model_whose_gradients_died_has_diverged_though_its_losses_are_numbers
 
 @pytest.mark.parametrize(("losses", "status"), [((6.0, 5.0, 13.0), "finished"), ((6.0, 7.0, 13.0), "diverged")])
 def test_a_validation_loss_far_above_the_bases_is_divergence_where_none_was_below(
-    base, rows, tmp_path, monkeypatch, losses, status
+    base, rows, tmp_path, monkeypatch, in_this_process, losses, status
 ):
     def measure(self):
         return TokenLoss(losses[self.state.global_step // 3], 10)
@@ -93,7 +100,7 @@ def test_a_validation_loss_far_above_the_bases_is_divergence_where_none_was_belo
     assert trial(base, rows, tmp_path, eval_steps=3).status == status
 
 
-def test_validation_that_rises_while_training_learns_is_no_divergence(base, rows, tmp_path, monkeypatch):
+def test_validation_that_rises_while_training_learns_is_no_divergence(base, rows, tmp_path, monkeypatch, in_this_process):
     def measure(self):
         return TokenLoss(6.0 + 0.1 * self.state.global_step, 10)
 
@@ -101,7 +108,7 @@ def test_validation_that_rises_while_training_learns_is_no_divergence(base, rows
     assert run(base, rows, tmp_path, max_steps=24, eval_steps=8, learning_rate=0.03).status == "finished"
 
 
-def test_a_trial_without_memory_is_a_record_too(base, rows, tmp_path, monkeypatch):
+def test_a_trial_without_memory_is_a_record_too(base, rows, tmp_path, monkeypatch, in_this_process):
     def out_of_memory(self):
         raise torch.OutOfMemoryError("CUDA out of memory")
 

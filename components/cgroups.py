@@ -1,0 +1,45 @@
+"""The control groups of this process (cgroup v1 and v2): where a container's limits are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def groups_of(controller: str, root: Path = Path("/")) -> list[Path]:
+    """The folders of this process's groups, its own first, parents included; ``controller`` is cpu or memory.
+
+    Inside a container the path in /proc/self/cgroup can be the host's; the container's own group is then the mount.
+    """
+    folders: list[Path] = []
+    for mount, path in _hierarchies(controller, root):
+        inside = mount / path.lstrip("/")
+        folder = inside if inside.is_dir() else mount
+        folders += [folder, *(parent for parent in folder.parents if parent.is_relative_to(mount))]
+    return folders
+
+
+def _hierarchies(controller: str, root: Path) -> list[tuple[Path, str]]:
+    """Where each hierarchy that may hold the controller is mounted, and this process's path in it."""
+    listed = root / "proc/self/cgroup"
+    mounts = root / "sys/fs/cgroup"
+    if not listed.is_file():
+        return []
+    found = []
+    for line in listed.read_text(encoding="utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            # v2 alone is mounted at the top; beside v1 it lies in a folder of its own.
+            unified = mounts / "unified"
+            found.append((unified if unified.is_dir() else mounts, path))
+        elif controller in controllers.split(","):
+            names = dict.fromkeys((controllers, controller, "cpu,cpuacct"))
+            found += [(mount, path) for name in names if (mount := mounts / name).is_dir() and controller in name]
+    return found
+
+
+def words_in(path: Path) -> list[str]:
+    """The words of one of a group's files; none where it is not there."""
+    try:
+        return path.read_text(encoding="ascii").split()
+    except OSError:
+        return []

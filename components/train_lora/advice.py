@@ -1,0 +1,28 @@
+"""Which setting to lower, and by how much, where the memory of GPU or machine is too small."""
+
+from __future__ import annotations
+
+from components.train_lora.config import TrainConfig
+
+# What a process was doing that ran out of it, as a note on its error.
+MEASURING = "while the validation rows were measured"
+
+
+def what_to_lower(
+    config: TrainConfig, *, precision: str, base_quantization: str | None, was_measuring: bool = False
+) -> str:
+    """The setting that costs least of what there is left to lower."""
+    if was_measuring and (rows := config.per_device_eval_batch_size) > 1:
+        return f"{MEASURING}; set train.per_device_eval_batch_size {rows // 2} (it is {rows}): the losses stay the same"
+    rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
+    if rows > 1:
+        fewer = rows // 2 if rows % 2 == 0 else 1
+        return (
+            f"set train.per_device_train_batch_size {fewer} (it is {rows}) and gradient_accumulation_steps "
+            f"{batches * rows // fewer} (it is {batches}); a step has the same rows"
+        )
+    if not config.gradient_checkpointing:
+        return "set train.gradient_checkpointing true; a step takes about a third longer, and is the same"
+    if base_quantization is None and precision != "float32":
+        return "set train.base_quantization nf4: the base weights take a quarter"
+    return f"set train.max_length {config.max_length // 2} (it is {config.max_length}): longer rows are cut"

@@ -1,0 +1,166 @@
+"""Training in a process of its own: what a signal kills begins again from its newest checkpoint.
+
+Kubeflow tries a step again when its pod is gone, and not when a process in it was killed: the step then ends like any
+that made an error. This process stays small, holds no library that computes, and outlives the one that trains.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from components.contracts import HISTORY_NAME, BaseModelRef, RunRecord
+from components.errors import InterruptedTrainingError, KilledError, OutOfMemoryError, StepFailedError
+from components.memory import memory_limit, oom_kills
+from components.run_record import read_record
+from components.train_lora import checkpoints
+from components.train_lora.advice import what_to_lower
+from components.train_lora.config import TrainConfig
+from components.train_lora.job import JOB, STARTED, STARTER, error_said, exit_signal
+
+log = logging.getLogger(__name__)
+
+MAX_RESTARTS = 2
+
+
+def train_supervised(config: TrainConfig, base_model: BaseModelRef, **paths: str) -> RunRecord:
+    """As ``train``, in a process of its own, which is started again where a signal killed it.
+
+    ``paths`` are the other arguments of ``train``. There are ``MAX_RESTARTS`` restarts at most, and none after SIGTERM
+    came to this process or after an error.
+
+    Raises:
+        LorryError: see ``train``.
+        KilledError: it was killed more often than that.
+        OutOfMemoryError: the kernel killed it for want of memory.
+        StepFailedError: an error in the program ended it; the traceback is in the log.
+    """
+    sections = {"config": config.model_dump(mode="json"), "base_model": base_model.model_dump(mode="json")}
+    with tempfile.TemporaryDirectory(prefix="lorry-train-") as folder:
+        job = Path(folder) / JOB
+        job.write_text(json.dumps({**paths, **sections}))
+        for n_restarts in range(MAX_RESTARTS + 1):
+            killed_before = oom_kills()
+            with _forwarding_sigterm(_start(job)) as (child, stopped):
+                code = child.wait()
+            if code == 0:
+                return read_record(paths["adapter_path"])
+            _raise_what_was_said(job, code, stopped=bool(stopped))
+            state = _Progress.read(job)
+            if oom_kills() > killed_before:
+                raise _out_of_memory(config, state, Path(paths["adapter_path"]))
+            number = signal.Signals(exit_signal(code) or 0)
+            told = f"training was killed by signal {number.value} ({number.name}){state.where}"
+            if n_restarts == MAX_RESTARTS:
+                raise KilledError(
+                    f"{told}, for the {n_restarts + 1}th time: it is not started again; what kills it stands in the "
+                    "node's log (dmesg) or the pod's events; the same submission goes on from the newest checkpoint"
+                )
+            log.warning(
+                "%s; starting it again, %s (restart %d of %d)", told, state.resumes, n_restarts + 1, MAX_RESTARTS
+            )
+    raise AssertionError("the last pass returns or raises")
+
+
+def _start(job: Path) -> subprocess.Popen[bytes]:
+    # A session of its own: the signals that a terminal or Argo sends to a whole group come through this process alone.
+    command = [sys.executable, "-m", "components.train_lora", str(job)]
+    return subprocess.Popen(command, env={**os.environ, STARTER: str(os.getpid())}, start_new_session=True)
+
+
+@contextmanager
+def _forwarding_sigterm(child: subprocess.Popen[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
+    """Hand SIGTERM on to the child, and note that it came."""
+    stopped: list[int] = []
+
+    def forward(number: int, _frame: object) -> None:
+        stopped.append(number)
+        child.send_signal(number)
+
+    previous = signal.signal(signal.SIGTERM, forward)
+    try:
+        yield child, stopped
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        child.kill()
+
+
+def _raise_what_was_said(job: Path, code: int, *, stopped: bool) -> None:
+    """Raise for an end that a restart does not help."""
+    said = error_said(job)
+    if stopped and not isinstance(said, InterruptedTrainingError):
+        raise InterruptedTrainingError("training was stopped; run the same command again to go on")
+    if said is not None:
+        raise said
+    if exit_signal(code) is None:
+        raise StepFailedError(f"training ended with exit code {code}; the reason stands above")
+
+
+class _Progress:
+    """How far a training came, as the files of its run say."""
+
+    def __init__(self, known: Mapping[str, Any], run_dir: Path | None) -> None:
+        self.known = known
+        self.run_dir = run_dir
+        steps = [] if run_dir is None else _steps_in(run_dir / HISTORY_NAME)
+        self.step = max(steps, default=0)
+        newest = None if run_dir is None else checkpoints.newest(run_dir)
+        self.saved = 0 if newest is None else int(newest.name.removeprefix(checkpoints.PREFIX))
+
+    @classmethod
+    def read(cls, job: Path) -> _Progress:
+        """Of the job's run; nothing where it was killed before it began."""
+        path = job.with_name(STARTED)
+        if not path.is_file():
+            return cls({}, None)
+        started = json.loads(path.read_text())
+        return cls(started["known"], Path(started["run_dir"]))
+
+    @property
+    def where(self) -> str:
+        return f" after step {self.step}" if self.step else " before its first step"
+
+    @property
+    def resumes(self) -> str:
+        if not self.saved:
+            return "from the first step: no checkpoint is written yet"
+        return f"from {checkpoints.PREFIX}{self.saved}: {max(self.step - self.saved, 0)} steps or a few more are lost"
+
+
+def _steps_in(history: Path) -> list[int]:
+    steps = []
+    for line in history.read_text().splitlines() if history.is_file() else ():
+        try:
+            steps.append(int(json.loads(line)["step"]))
+        except (ValueError, KeyError, TypeError):
+            continue  # the kill came in the middle of a line
+    return steps
+
+
+def _out_of_memory(config: TrainConfig, state: _Progress, adapter: Path) -> OutOfMemoryError:
+    """The error, with a record of it where the adapter would be: a sweep goes on, and its table says so."""
+    from components.train_lora.failure import figures_of_failed, write_failed
+
+    limit = memory_limit()
+    held = "" if limit is None else f", which may hold {limit / 2**30:.1f} GiB"
+    known = state.known
+    lower = what_to_lower(
+        config, precision=known.get("precision", "float32"), base_quantization=known.get("base_quantization")
+    )
+    error = OutOfMemoryError(
+        f"out of memory: the kernel killed training{state.where}{held}; {lower}; or give the pool more memory "
+        "(placement.pools.NAME.memory in the recipe)"
+    )
+    if state.run_dir is not None:
+        record = RunRecord.model_validate({**known, **figures_of_failed(error, state.run_dir)})
+        write_failed(record, state.run_dir, adapter)
+    return error
