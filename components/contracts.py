@@ -22,6 +22,8 @@ MinP = Annotated[float, Field(ge=0, le=1)]
 RepetitionPenalty = Annotated[float, Field(ge=0.1, le=2)]
 MaxTokens = Annotated[int, Field(gt=0, le=MAX_TOKENS, description="tokens of an answer")]
 MAX_EXAMPLE_PROMPTS = 8
+# What a model is called on the wire: it stands in URLs, headers and labels.
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 ExamplePrompt = Annotated[str, Field(min_length=1, max_length=200)]
 ExamplePrompts = Annotated[list[ExamplePrompt], Field(max_length=MAX_EXAMPLE_PROMPTS)]
 
@@ -173,7 +175,8 @@ class ModelManifest(Contract):
     template_fingerprint: str
     evaluation: dict[str, float]
     converter: Annotated[str, Field(description="name and version of what converted and quantized")]
-    # Manifests that were written before these two have neither.
+    # Manifests that were written before these three have none of them.
+    name: Annotated[ModelName | None, Field(description="what it is called on the wire; None = the file's name")] = None
     example_prompts: Annotated[ExamplePrompts, Field(description="offered before the first question")] = []
     generation: Annotated[GenerationDefaults, Field(description="what holds where a request leaves it out")] = (
         GenerationDefaults()

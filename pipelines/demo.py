@@ -32,10 +32,7 @@ def serve_until_stopped(
     children: dict[str, subprocess.Popen[bytes]] = {}
     with interrupt_on_sigterm():
         try:
-            served_as = f"demo{model.stem.removeprefix('model')}"
-            children["lorry serve"] = _start(
-                "serve", str(model), "--model-id", served_as, "--host", host, "--port", str(server_port)
-            )
+            children["lorry serve"] = _start("serve", str(model), "--host", host, "--port", str(server_port))
             children["lorry chat"] = _start(
                 "chat", "--server", f"{server_url}/v1", "--host", host, "--port", str(chat_port),
                 "--data-dir", str(workdir / "chat"),

@@ -34,7 +34,14 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", description="small letters, digits, '-' and '.'")]
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9][a-z0-9.-]*$",
+            max_length=63,
+            description="small letters, digits, '-' and '.', at most 63: it names folders, runs and the served model",
+        ),
+    ]
     description: str = ""
     base_model: Annotated[
         str,

@@ -103,7 +103,7 @@ def resolve(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> Resol
         split=split,
         train=recipe.train,
         evaluate=recipe.evaluate,
-        export=recipe.export,
+        export=recipe.export.model_copy(update={"model_name": recipe.export.model_name or recipe.name}),
         evaluate_gguf=recipe.evaluate_gguf,
         gate=recipe.gate,
         publish=recipe.publish,

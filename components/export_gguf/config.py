@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.contracts import ExamplePrompts, GenerationDefaults, Quantization
+from components.contracts import ExamplePrompts, GenerationDefaults, ModelName, Quantization
 
 
 class ExportConfig(BaseModel):
@@ -17,6 +17,12 @@ class ExportConfig(BaseModel):
     quantization: Annotated[Quantization, Field(description="GGUF quantization; F16 leaves the weights whole")] = (
         "Q4_K_M"
     )
+    model_name: Annotated[
+        ModelName | None,
+        Field(
+            description="what the served model is called: letters, digits, '.', '_' and '-'; None = the recipe's name"
+        ),
+    ] = None
     proof_prompt: Annotated[str, Field(min_length=1, description="asked of the finished file; it must answer")] = (
         "Hello!"
     )

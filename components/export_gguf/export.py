@@ -69,6 +69,7 @@ def export(
             template_fingerprint=fingerprint(made.template),
             evaluation=dict(evaluation),
             converter=f"llama-cpp-python {version('llama-cpp-python')}",
+            name=config.model_name,
             example_prompts=config.example_prompts,
             generation=generation,
         )

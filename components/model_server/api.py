@@ -72,13 +72,13 @@ def create_app(engine: Engine, keys: ApiKeys, metrics: Metrics, served: ServedMo
     @app.get("/v1/models", responses={401: REFUSED[401]})
     async def models() -> dict[str, Any]:
         """The one model that is served."""
-        return {"object": "list", "data": [_model(engine, served, started)]}
+        return {"object": "list", "data": [_model(served, started)]}
 
     @app.get("/v1/models/{model_id:path}", responses={status: REFUSED[status] for status in (401, 404)})
     async def model(model_id: str) -> dict[str, Any]:
         """The served model, by its name."""
-        _require_model(engine, model_id)
-        return _model(engine, served, started)
+        _require_model(served, model_id)
+        return _model(served, started)
 
     @app.post("/v1/chat/completions", response_model=None, responses=REFUSED)
     async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
@@ -100,7 +100,7 @@ async def _answer(
     request: Request,
     kind: type[WireAnswer],
 ) -> Response:
-    _require_model(engine, body.model)
+    _require_model(served, body.model)
     if not engine.ready:
         raise engines.StoppingError("the model is not ready, or the server is stopping; try again in a moment")
     asked = body.to_engine(request.state.key, served.generation)
@@ -115,7 +115,7 @@ async def _answer(
             finish_reason=last.finish_reason,
         )
 
-    answer = kind(engine.model_id, ended)
+    answer = kind(served.name, ended)
     pieces = engine.stream(asked)
     # The first piece is awaited here, so that what is wrong with a request is a status and not a broken stream.
     first = await _unless_gone(request, anext(pieces))
@@ -159,13 +159,13 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-def _model(engine: Engine, served: ServedModel, started: int) -> dict[str, Any]:
+def _model(served: ServedModel, started: int) -> dict[str, Any]:
     # OpenAI's four fields; meta is llama-server's.
     return {
-        "id": engine.model_id, "object": "model", "created": started, "owned_by": "lorry", "meta": served.meta(),
+        "id": served.name, "object": "model", "created": started, "owned_by": "lorry", "meta": served.meta(),
     }  # fmt: skip
 
 
-def _require_model(engine: Engine, model_id: str) -> None:
-    if model_id != engine.model_id:
-        raise HTTPException(404, f"no model {model_id!r} here; this server serves {engine.model_id!r}")
+def _require_model(served: ServedModel, model_id: str) -> None:
+    if not served.answers_to(model_id):
+        raise HTTPException(404, f"no model {model_id!r} here; this server serves {served.name!r}")

@@ -59,9 +59,8 @@ class EngineSettings:
 class BatchingEngine:
     """Every step gives each running answer a token, and reads a piece of the prompts that have come."""
 
-    def __init__(self, model: GgufModel, model_id: str, settings: EngineSettings, metrics: Metrics) -> None:
+    def __init__(self, model: GgufModel, settings: EngineSettings, metrics: Metrics) -> None:
         self._model = model
-        self._model_id = model_id
         self._settings = settings
         self._metrics = metrics
         self._places = Places(model.decoder, copies_bytes=settings.copies_bytes)
@@ -97,11 +96,6 @@ class BatchingEngine:
         )
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
-
-    @property
-    def model_id(self) -> str:
-        """See ``Engine``."""
-        return self._model_id
 
     @property
     def ready(self) -> bool:

@@ -60,7 +60,7 @@ def serve(
         typer.Option(envvar="LORRY_PREFIX_COPIES_MB", min=0, help="memory for conversations that left their place, MB"),
     ] = 512,
     model_id: Annotated[
-        str | None, typer.Option(envvar="LORRY_MODEL_ID", help="the model's name on the wire; default: the file's name")
+        str | None, typer.Option(envvar="LORRY_MODEL_ID", help="the model's name on the wire; default: as its recipe calls it")
     ] = None,
     max_waiting: Annotated[
         int, typer.Option(envvar="LORRY_MAX_WAITING", min=1, help="requests that may wait; more get a 429")
@@ -107,12 +107,13 @@ def serve(
             copies_bytes=prefix_copies_mb << 20,
             n_keys=len(keys),
         )
-        engine = BatchingEngine(loaded, model_id or path.stem, settings, metrics)
+        served = ServedModel.of(loaded, model_id)
+        metrics.serves(served.name)
+        engine = BatchingEngine(loaded, settings, metrics)
         log.info(
             "serving %s as %r (%d places of %d tokens, %d threads) on %s/v1",
-            path, engine.model_id, n_places, loaded.n_ctx, loaded.decoder.n_threads, url_of(host, port),
+            path, served.name, n_places, loaded.n_ctx, loaded.decoder.n_threads, url_of(host, port),
         )  # fmt: skip
-        served = ServedModel.of(loaded)
         if defaults := served.default_generation_settings:
             log.info("where a request leaves them out: %s", ", ".join(f"{k} {v}" for k, v in defaults.items()))
         log.info(

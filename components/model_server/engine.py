@@ -60,10 +60,6 @@ class Engine(Protocol):
     """What the API needs of an engine."""
 
     @property
-    def model_id(self) -> str:
-        """The model's name on the wire."""
-
-    @property
     def ready(self) -> bool:
         """True while requests are taken."""
 

@@ -46,6 +46,11 @@ class Metrics:
         for reason in ("queue_full", "stopping", "prompt_too_long", "invalid", "unauthorized"):
             self.rejected.labels(reason)
 
+    def serves(self, model_name: str) -> None:
+        """Say which model the figures are of."""
+        info = Gauge("lorry_model_info", "1, with the served model's name", ["model_name"], registry=self.registry)
+        info.labels(model_name).set(1)
+
     def watch(
         self,
         *,

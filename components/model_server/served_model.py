@@ -14,24 +14,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """``generation`` holds where a request leaves a setting out; ``figures`` are numbers by llama-server's names."""
+    """``name`` is what the model is called on the wire, and ``aliases`` are answered as well.
 
+    ``generation`` holds where a request leaves a setting out; ``figures`` are numbers by llama-server's names.
+    """
+
+    name: str
+    aliases: Sequence[str]
     generation: GenerationDefaults
     example_prompts: Sequence[str]
     figures: dict[str, int]
 
     @classmethod
-    def of(cls, model: GgufModel) -> ServedModel:
-        """What the file says, and its manifest where it has one."""
+    def of(cls, model: GgufModel, model_id: str | None = None) -> ServedModel:
+        """What the file says, and its manifest where it has one; ``model_id`` overrules the name there."""
+        stem, manifest = model.path.stem, model.manifest
+        name = model_id or (manifest and manifest.name) or stem
+        # What a model of a manifest with a name was called before manifests had one; until 0.3.
+        former = () if manifest is None or manifest.name is None else (stem, f"{manifest.name}-{manifest.quantization}")
+        aliases = [alias for alias in former if alias != name]
         figures = {
             "n_ctx": model.n_ctx,
             "n_ctx_train": model.context_length,
             "n_params": model.n_parameters,
             "size": model.size_bytes,
         }
-        if model.manifest is None:
-            return cls(GenerationDefaults(), (), figures)
-        return cls(model.manifest.generation, model.manifest.example_prompts, figures)
+        if manifest is None:
+            return cls(name, aliases, GenerationDefaults(), (), figures)
+        return cls(name, aliases, manifest.generation, manifest.example_prompts, figures)
+
+    def answers_to(self, model_id: str) -> bool:
+        """Whether a request for ``model_id`` is for this model."""
+        return model_id == self.name or model_id in self.aliases
 
     @property
     def default_generation_settings(self) -> dict[str, float]:

@@ -195,7 +195,7 @@ def test_the_recipes_example_prompts_reach_the_page(server):
 
     (model,) = asyncio.run(ask())
     assert (model.label, model.example_prompts, model.generation) == (
-        "model-Q8_0",
+        "tiny",
         ("What is Lorry?",),
         GenerationDefaults(),
     )

@@ -33,7 +33,7 @@ def without_a_vocabulary(monkeypatch):
 
 
 def engine_of(model: EchoModel, **settings: Any) -> BatchingEngine:
-    return BatchingEngine(model, "echo", EngineSettings(**settings), Metrics())  # type: ignore[arg-type]
+    return BatchingEngine(model, EngineSettings(**settings), Metrics())  # type: ignore[arg-type]
 
 
 async def ready_engine(model: EchoModel, **settings: Any) -> BatchingEngine:

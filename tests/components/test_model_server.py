@@ -33,7 +33,7 @@ def post(server: str, **body):
 
 
 def test_the_openai_client_lists_models_chats_and_streams(client, model):
-    assert model == "model-Q8_0"
+    assert model == "tiny"  # as its recipe is called
     assert client.models.retrieve(model).id == model
     answer = client.chat.completions.create(model=model, messages=HELLO, temperature=0, max_tokens=12)
     assert answer.choices[0].finish_reason in ("stop", "length")
@@ -119,6 +119,16 @@ def test_a_client_that_goes_away_frees_its_place(server, client, model):
     assert client.chat.completions.create(model=model, messages=HELLO, max_tokens=2).choices[0].finish_reason
 
 
+@pytest.mark.parametrize("former", ["model-Q8_0", "tiny-Q8_0"])
+def test_the_names_that_the_model_had_before_answer_too(client, model, former):
+    answer = client.chat.completions.create(model=former, messages=HELLO, temperature=0, max_tokens=2)
+    assert (answer.model, client.models.retrieve(former).id) == (model, model)
+
+
+def test_the_metrics_say_which_model_they_are_of(server, model):
+    assert f'lorry_model_info{{model_name="{model}"}} 1.0' in httpx.get(f"{server}/metrics").text
+
+
 BAD_REQUESTS = {
     "no messages": ({"messages": []}, 400, "messages: List should have at least 1 item"),
     "an unknown role": ({"messages": [{"role": "robot", "content": "x"}]}, 400, "messages.0.role: Input should be"),
@@ -128,7 +138,7 @@ BAD_REQUESTS = {
     "another model": (
         {"model": "gpt-9", "messages": HELLO},
         404,
-        "no model 'gpt-9' here; this server serves 'model-Q8_0'",
+        "no model 'gpt-9' here; this server serves 'tiny'",
     ),
 }
 
@@ -225,4 +235,4 @@ def test_the_model_of_the_last_run_is_served_without_being_named(tiny_run):
     port = str(free_port())
     address = f"http://127.0.0.1:{port}"
     with lorry_process("serve", "--workdir", tiny_run.workdir, "--port", port, ready=f"{address}/readyz"):
-        assert httpx.get(f"{address}/v1/models").json()["data"][0]["id"] == "model-Q8_0"
+        assert httpx.get(f"{address}/v1/models").json()["data"][0]["id"] == "tiny"

@@ -30,7 +30,7 @@ def ask_many(path: Path, n_requests: int, seed: int) -> tuple[int, list[tuple[st
     metrics = Metrics()
     # Little room for copies, so that conversations come and go.
     settings = EngineSettings(max_waiting=n_requests, copies_bytes=400_000)
-    engine = BatchingEngine(GgufModel(path, n_ctx=128, n_places=8, n_threads=2), "secrets", settings, metrics)
+    engine = BatchingEngine(GgufModel(path, n_ctx=128, n_places=8, n_threads=2), settings, metrics)
     foreign: list[tuple[str, str]] = []
 
     async def one(word: str, system: str) -> int:
