@@ -70,6 +70,15 @@ def published(store: Store) -> list[str]:
     return [key.split("/")[-2] for key in store.keys("models") if key.endswith(f"/{MANIFEST_NAME}")]
 
 
+def has_current(store: Store) -> bool:
+    """Whether a model was ever published in a store.
+
+    Raises:
+        StoreError: the store refuses or does not answer.
+    """
+    return store.size_of(CURRENT_KEY) is not None
+
+
 def current(store: Store) -> Current:
     """The newest model of a store.
 

@@ -40,11 +40,17 @@ console = Console()
 @app.command()
 def check(recipe: RecipePath) -> None:
     """Say in plain words what is wrong with a recipe or a sweep; nothing runs, nothing is fetched."""
+    from pipelines.rehearsal import rehearse_split
+
     if is_sweep(recipe):
-        n = len(load_sweep(recipe).recipes)
+        recipes = load_sweep(recipe).recipes
+        for split in {one.split.model_dump_json(): one.split for one in recipes.values()}.values():
+            rehearse_split(split)
+        n = len(recipes)
         console.print(f"{recipe}: fine, {n} trials; run it with: lorry sweep {recipe}", markup=False, highlight=False)
         return
     loaded = load_recipe(recipe)
+    rehearse_split(loaded.split)
     verb = "submit" if claims_in(loaded.addresses.values()) else "run"
     console.print(f"{recipe}: fine; run it with: lorry {verb} {recipe}", markup=False, highlight=False, soft_wrap=True)
     data = (source.data for source in loaded.split.all_sources)

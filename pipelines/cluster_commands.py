@@ -103,6 +103,7 @@ def submit(
     from pipelines.finetune import STEPS
     from pipelines.kubeflow import Kubeflow
     from pipelines.progress import Progress
+    from pipelines.rehearsal import rehearse_split
     from pipelines.resolve import resolve
     from pipelines.submit import start
     from pipelines.upload import require_store
@@ -110,6 +111,7 @@ def submit(
     always = steps_without_reuse(no_reuse, STEPS)
     loaded = load_recipe(recipe) if store is None else load_recipe(recipe).publishing_to(store)
     placement = loaded.placement.on(pool)
+    rehearse_split(loaded.split)
     if context is not None:
         check_claims(context, namespace or "kubeflow", placement, claims_in(loaded.addresses.values()))
     kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)

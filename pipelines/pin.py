@@ -11,7 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from components.errors import RecipeError
-from components.models import current, require_manifest
+from components.models import current, has_current, require_manifest
 from components.store import Store
 from pipelines.addresses import claim_of, in_pod
 from pipelines.images import PREFIX, load_settings, reference
@@ -40,7 +40,9 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
     folder = overlay / PINNED
     if not (folder / "kustomization.yaml").is_file():
         raise RecipeError(f"{folder}: no such folder; copy it from manifests/overlays/local into your overlay")
-    model = _wanted(sha256, store) or _pinned_model(folder, server)
+    is_empty = store is not None and sha256 is None and claim_of(store) is None and not has_current(Store(store))
+    wanted = None if is_empty else _wanted(sha256, store)
+    model = wanted or _pinned_model(folder, server)
     settings = load_settings()
     references = {name: reference(name, settings) for name in SERVED}
     before = {path: path.read_text() for path in folder.iterdir() if path.is_file()}
@@ -54,6 +56,9 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
     _require_deployment(overlay, server, before)
     looked = "" if store or sha256 is None else " (not looked up: no --store)"
     served = f"the model {model}{looked}" if model != NO_MODEL else "no model yet: pin one with --model or --store"
+    if is_empty:
+        kept = "" if model == NO_MODEL else f"; the overlay keeps the model {model}"
+        served = f"{store} has no model yet{kept}; pin again after the first run that publishes there"
     return [*references.values(), f"{server}: {served}"]
 
 

@@ -60,7 +60,8 @@ def serve(
         typer.Option(envvar="LORRY_PREFIX_COPIES_MB", min=0, help="memory for conversations that left their place, MB"),
     ] = 512,
     model_id: Annotated[
-        str | None, typer.Option(envvar="LORRY_MODEL_ID", help="the model's name on the wire; default: as its recipe calls it")
+        str | None,
+        typer.Option(envvar="LORRY_MODEL_ID", help="the model's name on the wire; default: as its recipe calls it"),
     ] = None,
     max_waiting: Annotated[
         int, typer.Option(envvar="LORRY_MAX_WAITING", min=1, help="requests that may wait; more get a 429")

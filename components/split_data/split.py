@@ -15,7 +15,7 @@ from components.split_data.accounts import OUTCOMES, SPLITS
 from components.split_data.config import SplitConfig
 from components.split_data.examine import Examiner
 from components.split_data.fates import Fates, bound_perplexity, deal_out, drop_equal, find_near
-from components.split_data.leaks import build_index
+from components.split_data.leaks import LeakIndex, build_index
 from components.split_data.near_duplicates import bands_for
 from components.split_data.report import write_page
 from components.split_data.sources import Batch, read_batches
@@ -57,23 +57,38 @@ def split(config: SplitConfig, outputs: Outputs) -> dict[str, int]:
 
 def split_batches(config: SplitConfig, batches: Iterable[Batch], outputs: Outputs) -> dict[str, int]:
     """As ``split``, of batches that were read elsewhere."""
-    data = " + ".join(source.data for source in config.all_sources)
     with tempfile.TemporaryDirectory(prefix="lorry-split-") as folder:
-        bands = bands_for(config.duplicates.jaccard_threshold)
         leaks = build_index(config.leaks)
-        found = survey(batches, Examiner(config, leaks, bands, Path(folder)))
-        require_usable(found, data)
-        fates = Fates(found)
-        drop_equal(fates)
-        find_near(fates, config)
-        bound_perplexity(fates, config)
-        deal_out(fates, config, data)
+        fates = _dealt(config, batches, leaks, Path(folder))
         _write_rows(fates, outputs)
         counts = _write_accounts(fates, outputs.accounts)
         summary = summary_of(fates, config, counts, leaks)
     Path(outputs.summary).write_text(summary.model_dump_json(indent=1) + "\n", encoding="utf-8")
     write_page(outputs.report, summary)
     return counts
+
+
+def rehearse(config: SplitConfig) -> None:
+    """Split, and write nothing: what ``split`` would refuse is refused.
+
+    Raises:
+        DataError: see ``split``.
+    """
+    with tempfile.TemporaryDirectory(prefix="lorry-split-") as folder:
+        _dealt(config, read_batches(config.all_sources), build_index(config.leaks), Path(folder))
+
+
+def _dealt(config: SplitConfig, batches: Iterable[Batch], leaks: LeakIndex, folder: Path) -> Fates:
+    """What becomes of every record; ``folder`` holds the rows meanwhile."""
+    data = " + ".join(source.data for source in config.all_sources)
+    found = survey(batches, Examiner(config, leaks, bands_for(config.duplicates.jaccard_threshold), folder))
+    require_usable(found, data)
+    fates = Fates(found)
+    drop_equal(fates)
+    find_near(fates, config)
+    bound_perplexity(fates, config)
+    deal_out(fates, config, data)
+    return fates
 
 
 def _write_rows(fates: Fates, outputs: Outputs) -> None:

@@ -100,7 +100,9 @@ def test_a_validation_loss_far_above_the_bases_is_divergence_where_none_was_belo
     assert trial(base, rows, tmp_path, eval_steps=3).status == status
 
 
-def test_validation_that_rises_while_training_learns_is_no_divergence(base, rows, tmp_path, monkeypatch, in_this_process):
+def test_validation_that_rises_while_training_learns_is_no_divergence(
+    base, rows, tmp_path, monkeypatch, in_this_process
+):
     def measure(self):
         return TokenLoss(6.0 + 0.1 * self.state.global_step, 10)
 
