@@ -62,7 +62,7 @@ def train_supervised(config: TrainConfig, base_model: BaseModelRef, **paths: str
             told = f"training was killed by signal {number.value} ({number.name}){state.where}"
             if n_restarts == MAX_RESTARTS:
                 raise KilledError(
-                    f"{told}, for the {n_restarts + 1}th time: it is not started again; what kills it stands in the "
+                    f"{told}, {n_restarts + 1} times in all: it is not started again; what kills it stands in the "
                     "node's log (dmesg) or the pod's events; the same submission goes on from the newest checkpoint"
                 )
             log.warning(
