@@ -15,7 +15,7 @@ from pipelines.kubeflow import Kubeflow, RefusedError
 from pipelines.kubeflow_steps import Step, steps_of
 from pipelines.progress import Progress
 from pipelines.run_pods import RunPods
-from pipelines.step_logs import StepLog, read_log
+from pipelines.step_logs import read_log
 
 # An endpoint that is restarted, or a port-forward that is opened again, comes back within this.
 SECONDS_WITHOUT_ANSWER = 300.0
@@ -23,7 +23,7 @@ SECONDS_WITHOUT_ANSWER = 300.0
 SECONDS_TO_WAIT = 20.0
 SECONDS_TO_REPEAT = 300.0
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
-KNOWN = {*finetune.STEPS, *sweep.STEPS}
+KNOWN = (*sweep.STEPS, *(step for step in finetune.STEPS if step not in sweep.STEPS))
 # How far a step is; what was said is not said again, whichever of store and API says it first.
 STARTED, DONE = 1, 2
 
@@ -39,7 +39,6 @@ class Following:
     seconds_between_looks: float
     pipeline_root: str | None = None
     seconds_without_answer: float = SECONDS_WITHOUT_ANSWER
-    seconds_to_wait: float = SECONDS_TO_WAIT
     _how_far: dict[str, int] = field(default_factory=dict)
     _tries: dict[str, tuple[int, bool]] = field(default_factory=dict)
     _waits: dict[str, _Wait] = field(default_factory=dict)
@@ -86,7 +85,8 @@ class Following:
             if not named_by_notes or step.state == "failed":
                 self._show_state(label, step)
             self._show_tries(label, step, facts)
-        self._show_waits(facts, [step for step in steps if step.state == "pending"])
+        # Which trial of a later rung it is, a step says itself when it starts; the API's list may have stopped by then.
+        self._show_waits(facts, [step for step in steps if step.state == "pending" and not facts.is_unnamed(step)])
         if facts.is_canceled and not self._canceling and facts.state not in ENDED:
             self._canceling = True
             self.progress.note("somebody ends the run; training writes a checkpoint before it goes")
@@ -151,11 +151,16 @@ class Following:
         now = time.monotonic()
         labels = {facts.label_of(step): step for step in pending}
         self._waits = {label: self._waits.get(label, _Wait(now)) for label in labels}
-        late = [label for label, wait in self._waits.items() if now - wait.since >= self.seconds_to_wait]
-        reasons = self.pods.reasons() if late else {}
+        late = [label for label, wait in self._waits.items() if now - wait.since >= SECONDS_TO_WAIT]
+        reasons = self.pods.reasons() if late else None
         for label in late:
             wait, step = self._waits[label], labels[label]
-            reason = step.reason_in(reasons) or f"its pod has not started; why: {self.pods.command}"
+            if reasons is None:
+                reason = f"its pod has not started; why: {self.pods.command}"
+            elif (why := step.reason_in(reasons)) is not None:
+                reason = why
+            else:
+                continue  # it has started, and the API does not know it yet
             if reason == wait.said and now - wait.said_at < SECONDS_TO_REPEAT:
                 continue
             wait.said, wait.said_at = reason, now
@@ -175,16 +180,20 @@ class Following:
         if not failed:
             said = f": {facts.error}" if facts.error else ""
             raise StepFailedError(f"the run ended as {facts.state}{said}; its page: {page}")
-        raise StepFailedError(f"the run failed{where}{self._why(facts, failed[0])}\nits page: {page}")
+        raise StepFailedError(f"the run failed{where}{self._why(facts, failed[0])}; its page: {page}")
 
     def _why(self, facts: RunFacts, step: Step) -> str:
-        """The failed step's error, and the last lines of its log."""
+        """The failed step's error; the last lines of its log are shown."""
         log = read_log(self.pipeline_root or facts.pipeline_root, facts.pipeline, self.run_id, step.task)
         told = log.error or self._noted_error(step)
         why = f": {told}" if told else ""
         if step.in_driver:
             return f"{why}: Kubeflow's driver, which prepares the step, failed; its log: {self._logs_command(step)}"
-        return why + _log_in_words(log, self._logs_command(step))
+        if not log.lines:
+            command = self._logs_command(step)
+            return f"{why}; its log is not in the store ({log.address}); while its pod is there: {command}"
+        self.progress.note("\n  ".join([f"the last lines of its log ({log.address}):", *log.last_lines]))
+        return why
 
     def _noted_error(self, step: Step) -> str | None:
         errors = [note.error for note in self._notes.values() if note.step == step.step and note.state == "failed"]
@@ -274,6 +283,10 @@ class RunFacts:
         share = "" if not self.has_rungs or note.fraction is None else f" to {100 * note.fraction:.0f} %"
         return f"trial {note.trial}{share}"
 
+    def is_unnamed(self, step: Step) -> bool:
+        """Whether a step is of a trial that only the step itself can name."""
+        return step.step == "train_trial" and step.rung > 1 and self.store is not None
+
     def retries_of(self, step: Step) -> int | None:
         """How often Kubeflow may try a step's pod again, or None where the run does not say."""
         count = self._retry_policy(step).get("maxRetryCount")
@@ -299,10 +312,3 @@ def _figures_in_words(note: StepNote) -> str:
     if (loss := figures.get("final_eval_loss")) is not None and "steps" in figures:
         return f"validation loss {loss:.4f} after {figures['steps']:.0f} steps"
     return ""
-
-
-def _log_in_words(log: StepLog, command: str) -> str:
-    if not log.lines:
-        return f"; its log is not in the store ({log.address}); while its pod is there: {command}"
-    lines = "".join(f"\n  {line}" for line in log.last_lines)
-    return f"; the last lines of its log ({log.address}):{lines}"

@@ -8,7 +8,7 @@ such as ``sweep-x(0).root(0).for-loop-2(0).iteration-iterations(3:3)(0).iteratio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,13 +48,11 @@ class Step:
 
     def reason_in(self, reasons: Mapping[str, str]) -> str | None:
         """Why the step's pod waits, of the reasons by the full name of Argo's node."""
-        if self.node is not None:
-            return reasons.get(self.node)
-        return next(iter(reasons.values()), None)
+        return None if self.node is None else reasons.get(self.node)
 
 
-def steps_of(tasks: Sequence[Any], known: Iterable[str]) -> list[Step]:
-    """The steps among ``tasks`` whose names are ``known``, in the order in which they began."""
+def steps_of(tasks: Sequence[Any], known: Sequence[str]) -> list[Step]:
+    """The steps among ``tasks`` whose names are ``known``, in that order."""
     nodes = _Nodes([task for task in tasks if task.display_name])
     wanted = {ROOT, *known}
     found = []
@@ -74,7 +72,35 @@ def steps_of(tasks: Sequence[Any], known: Iterable[str]) -> list[Step]:
             found.append(_in_driver(step, name, "failed", task))
         elif nodes.state_of(f"{name}(0)") == "PENDING":
             found.append(_in_driver(step, name, "pending", task))
-    return sorted(found, key=lambda step: (step.iteration, step.task))
+    if not found:
+        found = _by_name_alone(nodes.tasks, known)
+    places = {step: place for place, step in enumerate([ROOT, *known])}
+    return sorted(found, key=lambda step: (places[step.step], step.rung, step.iteration))
+
+
+def _by_name_alone(tasks: Sequence[Any], known: Sequence[str]) -> list[Step]:
+    """The steps of a list whose ids do not tell whose child a task is."""
+    skipped = {task.pod_name for task in tasks if task.state == "SKIPPED" and task.pod_name}
+    states: dict[str, State] = {"RUNNING": "running", "PENDING": "pending", "SUCCEEDED": "succeeded"}
+    states |= {"FAILED": "failed", "SKIPPED": "reused"}
+    found = []
+    for task in tasks:
+        if (step := step_of(task.display_name)) in known and task.state in states:
+            is_reused = task.state == "SUCCEEDED" and skipped.intersection(_children(task))
+            found.append(
+                Step(
+                    step=step,
+                    task=task.display_name,
+                    iteration=(),
+                    state="reused" if is_reused else states[task.state],
+                    tries=0,
+                    newest_failed=False,
+                    pod=task.pod_name,
+                    node=None,
+                    seconds=_seconds(task),
+                )
+            )
+    return found
 
 
 def pod_of(workflow: str, node: str) -> str:

@@ -28,20 +28,22 @@ class RunPods:
         """What shows a person why a pod waits."""
         return f"kubectl -n {self.namespace} describe pods -l {RUN_LABEL}={self.run_id}"
 
-    def reasons(self) -> dict[str, str]:
-        """Why pods that have not started wait, by the full name of Argo's node."""
+    def reasons(self) -> dict[str, str] | None:
+        """Why pods that have not started wait, by the full name of Argo's node; None where no way leads to the pods."""
         if self._core is None:
-            return {}
+            return None
         selector = f"{RUN_LABEL}={self.run_id}"
         try:
             pods = self._core.list_namespaced_pod(
                 self.namespace, label_selector=selector, _request_timeout=SECONDS_TO_ANSWER
             ).items
+            if not pods:
+                return None  # another cluster, or a namespace that this user may not see
             waiting = [pod for pod in pods if pod.status.phase == "Pending"]
             return {_node_of(pod): self._reason(pod) for pod in waiting}
         except Exception:  # the run is what matters: whatever is wrong with this way to the cluster, it goes on
             self._core = None
-            return {}
+            return None
 
     def _reason(self, pod: Any) -> str:
         for condition in pod.status.conditions or []:

@@ -24,8 +24,8 @@ DROP = "drop"
 class StandIn:
     """What the server knows, and how it is to misbehave.
 
-    ``looks`` are the answers to the looks at the run, in order: details of tasks and a state, a status, or ``DROP`` for
-    a connection that closes in the middle of an answer. The last one stays.
+    ``looks`` are the answers to the looks at the run, in order: details of tasks and a state, a recorded answer, a
+    status, or ``DROP`` for a connection that closes in the middle of an answer. The last one stays.
     """
 
     def __init__(
@@ -37,6 +37,8 @@ class StandIn:
         self.namespaces = namespaces
         self.experiments: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
+        self.terminated: list[str] = []
+        self.not_found: dict[str, Any] = {}
         self.url = ""
 
     def look(self) -> Any:
@@ -83,11 +85,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if not self._allowed():
             return
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
         if self.path == f"{PREFIX}/experiments":
             given = self._typed(body, "V2beta1Experiment")
             self.stand_in.experiments.append({**body, "experiment_id": f"experiment-{given.display_name}"})
             self._answer(self.stand_in.experiments[-1])
+        elif self.path == f"{PREFIX}/runs/{RUN_ID}:terminate":
+            self.stand_in.terminated.append(RUN_ID)
+            self._answer({})
         elif self.path == f"{PREFIX}/runs":
             self._typed(body, "V2beta1Run")
             self.stand_in.runs.append(body)
@@ -122,8 +127,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({"experiments": found})
 
     def _show_run(self) -> None:
+        if self.stand_in.not_found:
+            self._answer(self.stand_in.not_found, 404)
+            return
         look = self.stand_in.look()
-        if look == DROP:
+        if isinstance(look, dict):
+            self._typed(look, "V2beta1Run")
+            self._answer(look)
+        elif look == DROP:
             self.send_response(200)
             self.send_header("Content-Length", "1000")
             self.end_headers()
