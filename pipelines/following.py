@@ -83,7 +83,7 @@ class Following:
                 continue
             named_by_notes = has_notes and facts.has_rungs and step.step == "train_trial" and step.state != "reused"
             if not named_by_notes or step.state == "failed":
-                self._show_state(label, step)
+                self._show_state(label, step, facts)
             self._show_tries(label, step, facts)
         # Which trial of a later rung it is, a step says itself when it starts; the API's list may have stopped by then.
         self._show_waits(facts, [step for step in steps if step.state == "pending" and not facts.is_unnamed(step)])
@@ -107,7 +107,7 @@ class Following:
                 self._finish(label, note.seconds, _figures_in_words(note))
         return bool(self._notes)
 
-    def _show_state(self, label: str, step: Step) -> None:
+    def _show_state(self, label: str, step: Step, facts: RunFacts) -> None:
         if step.state == "reused" and self._how_far.get(label, 0) < DONE:
             self._how_far[label] = DONE
             self.progress.reused(label)
@@ -118,7 +118,7 @@ class Following:
             self._finish(label, step.seconds)
         elif step.state == "failed" and self._how_far.get(label, 0) < DONE:
             self._how_far[label] = DONE
-            self.progress.failed(label)
+            self.progress.failed(label, "canceled" if facts.is_canceled else "failed")
 
     def _start(self, label: str) -> None:
         if self._how_far.get(label, 0) < STARTED:
@@ -141,7 +141,8 @@ class Following:
         of = "" if retries is None else f" of {1 + retries}"
         if step.newest_failed:
             pause = facts.pause_of(step)
-            told = f"its pod was lost or failed, try {step.tries}{of}"
+            why = self._noted_error(label, facts)
+            told = f"its pod {f'failed: {why}' if why else 'was lost or killed'}; try {step.tries}{of}"
             waits = f"; Kubeflow waits {pause} and then decides whether to try again" if pause else ""
             self.progress.line(label, f"{told}{waits}")
         elif step.tries > before[0]:
@@ -185,7 +186,7 @@ class Following:
     def _why(self, facts: RunFacts, step: Step) -> str:
         """The failed step's error; the last lines of its log are shown."""
         log = read_log(self.pipeline_root or facts.pipeline_root, facts.pipeline, self.run_id, step.task)
-        told = log.error or self._noted_error(step)
+        told = log.error or self._noted_error(facts.label_of(step), facts)
         why = f": {told}" if told else ""
         if step.in_driver:
             return f"{why}: Kubeflow's driver, which prepares the step, failed; its log: {self._logs_command(step)}"
@@ -195,9 +196,10 @@ class Following:
         self.progress.note("\n  ".join([f"the last lines of its log ({log.address}):", *log.last_lines]))
         return why
 
-    def _noted_error(self, step: Step) -> str | None:
-        errors = [note.error for note in self._notes.values() if note.step == step.step and note.state == "failed"]
-        return errors[0] if errors else None
+    def _noted_error(self, label: str, facts: RunFacts) -> str | None:
+        """What a step said, before its pod ended, that the user can mend."""
+        failed = (note for note in self._notes.values() if note.state == "failed")
+        return next((note.error for note in failed if facts.label_of_note(note) == label and note.error), None)
 
     def _logs_command(self, step: Step) -> str:
         if step.pod is None:

@@ -69,7 +69,7 @@ IMAGES = {
             "data",
             (
                 *("split_data", "promote_trials", "compare_runs", "publish_sweep"),
-                *("gate", "publish_model", "prepare_volumes"),
+                *("gate", "publish_model", "prepare_volumes", "argo_retries"),
             ),
         ),
         Image("train", ("train_lora", "train_trial", "evaluate", "split_data"), holds_torch=True),

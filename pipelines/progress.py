@@ -74,11 +74,11 @@ class Progress:
         self._tasks[step] = task
         self._plain(f"{step}: unchanged, reused")
 
-    def failed(self, step: str) -> None:
-        """A step failed."""
+    def failed(self, step: str, said: str = "failed") -> None:
+        """A step failed, or was ended."""
         if step in self._tasks:
-            self._live.update(self._tasks[step], said="failed")
-        self._plain(f"{step}: failed")
+            self._live.update(self._tasks[step], said=said)
+        self._plain(f"{step}: {said}")
 
     def note(self, text: str) -> None:
         """Something to know that no step said."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from pipelines.placement import RUN_LABEL
 SECONDS_TO_ANSWER = 10
 NODE_NAME = "workflows.argoproj.io/node-name"
 CANNOT_PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+# The kubelet says the same reason with and without these words, in turns.
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*":? ?(ErrImagePull: )?')
 # A container that is about to start waits for one of these.
 STARTING = ("ContainerCreating", "PodInitializing")
 
@@ -68,8 +71,9 @@ class RunPods:
 
 
 def _cannot_pull(image: str, said: str) -> str:
+    why = _BACK_OFF.sub("", " ".join(said.split()))[:200]
     return (
-        f"its image {image} cannot be pulled ({' '.join(said.split())[:200]}); build and push it with: "
+        f"its image {image} cannot be pulled ({why}); build and push it with: "
         "make images PUSH=1, LORRY_REGISTRY being where the cluster pulls from"
     )
 

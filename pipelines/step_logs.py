@@ -13,6 +13,7 @@ from components.store import Store
 DEFAULT_ROOT = "s3://mlpipeline/v2/artifacts"
 ARTIFACT = "executor-logs"
 N_LINES = 12
+TRACEBACK = "Traceback (most recent call last):"
 
 # The last line of a step's traceback when the error is one that the user can mend.
 _USER_ERROR = re.compile(r"^components\.errors\.\w+: (.*)$")
@@ -36,6 +37,10 @@ class StepLog:
     def last_lines(self) -> list[str]:
         """The end of what the step itself wrote."""
         own = [line for line in self.lines if line.strip() and not _AROUND.match(line)]
+        if self.error is not None and TRACEBACK in own:
+            # The error says it all; where in the program it was raised is in the whole log.
+            at = max(number for number, line in enumerate(own) if line == TRACEBACK)
+            own = [*own[:at], own[-1]]
         return own[-N_LINES:]
 
 

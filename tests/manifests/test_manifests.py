@@ -27,7 +27,7 @@ OVERLAYS = sorted({path.parent for path in MANIFESTS.glob("overlays/**/kustomiza
 COMPONENTS = sorted(path.parent for path in MANIFESTS.glob("components/*/kustomization.yaml"))
 
 # What the local overlay has already, what is a kustomization of its own, and what belongs into another namespace.
-APART = {"one-machine", "second-model", "kubeflow-store-access", "store-volume"}
+APART = {"one-machine", "second-model", "kubeflow-store-access", "store-volume", "argo-retries"}
 
 Manifest = dict[str, Any]
 

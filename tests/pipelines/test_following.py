@@ -104,10 +104,10 @@ def test_a_pod_that_was_deleted_is_tried_again_and_an_end_by_hand_is_no_failure(
     said = [line for line in lines(done) if line.startswith(("train_lora", "somebody"))]
     assert said == [
         "train_lora: started",
-        "train_lora: its pod was lost or failed, try 1",
+        "train_lora: its pod was lost or killed; try 1",
         "train_lora: begins again, try 2",
-        "train_lora: its pod was lost or failed, try 2",
-        "train_lora: failed",
+        "train_lora: its pod was lost or killed; try 2",
+        "train_lora: canceled",
     ]
     assert "somebody ends the run; training writes a checkpoint before it goes" in done.stdout
     assert done.returncode == 1
@@ -119,7 +119,7 @@ def test_how_often_a_step_is_tried_comes_from_the_run_itself(bucket, tmp_path):
     spec = {"root": {"dag": {"tasks": {"train-lora": {"retryPolicy": policy}}}}}
     done = follow(recorded("run-pod-deleted-retried-then-terminated", pipeline_spec={"pipeline_spec": spec}), tmp_path)
     assert (
-        "train_lora: its pod was lost or failed, try 1 of 21; Kubeflow waits 60s and then decides whether to try again"
+        "train_lora: its pod was lost or killed; try 1 of 21; Kubeflow waits 60s and then decides whether to try again"
         in lines(done)
     )
     assert "train_lora: begins again, try 2 of 21" in lines(done)
@@ -161,8 +161,9 @@ def test_the_newest_of_several_tries_is_the_log_that_is_shown(bucket, tmp_path):
 def test_a_log_that_is_not_in_the_store_is_said_with_the_pods_name(bucket, tmp_path):
     done = follow(recorded("run-step-killed-not-retried"), tmp_path)
     assert done.stderr.startswith(
-        f"error: the run failed in train_lora; its log is not in the store ({LOGS}/finetune/{RUN_ID}/train-lora); while "
-        "its pod is there: kubectl -n kubeflow logs finetune-ndh4p-retry-system-container-impl-3083312738 -c main; "
+        f"error: the run failed in train_lora; its log is not in the store ({LOGS}/finetune/{RUN_ID}/train-lora); "
+        "while its pod is there: "
+        "kubectl -n kubeflow logs finetune-ndh4p-retry-system-container-impl-3083312738 -c main; "
     )
 
 
