@@ -22,9 +22,6 @@ from pipelines.progress import step_of
 
 EVENT = "\x1e"
 SECONDS_TO_SAVE = 15.0
-TRIED_AGAIN = ("train_trial",)
-
-_stopping = threading.Event()
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _STARTED = re.compile(r"^Executing task '?([\w-]+?)'?$")
@@ -65,20 +62,14 @@ def _end_with_parent() -> None:
 
 
 def _note_outputs(path: Path) -> None:
-    """Append a line a finished task to ``path``: a pipeline that fails gives no outputs, those of its tasks stand.
-
-    A trial whose process died is tried once more, unless everything is to stop: on a cluster the pool says how often.
-    """
+    """Append a line a finished task to ``path``: a pipeline that fails gives no outputs, those of its tasks stand."""
     from kfp import dsl
     from kfp.local.orchestrator import task_executor
-    from kfp.local.status import Status
 
     execute = task_executor.execute_single_task
 
     def execute_and_note(task_name: str, *args: Any, **kwargs: Any) -> Any:
         outputs, state = execute(task_name, *args, **kwargs)
-        if state == Status.FAILURE and step_of(task_name) in TRIED_AGAIN and not _stopping.is_set():
-            outputs, state = execute(task_name, *args, **kwargs)
         made = {
             name: {"path": artifact.path, "metadata": artifact.metadata}
             for name, artifact in outputs.items()
@@ -114,7 +105,7 @@ def _run(job: dict[str, Any]) -> None:
 def main() -> int:
     """Run the job whose JSON file is the first argument; 1 when a step failed."""
     # The step in work gets SIGTERM too (the group is one) and may save; this process only waits for it.
-    signal.signal(signal.SIGTERM, lambda *_: _stopping.set())
+    signal.signal(signal.SIGTERM, lambda *_: None)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.filterwarnings("ignore", module=r"kfp\..*")
     logging.getLogger().addFilter(_Events())

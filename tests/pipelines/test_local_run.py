@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from components.digest import sha256_of
+from components.train_lora.supervise import MAX_RESTARTS
 from pipelines.fingerprint import ROOT as PROJECT
 from pipelines.fingerprint import code_fingerprint
 from pipelines.local_engine import event_of
@@ -186,7 +187,9 @@ def trainer_pid(workdir: Path, child: subprocess.Popen[str], step: int) -> int:
         assert child.poll() is None, child.communicate()[0]
         steps = [int(path.name.split("-")[1]) for path in workdir.glob("checkpoints/*/checkpoint-*")]
         if steps and max(steps) >= step:
-            return int(json.loads(next(workdir.glob("checkpoints/*/writer.json")).read_text())["pid"])
+            writer = next(workdir.glob("checkpoints/*/writer.json"), None)  # absent for a moment after a restart
+            if writer is not None and (text := writer.read_text()):
+                return int(json.loads(text)["pid"])
         time.sleep(0.02)
 
 
@@ -231,7 +234,7 @@ def test_a_killed_lorry_leaves_no_process_behind(long_recipe, tmp_path):
     assert processes_of(workdir) == []
 
 
-def test_a_killed_trainer_is_said_and_a_second_run_at_the_same_time_is_refused(long_recipe, tmp_path):
+def test_a_trainer_that_is_killed_goes_on_by_itself_and_a_second_run_at_the_same_time_is_refused(long_recipe, tmp_path):
     workdir = tmp_path / "work"
     child = start(long_recipe, workdir)
     pid = trainer_pid(workdir, child, 20)
@@ -239,11 +242,16 @@ def test_a_killed_trainer_is_said_and_a_second_run_at_the_same_time_is_refused(l
     assert second.returncode == 1
     assert f"another run (process {pid}) is training this very recipe; wait until it ends" in second.stderr
     assert second.stderr.count("\n") == 1
-    os.kill(pid, signal.SIGKILL)
+    for n_kills in range(1, MAX_RESTARTS + 2):
+        os.kill(pid, signal.SIGKILL)
+        while n_kills <= MAX_RESTARTS and trainer_pid(workdir, child, 20) == pid:
+            time.sleep(0.02)
+        pid = trainer_pid(workdir, child, 20) if n_kills <= MAX_RESTARTS else pid
     output, _ = child.communicate(timeout=60)
     assert child.returncode == 1
-    assert "error: train_lora ended without finishing" in output
-    assert "run the same command again to go on from the last checkpoint" in output
+    assert output.count("starting it again, from checkpoint-") == MAX_RESTARTS
+    assert "error: train_lora: training was killed by signal 9 (SIGKILL)" in output
+    assert "the same submission goes on from the newest checkpoint" in output
 
 
 @pytest.mark.parametrize(
@@ -277,3 +285,51 @@ def test_help_is_complete():
     for command in commands:
         assert command in listed
         assert run_lorry(command, "--help").returncode == 0
+
+
+def test_steps_named_in_no_reuse_run_again_and_the_others_do_not(tiny_run):
+    done = run_lorry("run", tiny_run.recipe, "--workdir", tiny_run.workdir, "--no-reuse", "evaluate,export-gguf")
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    reused = [line.partition(":")[0] for line in said if line.endswith("unchanged, reused")]
+    assert {"split_data", "train_lora"} <= set(reused)
+    assert {"evaluate: started", "export_gguf: started", "publish_model: started"} <= set(said)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("trainlora", "--no-reuse trainlora: no such step; did you mean train_lora?"),
+        ("train_trial", "--no-reuse train_trial: no such step; did you mean train_lora?"),
+        ("everything", "--no-reuse everything: no such step; the steps are split_data, train_lora, evaluate, export"),
+    ],
+)
+def test_a_step_that_no_reuse_does_not_know_is_told(tiny_run, given, told):
+    done = run_lorry("run", tiny_run.recipe, "--no-reuse", given)
+    assert done.returncode == 1
+    assert told in done.stderr
+
+
+def test_no_reuse_stands_without_a_value_wherever_it_is_written(tiny_run, tmp_path):
+    names = {}
+    for place, flags in (("before", ["--no-reuse", tiny_run.recipe]), ("behind", [tiny_run.recipe, "--no-reuse"])):
+        names[place] = tmp_path / f"{place}.yaml"
+        done = run_lorry("compile", *flags, "--output", names[place])
+        assert done.returncode == 0, done.stderr
+        assert "enableCache: true" not in names[place].read_text()
+    assert names["before"].read_text() == names["behind"].read_text()
+
+
+def test_a_split_that_cannot_be_filled_is_known_before_anything_runs(tiny_run, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(tiny_run.recipe.read_text().replace("validation_rows: 4", "validation_rows: 40"))
+    told = (
+        f"error: split: {tiny_run.data}: the split asks for 43 rows (train at least 1, validation 40, test 2), but "
+        "only 24 of 24 rows can be used; ask for fewer or add data\n"
+    )
+    assert run_lorry("check", recipe).stderr == told
+    sent = run_lorry("submit", recipe, "--endpoint", "http://127.0.0.1:1", "--store", "s3://lorry/store")
+    assert (sent.returncode, sent.stderr) == (1, told)
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text("name: s\nrecipe: recipe.yaml\ngrid: {train.learning_rate: [1e-3, 1e-4]}\n")
+    assert run_lorry("check", sweep).stderr == told

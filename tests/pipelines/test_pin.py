@@ -63,6 +63,18 @@ def test_the_newest_model_of_a_store_is_pinned(overlay, tiny_run, tmp_path):
     assert served(overlay)[1] == sha256
 
 
+def test_a_store_without_a_model_pins_the_images_and_says_that_the_model_comes_later(overlay, tmp_path):
+    (tmp_path / "store").mkdir()
+    done = run_lorry("pin", overlay, LORRY_STORE=str(tmp_path / "store"))
+    assert done.returncode == 0, done.stderr
+    told = f"model-server: {tmp_path / 'store'} has no model yet; pin again after the first run that publishes there"
+    assert told in done.stdout
+    assert served(overlay) == (reference("model-server", load_settings()), "0" * 64)
+    run_lorry("pin", overlay, "--model", SHA256)
+    kept = run_lorry("pin", overlay, "--store", tmp_path / "store")
+    assert f"has no model yet; the overlay keeps the model {SHA256}; pin again" in kept.stdout
+
+
 def test_a_second_server_has_a_model_of_its_own(overlay):
     path = overlay / "kustomization.yaml"
     path.write_text(path.read_text().replace("components:\n", "  - ../../components/second-model\ncomponents:\n"))
@@ -87,7 +99,6 @@ def test_a_second_server_has_a_model_of_its_own(overlay):
         ),
         (("--model", "abc"), "--model abc: not a sha256 (64 hexadecimal digits)"),
         (("--model", SHA256, "--store", "STORE"), f"no model {SHA256}; it holds no model yet"),
-        (("--store", "STORE"), "no model was published there yet; run a recipe that does"),
     ],
 )
 def test_what_cannot_be_pinned_says_why_and_changes_nothing(overlay, tmp_path, flags, message):

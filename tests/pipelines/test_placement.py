@@ -55,6 +55,20 @@ def compiled(tmp_path: Path, placement: Placement, claims: tuple[str, ...] = ())
     return Document(path)
 
 
+def test_a_step_knows_its_run_by_variables_that_are_no_inputs(tmp_path):
+    """What Kubeflow reuses a step by are its inputs, image and command."""
+    path = tmp_path / "finetune.yaml"
+    compile_finetune(path, Placement(), ("lorry-store",), store="pvc://lorry-store/team")
+    document = Document(path)
+    for step in (*GPU_STEPS, *CPU_STEPS):
+        (field,) = document.pod(step)["fieldPathAsEnv"]
+        assert field == {"name": "LORRY_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
+        variables = {one["name"]: one["value"] for one in document.container(step)["env"]}
+        assert variables["LORRY_RUN_STORE"] == "/volumes/lorry-store/team"
+        given = document.task(step)["inputs"]["parameters"]
+        assert step == "publish-model" or "{{$.pipeline_job_uuid}}" not in str(given)
+
+
 @pytest.mark.parametrize(
     ("pool", "label", "shared_memory", "memory"),
     [("t4", "nvidia-tesla-t4", "2Gi", "12Gi"), ("a100", "nvidia-tesla-a100", "8Gi", "64Gi")],
