@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEGINS = "%s begins"
+_TASK = re.compile(r"^[a-z]+(-[a-z0-9]+)*$")
 NOISY = ("httpx", "datasets", "transformers", "trl", "peft", "accelerate", "filelock")
 # llama.cpp's binding would write pages; bitsandbytes asks for a package whose kernel inference alone uses.
 SILENT = ("llama-cpp-python", "bitsandbytes.backends.cpu.ops")
@@ -90,9 +92,18 @@ def require_inputs(name: str, inputs: Iterable[dsl.Artifact]) -> None:
         is_there = any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
         if not is_there:
             raise InputGoneError(
-                f"{name}: its input {artifact.name} is gone from {artifact.uri}: an earlier run made it, and somebody "
-                "or a lifecycle rule removed it since; run again with --no-reuse, which makes it anew"
+                f"{name}: its input {path.name} is gone from {artifact.uri}: an earlier run made it, and somebody or a "
+                f"lifecycle rule removed it since; run again with --no-reuse{_maker_of(artifact.uri)}, which makes it "
+                "anew"
             )
+
+
+def _maker_of(uri: str) -> str:
+    """The step that made what lies in Kubeflow's store, as a value of the flag: STORE/PIPELINE/RUN/TASK/ID/OUTPUT."""
+    parts = uri.split("/")
+    if "://" not in uri or len(parts) < 3 or not _TASK.match(parts[-3]):
+        return ""
+    return " " + re.sub(r"-\d+$", "", parts[-3]).replace("-", "_")
 
 
 def _keep_from_others() -> None:

@@ -9,7 +9,7 @@ import pytest
 from kfp import dsl
 
 from components.errors import DataError, InputGoneError
-from components.kfp_step import step
+from components.kfp_step import require_inputs, step
 from components.run_notes import RUN_VARIABLE, STORE_VARIABLE, StepNote, folder_of, read_notes, write_note
 from components.store import Store
 
@@ -39,6 +39,14 @@ def test_an_input_that_is_gone_names_the_flag_that_makes_it_anew(tmp_path, kind)
         pytest.fail("the step began")
     assert str(caught.value).startswith(f"publish_model: its input model is gone from {path}: an earlier run made it")
     assert str(caught.value).endswith("run again with --no-reuse, which makes it anew")
+
+
+def test_in_kubeflows_store_the_step_that_made_it_is_named(tmp_path):
+    made = artifact(tmp_path / "model")
+    made.uri = "minio://mlpipeline/v2/artifacts/finetune/cb87/export-gguf-2/05c2/model"
+    made._get_path = lambda: str(tmp_path / "model")  # what KFP's own executor has mapped it to
+    with pytest.raises(InputGoneError, match=r"run again with --no-reuse export_gguf, which makes it anew"):
+        require_inputs("publish_model", [made])
 
 
 def test_inputs_that_are_there_are_taken(tmp_path):
