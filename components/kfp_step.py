@@ -72,7 +72,7 @@ def step(
     work = StepInWork(StepNote(step=name, trial=trial, fraction=fraction, state="running"))
     work.note("running")
     try:
-        require_inputs(name, inputs)
+        require_inputs(inputs)
         yield work
     except BaseException as error:
         work.note("failed", error)
@@ -81,7 +81,7 @@ def step(
     log.info("%s done in %.1f s", name, work.seconds)
 
 
-def require_inputs(name: str, inputs: Iterable[dsl.Artifact]) -> None:
+def require_inputs(inputs: Iterable[dsl.Artifact]) -> None:
     """Check that what earlier steps made is still there: Kubeflow reuses a step whether or not its outputs are.
 
     Raises:
@@ -92,7 +92,7 @@ def require_inputs(name: str, inputs: Iterable[dsl.Artifact]) -> None:
         is_there = any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
         if not is_there:
             raise InputGoneError(
-                f"{name}: its input {path.name} is gone from {artifact.uri}: an earlier run made it, and somebody or a "
+                f"its input {path.name} is gone from {artifact.uri}: an earlier run made it, and somebody or a "
                 f"lifecycle rule removed it since; run again with --no-reuse{_maker_of(artifact.uri)}, which makes it "
                 "anew"
             )
