@@ -151,7 +151,7 @@ def _out_of_memory(config: TrainConfig, state: _Progress, adapter: Path) -> OutO
     from components.train_lora.failure import figures_of_failed, write_failed
 
     limit = memory_limit()
-    held = "" if limit is None else f", which may hold {limit / 2**30:.1f} GiB"
+    held = "" if limit is None else f", in a container of {limit / 2**30:.1f} GiB"
     known = state.known
     lower = what_to_lower(
         config, precision=known.get("precision", "float32"), base_quantization=known.get("base_quantization")

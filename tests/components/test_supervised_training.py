@@ -162,7 +162,7 @@ def test_what_the_kernel_kills_for_want_of_memory_is_a_record_with_what_would_fi
     with signalling(tmp_path, signal.SIGKILL, 1), pytest.raises(OutOfMemoryError) as caught:
         supervised(base, rows, tmp_path, **LONG)
     assert re.sub(r"step \d+", "step N", str(caught.value)) == (
-        "out of memory: the kernel killed training after step N, which may hold 12.0 GiB; set "
+        "out of memory: the kernel killed training after step N, in a container of 12.0 GiB; set "
         "train.per_device_train_batch_size 1 (it is 2) and gradient_accumulation_steps 4 (it is 2); a step has the "
         "same rows; or give the pool more memory (placement.pools.NAME.memory in the recipe)"
     )

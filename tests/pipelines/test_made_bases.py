@@ -26,7 +26,7 @@ from pipelines.made_bases import made_base
 from pipelines.recipe import load_recipe
 from pipelines.resolve import resolve
 from pipelines.smollm2 import OTHERWISE, WHEEL_SHA256
-from tests.conftest import ROOT, chat, chat_rows, recipe_text, run_lorry, write_jsonl
+from tests.conftest import ROOT, chat_rows, recipe_text, run_lorry, write_jsonl
 from tests.gguf_files import write
 
 TEXT = "What's 1234 + 56?\n\n  A   naïve 'answer' — 你好!\tIt's <|eot_id|> done..."
@@ -196,7 +196,7 @@ def test_a_source_that_cannot_be_read_is_one_line(tiny_base, tmp_path):
 
 
 def test_lorry_check_takes_a_gguf_path_and_a_hub_file(gguf, tmp_path):
-    data = write_jsonl(tmp_path / "data.jsonl", [chat("a", "b")] * 3)
+    data = write_jsonl(tmp_path / "data.jsonl", chat_rows(12))
     for address in (gguf, "owner/model-GGUF/model.Q8_0.gguf", "hf://owner/model-GGUF/sub/model.gguf"):
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(recipe_text(address, data))
