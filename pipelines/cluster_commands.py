@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -125,11 +125,11 @@ def submit(
             progress.line("resolve", line)
 
         resolved = resolve(loaded, workdir.absolute(), tell)
-        run_id = start(resolved, placement, kubeflow, experiment_id, tell, always)
+        run_id, sent = start(resolved, placement, kubeflow, experiment_id, tell, always)
         progress.finished("resolve")
         say_submitted(kubeflow, run_id, progress)
         if wait:
-            follow_run(kubeflow, run_id, progress, context, look_seconds, pipeline_root, workdir)
+            follow_run(kubeflow, run_id, progress, context, look_seconds, pipeline_root, workdir, sent)
 
 
 def follow(
@@ -191,8 +191,9 @@ def follow_run(
     look_seconds: float,
     pipeline_root: str | None,
     workdir: Path,
+    sent: dict[str, Any] | None = None,
 ) -> None:
-    """Show a run's steps until it ends, and then what it measured.
+    """Show a run's steps until it ends, and then what it measured; ``sent`` are its parameters, where they are known.
 
     Raises:
         StepFailedError: it failed, or somebody ended it.
@@ -209,7 +210,8 @@ def follow_run(
     page = kubeflow.page_of(run_id)
     pods = RunPods(context, kubeflow.namespace or "kubeflow", run_id)
     try:
-        facts = Following(kubeflow, run_id, progress, pods, look_seconds, pipeline_root).until_the_end()
+        following = Following(kubeflow, run_id, progress, pods, look_seconds, pipeline_root, sent or {})
+        facts = following.until_the_end()
     except KeyboardInterrupt:
         at = f"--endpoint {kubeflow.endpoint}"
         progress.note(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -86,9 +86,9 @@ def sweep(
             rehearse_split(split)
         kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
         with Progress(console) as progress:
-            run_id = _submit(loaded, kubeflow, experiment, pool, store, always, workdir, progress)
+            run_id, sent = _submit(loaded, kubeflow, experiment, pool, store, always, workdir, progress)
             if wait:
-                follow_run(kubeflow, run_id, progress, context, look_seconds, pipeline_root, workdir)
+                follow_run(kubeflow, run_id, progress, context, look_seconds, pipeline_root, workdir, sent)
         return
     here = Workdir(workdir.absolute())
     with Progress(console) as progress:
@@ -118,8 +118,8 @@ def _submit(
     no_reuse: tuple[str, ...],
     workdir: Path,
     progress: Progress,
-) -> str:
-    """Start the sweep on a cluster; give the run's id."""
+) -> tuple[str, dict[str, Any]]:
+    """Start the sweep on a cluster; give the run's id, and its parameters."""
     from pipelines.sweep_run import submit_sweep
     from pipelines.trials import resolve_sweep
     from pipelines.upload import require_store, upload_inputs
@@ -136,10 +136,10 @@ def _submit(
 
     namespace = kubeflow.namespace or "kubeflow"
     resolved = resolve_sweep(loaded, workdir.absolute(), tell, lambda recipe: upload_inputs(recipe, namespace, tell))
-    run_id = submit_sweep(resolved, placement, kubeflow, experiment_id, tell, no_reuse)
+    run_id, sent = submit_sweep(resolved, placement, kubeflow, experiment_id, tell, no_reuse)
     progress.finished("resolve")
     say_submitted(kubeflow, run_id, progress)
-    return run_id
+    return run_id, sent
 
 
 def show_sweep(result: SweepResult) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -38,6 +39,8 @@ class Following:
     pods: RunPods
     seconds_between_looks: float
     pipeline_root: str | None = None
+    # What the run was started with, where its own answer does not say.
+    sent: dict[str, Any] = field(default_factory=dict)
     seconds_without_answer: float = SECONDS_WITHOUT_ANSWER
     _how_far: dict[str, int] = field(default_factory=dict)
     _tries: dict[str, tuple[int, bool]] = field(default_factory=dict)
@@ -65,7 +68,7 @@ class Following:
                     ) from error
                 self.progress.note(f"{error}; asking again")
             else:
-                facts = RunFacts(run)
+                facts = RunFacts(run, self.sent)
                 details = (run.run_details.task_details if run.run_details else None) or []
                 steps = steps_of(details, KNOWN)
                 self._show(facts, steps)
@@ -217,11 +220,11 @@ class _Wait:
 class RunFacts:
     """What a run is of, read out of Kubeflow's answer."""
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Any, sent: Mapping[str, Any]) -> None:
         self._run = run
         self.state: str = run.state
         config = run.runtime_config
-        self.parameters: dict[str, Any] = dict((config.parameters if config else None) or {})
+        self.parameters: dict[str, Any] = dict((config.parameters if config else None) or sent)
         self.pipeline_root: str | None = config.pipeline_root if config else None
         self._trials = [item["trial"]["name"] for item in self.parameters.get("trials", [])]
 

@@ -26,8 +26,10 @@ def start(
     experiment_id: str,
     tell: Callable[[str], None],
     no_reuse: Collection[str] = (),
-) -> str:
-    """Upload, compile and start a run; give its id. The steps named in ``no_reuse`` run although nothing changed.
+) -> tuple[str, dict[str, Any]]:
+    """Upload, compile and start a run; give its id, and its parameters as they were sent.
+
+    The steps named in ``no_reuse`` run although nothing has changed.
 
     Raises:
         RecipeError: the recipe names no store that pods reach.
@@ -49,7 +51,8 @@ def start(
             no_reuse=no_reuse,
         )
         name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        return kubeflow.submit(document, there.arguments(CHECKPOINTS), name, experiment_id)
+        arguments = there.arguments(CHECKPOINTS)
+        return kubeflow.submit(document, arguments, name, experiment_id), arguments
 
 
 def figures_of(store: Store, run_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.compare_runs.compare import Comparison
 from components.compare_runs.report import CHART, DATA, PAGE, RECIPE, TABLE
@@ -135,8 +136,8 @@ def submit_sweep(
     experiment_id: str,
     tell: Callable[[str], None],
     no_reuse: Collection[str] = (),
-) -> str:
-    """Compile the sweep for a cluster and start it; give the run's id. See ``pipelines.submit.start``.
+) -> tuple[str, dict[str, Any]]:
+    """Compile the sweep for a cluster and start it; see ``pipelines.submit.start``.
 
     Raises:
         ClusterError: the endpoint refuses or does not answer.
@@ -158,4 +159,5 @@ def submit_sweep(
         )
         name = f"{resolved.sweep.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         tell(f"{len(resolved.trials)} trials, {resolved.sweep.parallelism} at a time")
-        return kubeflow.submit(document, resolved.arguments(CHECKPOINTS), name, experiment_id)
+        arguments = resolved.arguments(CHECKPOINTS)
+        return kubeflow.submit(document, arguments, name, experiment_id), arguments

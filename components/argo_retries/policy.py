@@ -12,9 +12,9 @@ from ruamel.yaml.error import YAMLError
 from components.errors import ClusterError
 
 # A pod that was deleted is an Error; one whose node shut down, that was evicted, or whose container was killed, has
-# Failed, and says so. An error of the user's ends with exit code 1, and is not tried again; nor is "OOMKilled (exit code
-# 1)", a step whose process the kernel killed for want of memory and which has said what to lower. A DAG around a step has no
-# message of its own, and is not tried again for its step.
+# Failed, and says so. An error of the user's ends with exit code 1, and is not tried again; nor is "OOMKilled (exit
+# code 1)", a step whose process the kernel killed for want of memory and which has said what to lower. A DAG around a
+# step has no message of its own, and is not tried again for its step.
 EXPRESSION = (
     "lastRetry.message != '' && (lastRetry.status == 'Error' || lastRetry.message matches "
     "'(?i)(imminent node shutdown|preempt|evict|exit code 137)')"
