@@ -93,17 +93,18 @@ def require_inputs(inputs: Iterable[dsl.Artifact]) -> None:
         if not is_there:
             raise InputGoneError(
                 f"its input {path.name} is gone from {artifact.uri}: an earlier run made it, and somebody or a "
-                f"lifecycle rule removed it since; run again with --no-reuse{_maker_of(artifact.uri)}, which makes it "
-                "anew"
+                "lifecycle rule removed it since; run again with --no-reuse, which makes all anew"
+                f"{_maker_of(artifact.uri)}"
             )
 
 
 def _maker_of(uri: str) -> str:
-    """The step that made what lies in Kubeflow's store, as a value of the flag: STORE/PIPELINE/RUN/TASK/ID/OUTPUT."""
+    """A word on the step that made what lies in Kubeflow's store at STORE/PIPELINE/RUN/TASK/ID/OUTPUT."""
     parts = uri.split("/")
     if "://" not in uri or len(parts) < 3 or not _TASK.match(parts[-3]):
         return ""
-    return " " + re.sub(r"-\d+$", "", parts[-3]).replace("-", "_")
+    step = re.sub(r"-\d+$", "", parts[-3]).replace("-", "_")
+    return f" (--no-reuse {step} alone, where nothing else is gone)"
 
 
 def _keep_from_others() -> None:

@@ -33,6 +33,8 @@ REFUSALS = (UnauthenticatedError, PermissionDeniedError, PermissionError)
 # What a broken connection costs at most.
 CHUNK_BYTES = 2**20
 _CLIENT: ClientConfig = {"timeout": "300s", "connect_timeout": "10s"}
+_HURRIED_CLIENT: ClientConfig = {"timeout": "5s", "connect_timeout": "3s"}
+_NO_RETRIES: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=5)}
 _RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 
 
@@ -44,8 +46,10 @@ def in_bucket(address: str) -> bool:
 class Store:
     """Files under keys such as ``models/<sha256>/model.json``. A file is there whole or not at all."""
 
-    def __init__(self, address: str, *, make: bool = False) -> None:
+    def __init__(self, address: str, *, make: bool = False, hurried: bool = False) -> None:
         """Nothing is asked of a bucket yet. ``make``: a folder that is not there is made.
+
+        ``hurried`` is for looks that are repeated anyway: seconds for an answer, and no second try.
 
         Raises:
             StoreError: the address is none, or its folder is not there or cannot be made.
@@ -58,7 +62,7 @@ class Store:
         if not in_bucket(address) and not make and not Path(address).is_dir():
             raise StoreError(f"store {address}: no such folder; mend the path, or publish a model there first")
         with self._in_words(""):
-            self._store = _open(self.address)
+            self._store = _open(self.address, hurried=hurried)
 
     def address_of(self, key: str) -> str:
         """The full address of a key."""
@@ -113,8 +117,8 @@ class Store:
         with self._in_words(folder):
             return sorted(entry["path"] for batch in obstore.list(self._store, folder) for entry in batch)
 
-    def newest(self, folder: str, name: str) -> str | None:
-        """The key of the newest file below a folder whose name begins with ``name``, or None.
+    def newest_first(self, folder: str, name: str) -> list[str]:
+        """The keys of the files below a folder whose names begin with ``name``, the newest first.
 
         Raises:
             StoreError: the store refuses or does not answer.
@@ -122,7 +126,7 @@ class Store:
         with self._in_words(folder):
             entries = [entry for batch in obstore.list(self._store, folder) for entry in batch]
         named = [entry for entry in entries if entry["path"].rsplit("/", 1)[-1].startswith(name)]
-        return max(named, key=lambda entry: entry["last_modified"])["path"] if named else None
+        return [entry["path"] for entry in sorted(named, key=lambda entry: entry["last_modified"], reverse=True)]
 
     def sha256_of(self, key: str) -> str:
         """sha256 of a file in the store, which is read whole.
@@ -189,17 +193,18 @@ def open_parent(address: str) -> tuple[Store, str]:
     return Store(folder), key
 
 
-def _open(address: str) -> LocalStore | S3Store | GCSStore:
+def _open(address: str, *, hurried: bool) -> LocalStore | S3Store | GCSStore:
+    timeouts, retries = (_HURRIED_CLIENT, _NO_RETRIES) if hurried else (_CLIENT, _RETRIES)
     if address.startswith("s3://"):
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
         if endpoint and not endpoint.startswith(("http://", "https://")):
             raise StoreError(f"AWS_ENDPOINT_URL = {endpoint!r}: not an address; it begins with http:// or https://")
         # An endpoint inside a cluster has no certificate as a rule.
         plain = endpoint.startswith("http://")
-        client: ClientConfig = {**_CLIENT, "allow_http": plain}
-        return S3Store.from_url(address, client_options=client, retry_config=_RETRIES)
+        client: ClientConfig = {**timeouts, "allow_http": plain}
+        return S3Store.from_url(address, client_options=client, retry_config=retries)
     if address.startswith("gs://"):
-        return GCSStore.from_url(address, client_options=_CLIENT, retry_config=_RETRIES)
+        return GCSStore.from_url(address, client_options=timeouts, retry_config=retries)
     return LocalStore(address, mkdir=True)
 
 

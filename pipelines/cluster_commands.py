@@ -213,7 +213,7 @@ def follow_run(
         following = Following(kubeflow, run_id, progress, pods, look_seconds, pipeline_root, sent or {})
         facts = following.until_the_end()
     except KeyboardInterrupt:
-        at = f"--endpoint {kubeflow.endpoint}"
+        at = f"--endpoint {kubeflow.endpoint}" + (f" --namespace {kubeflow.namespace}" if kubeflow.namespace else "")
         progress.note(
             f"no longer followed; the run goes on: {page}\nfollow it again: lorry follow {run_id} {at}\n"
             f"end it: lorry terminate {run_id} {at}"

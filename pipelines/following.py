@@ -16,7 +16,7 @@ from pipelines.kubeflow import Kubeflow, RefusedError
 from pipelines.kubeflow_steps import Step, steps_of
 from pipelines.progress import Progress
 from pipelines.run_pods import RunPods
-from pipelines.step_logs import read_log
+from pipelines.step_logs import StepLog, read_log
 
 # An endpoint that is restarted, or a port-forward that is opened again, comes back within this.
 SECONDS_WITHOUT_ANSWER = 300.0
@@ -47,6 +47,7 @@ class Following:
     _waits: dict[str, _Wait] = field(default_factory=dict)
     _notes: dict[str, StepNote] = field(default_factory=dict)
     _canceling: bool = False
+    _store_is_silent: bool = False
 
     def until_the_end(self) -> RunFacts:
         """Return when the run has succeeded, with what is known of it.
@@ -55,20 +56,20 @@ class Following:
             StepFailedError: it has not, or somebody ended it.
             ClusterError: the endpoint is gone for ``seconds_without_answer``, or refuses.
         """
-        last_answer = time.monotonic()
+        last_answer, answered = time.monotonic(), bool(self.sent)
         while True:
             try:
                 run = self.kubeflow.run(self.run_id)
-                last_answer = time.monotonic()
+                last_answer, answered = time.monotonic(), True
             except ClusterError as error:
                 gone = time.monotonic() - last_answer > self.seconds_without_answer
                 if gone or isinstance(error, RefusedError):
-                    raise ClusterError(
-                        f"{error}; the run itself goes on: {self.kubeflow.page_of(self.run_id)}"
-                    ) from error
+                    goes_on = f"; the run itself goes on: {self.kubeflow.page_of(self.run_id)}" if answered else ""
+                    raise ClusterError(f"{error}{goes_on}") from error
                 self.progress.note(f"{error}; asking again")
             else:
                 facts = RunFacts(run, self.sent)
+                facts.require_lorrys()
                 details = (run.run_details.task_details if run.run_details else None) or []
                 steps = steps_of(details, KNOWN)
                 self._show(facts, steps)
@@ -88,8 +89,7 @@ class Following:
             if not named_by_notes or step.state == "failed":
                 self._show_state(label, step, facts)
             self._show_tries(label, step, facts)
-        # Which trial of a later rung it is, a step says itself when it starts; the API's list may have stopped by then.
-        self._show_waits(facts, [step for step in steps if step.state == "pending" and not facts.is_unnamed(step)])
+        self._show_waits(facts, [step for step in steps if step.state == "pending"])
         if facts.is_canceled and not self._canceling and facts.state not in ENDED:
             self._canceling = True
             self.progress.note("somebody ends the run; training writes a checkpoint before it goes")
@@ -100,8 +100,12 @@ class Following:
             return False
         try:
             self._notes = read_notes(facts.store, self.run_id, self._notes)
-        except LorryError:
-            return False  # the run's own state is the API's to say
+        except LorryError as error:
+            # The run's own state is the API's to say.
+            if not self._store_is_silent:
+                self.progress.note(f"no figures while it runs: {error}")
+            self._store_is_silent = True
+            return bool(self._notes)
         for note in self._notes.values():
             label = facts.label_of_note(note)
             if note.state in ("running", "finished"):
@@ -144,8 +148,7 @@ class Following:
         of = "" if retries is None else f" of {1 + retries}"
         if step.newest_failed:
             pause = facts.pause_of(step)
-            why = self._noted_error(label, facts)
-            told = f"its pod {f'failed: {why}' if why else 'was lost or killed'}; try {step.tries}{of}"
+            told = f"its pod {self._what_became(step, facts)}; try {step.tries}{of}"
             waits = f"; Kubeflow waits {pause} and then decides whether to try again" if pause else ""
             self.progress.line(label, f"{told}{waits}")
         elif step.tries > before[0]:
@@ -154,12 +157,17 @@ class Following:
     def _show_waits(self, facts: RunFacts, pending: list[Step]) -> None:
         now = time.monotonic()
         labels = {facts.label_of(step): step for step in pending}
+        # What has left word of itself has started, whatever the API's list says, which may have stopped.
+        started = {label for label in labels if self._how_far.get(label, 0) >= STARTED}
+        labels = {label: step for label, step in labels.items() if label not in started or step.tries > 1}
         self._waits = {label: self._waits.get(label, _Wait(now)) for label in labels}
         late = [label for label, wait in self._waits.items() if now - wait.since >= SECONDS_TO_WAIT]
         reasons = self.pods.reasons() if late else None
         for label in late:
             wait, step = self._waits[label], labels[label]
             if reasons is None:
+                if facts.is_unnamed(step):
+                    continue  # it has started perhaps: which trial of a later rung it is, only the step itself can say
                 reason = f"its pod has not started; why: {self.pods.command}"
             elif (why := step.reason_in(reasons)) is not None:
                 reason = why
@@ -175,12 +183,20 @@ class Following:
             return
         page = self.kubeflow.page_of(self.run_id)
         failed = [step for step in steps if step.state == "failed"]
-        where = f" in {facts.label_of(failed[0])}" if failed else ""
+        noted = [note for note in self._notes.values() if note.state == "failed"]
+        # The API's list may have stopped before the step that failed.
+        names = [facts.label_of(step) for step in failed] or [facts.label_of_note(note) for note in noted]
+        where = f" in {names[0]}" if names else ""
         if facts.is_canceled:
             raise StepFailedError(
                 f"the run was canceled{where}: somebody ended it; submit it again to go on, what is finished is "
                 f"reused and training goes on from its checkpoint; its page: {page}"
             )
+        if not failed and noted:
+            task = noted[0].step.replace("_", "-")
+            self._show_log(facts, task, of_failed=True)
+            said = f": {noted[0].error}" if noted[0].error else ""
+            raise StepFailedError(f"the run failed{where}{said}; its page: {page}")
         if not failed:
             said = f": {facts.error}" if facts.error else ""
             raise StepFailedError(f"the run ended as {facts.state}{said}; its page: {page}")
@@ -188,21 +204,38 @@ class Following:
 
     def _why(self, facts: RunFacts, step: Step) -> str:
         """The failed step's error; the last lines of its log are shown."""
-        log = read_log(self.pipeline_root or facts.pipeline_root, facts.pipeline, self.run_id, step.task)
-        told = log.error or self._noted_error(facts.label_of(step), facts)
+        log = StepLog("") if step.in_driver else self._show_log(facts, step.task, of_failed=bool(step.iteration))
+        note = self._failed_note(step, facts)
+        told = log.error or (note and note.error) or self.pods.out_of_memory(step.node)
         why = f": {told}" if told else ""
         if step.in_driver:
             return f"{why}: Kubeflow's driver, which prepares the step, failed; its log: {self._logs_command(step)}"
         if not log.lines:
             command = self._logs_command(step)
             return f"{why}; its log is not in the store ({log.address}); while its pod is there: {command}"
-        self.progress.note("\n  ".join([f"the last lines of its log ({log.address}):", *log.last_lines]))
         return why
 
-    def _noted_error(self, label: str, facts: RunFacts) -> str | None:
-        """What a step said, before its pod ended, that the user can mend."""
-        failed = (note for note in self._notes.values() if note.state == "failed")
-        return next((note.error for note in failed if facts.label_of_note(note) == label and note.error), None)
+    def _show_log(self, facts: RunFacts, task: str, *, of_failed: bool) -> StepLog:
+        root = self.pipeline_root or facts.pipeline_root
+        log = read_log(root, facts.pipeline, self.run_id, task, of_failed=of_failed)
+        if log.lines:
+            self.progress.note("\n  ".join([f"the last lines of its log ({log.address}):", *log.last_lines]))
+        return log
+
+    def _what_became(self, step: Step, facts: RunFacts) -> str:
+        """How a step's newest pod ended."""
+        note = self._failed_note(step, facts)
+        if note is not None:
+            return f"failed: {note.error}" if note.error else "failed; its log says why"
+        return self.pods.out_of_memory(step.node) or "was lost or killed"
+
+    def _failed_note(self, step: Step, facts: RunFacts) -> StepNote | None:
+        """What a step left before its pod ended by an error."""
+        trial = facts.trial_of(step)
+        for note in self._notes.values():
+            if note.state == "failed" and note.step == step.step and (trial is None or note.trial == trial):
+                return note
+        return None
 
     def _logs_command(self, step: Step) -> str:
         if step.pod is None:
@@ -226,12 +259,27 @@ class RunFacts:
         config = run.runtime_config
         self.parameters: dict[str, Any] = dict((config.parameters if config else None) or sent)
         self.pipeline_root: str | None = config.pipeline_root if config else None
-        self._trials = [item["trial"]["name"] for item in self.parameters.get("trials", [])]
+        self._trials = [] if not self.is_sweep else [str(item["trial"]["name"]) for item in self.parameters["trials"]]
+
+    def require_lorrys(self) -> None:
+        """Check that the run is one of Lorry's, of this version.
+
+        Raises:
+            ClusterError: it is another pipeline's.
+        """
+        publish = self.parameters.get("publish")
+        store = publish.get("store") if isinstance(publish, dict) else None
+        if not isinstance(store, str) or not isinstance(self.parameters.get("reduction_factor", 1), int | float):
+            raise ClusterError(
+                f"run {self.name!r}: is none that lorry submit or lorry sweep started, or an older Lorry's; look at "
+                "its page"
+            )
 
     @property
     def is_sweep(self) -> bool:
         """A sweep has trials."""
-        return "trials" in self.parameters
+        trials = self.parameters.get("trials")
+        return isinstance(trials, list) and all(isinstance(one, dict) and "trial" in one for one in trials)
 
     @property
     def pipeline(self) -> str:
@@ -247,7 +295,7 @@ class RunFacts:
     def store(self) -> Store | None:
         """The run's store, where it is a bucket."""
         address = self.parameters.get("publish", {}).get("store")
-        return Store(address) if address and in_bucket(address) else None
+        return Store(address, hurried=True) if address and in_bucket(address) else None
 
     @property
     def name(self) -> str:
@@ -276,10 +324,15 @@ class RunFacts:
             return "the run"
         if step.step != "train_trial":
             return step.step
+        if (trial := self.trial_of(step)) is not None:
+            return f"trial {trial}"
+        return f"trial {(step.iteration[-1] if step.iteration else 0) + 1} of rung {step.rung}"
+
+    def trial_of(self, step: Step) -> str | None:
+        """The trial that a step is of, where the first rung tells which one."""
         number = step.iteration[-1] if step.iteration else 0
-        if step.rung == 1 and number < len(self._trials):
-            return f"trial {self._trials[number]}"
-        return f"trial {number + 1} of rung {step.rung}"
+        known = step.step == "train_trial" and step.rung == 1 and number < len(self._trials)
+        return self._trials[number] if known else None
 
     def label_of_note(self, note: StepNote) -> str:
         """As ``label_of``, of a step that left word of itself."""

@@ -70,7 +70,7 @@ def steps_of(tasks: Sequence[Any], known: Sequence[str]) -> list[Step]:
             found.extend([] if step == ROOT else [_step(step, name, nodes, task)])
         elif task.state == "FAILED":
             found.append(_in_driver(step, name, "failed", task))
-        elif nodes.state_of(f"{name}(0)") == "PENDING":
+        elif (nodes.state_of(f"{name}(0)") or task.state) == "PENDING":
             found.append(_in_driver(step, name, "pending", task))
     if not found:
         found = _by_name_alone(nodes.tasks, known)

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from components.contracts import TRIAL_NAME, Trial
 from components.errors import StepFailedError
 from components.kfp_step import BEGINS
+from components.train_lora.job import TRACEBACK_ABOVE
 from pipelines.local_engine import EVENT, SECONDS_TO_SAVE
 from pipelines.progress import Progress
 from pipelines.resolve import ResolvedRecipe
@@ -161,7 +162,7 @@ class _Child:
 
     def _reason(self) -> str:
         if said := user_error(self.last_lines):
-            return f"{self.step}: {said}"
+            return f"{self.step}: {said.replace(TRACEBACK_ABOVE, f'its traceback is in {self.log_file.name}')}"
         said = self.last_lines[-1] if self.last_lines else "it was killed before it said anything"
         return (
             f"{self.step} ended without finishing (its last line: {said}); the whole log is {self.log_file.name}; "

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from components.errors import RecipeError
 from components.models import current, has_current, require_manifest
-from components.store import Store
+from components.store import Store, in_bucket
 from pipelines.addresses import claim_of, in_pod
 from pipelines.images import PREFIX, load_settings, reference
 
@@ -40,9 +40,8 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
     folder = overlay / PINNED
     if not (folder / "kustomization.yaml").is_file():
         raise RecipeError(f"{folder}: no such folder; copy it from manifests/overlays/local into your overlay")
-    is_empty = store is not None and sha256 is None and claim_of(store) is None and not has_current(Store(store))
-    wanted = None if is_empty else _wanted(sha256, store)
-    model = wanted or _pinned_model(folder, server)
+    later = _comes_later(store) if store is not None and sha256 is None else None
+    model = (None if later else _wanted(sha256, store)) or _pinned_model(folder, server)
     settings = load_settings()
     references = {name: reference(name, settings) for name in SERVED}
     before = {path: path.read_text() for path in folder.iterdir() if path.is_file()}
@@ -56,10 +55,23 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
     _require_deployment(overlay, server, before)
     looked = "" if store or sha256 is None else " (not looked up: no --store)"
     served = f"the model {model}{looked}" if model != NO_MODEL else "no model yet: pin one with --model or --store"
-    if is_empty:
+    if later:
         kept = "" if model == NO_MODEL else f"; the overlay keeps the model {model}"
-        served = f"{store} has no model yet{kept}; pin again after the first run that publishes there"
+        served = f"{store} {later[0]}{kept}; {later[1]}"
     return [*references.values(), f"{server}: {served}"]
+
+
+def _comes_later(store: str) -> tuple[str, str] | None:
+    """Why the newest model of a store is not pinned now, and what to do then; None where the store has one."""
+    if claim_of(store):
+        path = f"{in_pod(store)}/models/current.json"
+        return "is a volume that only pods read", (
+            f"after a run: kubectl exec store-shell -- cat {path}, and pin again with --model SHA256"
+        )
+    is_folder_to_come = not in_bucket(store) and not Path(store).exists()
+    if is_folder_to_come or not has_current(Store(store)):
+        return "has no model yet", "pin again after the first run that publishes there"
+    return None
 
 
 def _require_deployment(overlay: Path, server: str, before: dict[Path, str]) -> None:
@@ -87,8 +99,8 @@ def _wanted(sha256: str | None, store_address: str | None) -> str | None:
         return sha256
     if claim := claim_of(store_address):
         raise RecipeError(
-            f"--store {store_address}: only pods read that volume; ask it with kubectl exec store-shell -- cat "
-            f"{in_pod(store_address)}/models/current.json (claim {claim}), then give the sha256 with --model"
+            f"--store {store_address}: only pods read that volume (claim {claim}); leave --store out: a --model there "
+            "is not looked up"
         )
     store = Store(store_address)
     return require_manifest(store, sha256 or current(store).sha256).sha256

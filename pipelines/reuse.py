@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +22,6 @@ NoReuse = Annotated[
         help="run every step anew, or the named ones alone, such as --no-reuse train_lora,export_gguf",
     ),
 ]
-_NAMES = re.compile(r"^[a-z][a-z_,-]*$")
 
 
 class CommandWithNoReuse(TyperCommand):
@@ -33,7 +32,8 @@ class CommandWithNoReuse(TyperCommand):
         given: list[str] = []
         for argument, following in zip(args, [*args[1:], ""], strict=True):
             given.append(argument)
-            if argument == "--no-reuse" and not _NAMES.match(following):
+            # What follows is a value unless it is another flag, or the document.
+            if argument == "--no-reuse" and (not following or following.startswith("-") or Path(following).exists()):
                 given.append(ALL)
         return super().parse_args(ctx, given)
 
@@ -46,9 +46,11 @@ def steps_without_reuse(given: str | None, steps: Sequence[str]) -> tuple[str, .
     """
     if given is None:
         return ()
-    if given == ALL:
+    names = tuple(name.strip().replace("-", "_").lower() for name in given.split(",") if name.strip())
+    if not names:
+        raise RecipeError(f"--no-reuse: names no step; the steps are {', '.join(steps)}")
+    if ALL in names:
         return tuple(steps)
-    names = tuple(name.strip().replace("-", "_") for name in given.split(",") if name.strip())
     for name in names:
         if name not in steps:
             close = difflib.get_close_matches(name, steps, n=1)

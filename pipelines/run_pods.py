@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from components.errors import ClusterError
 from pipelines.placement import RUN_LABEL
 
 SECONDS_TO_ANSWER = 10
@@ -48,6 +49,30 @@ class RunPods:
             self._core = None
             return None
 
+    def out_of_memory(self, node: str | None) -> str | None:
+        """What to say of a pod whose container the kernel ended for want of memory; None where it did not."""
+        if self._core is None or node is None:
+            return None
+        selector = f"{RUN_LABEL}={self.run_id}"
+        try:
+            pods = self._core.list_namespaced_pod(
+                self.namespace, label_selector=selector, _request_timeout=SECONDS_TO_ANSWER
+            ).items
+        except Exception:  # as above
+            return None
+        for pod in pods:
+            ended = [one.state.terminated for one in pod.status.container_statuses or [] if one.state]
+            if _node_of(pod) == node and any(one is not None and one.reason == "OOMKilled" for one in ended):
+                limits = [
+                    container.resources.limits or {} for container in pod.spec.containers if container.name == "main"
+                ]
+                limit = limits[0].get("memory", "its limit") if limits else "its limit"
+                return (
+                    f"out of memory: its container was killed at {limit}; give the pool more "
+                    "(placement.pools.NAME.memory), or set smaller batches or a smaller train.max_length"
+                )
+        return None
+
     def _reason(self, pod: Any) -> str:
         for condition in pod.status.conditions or []:
             if condition.type == "PodScheduled" and condition.status == "False" and condition.message:
@@ -88,7 +113,9 @@ def _core(context: str | None) -> Any | None:
 
     try:
         api = config.new_client_from_config(context=context)
-    except Exception:  # no kubeconfig, or one that cannot be read: then there is none
+    except Exception as error:  # no kubeconfig, or one that cannot be read: then there is none
+        if context is not None:
+            raise ClusterError(f"--context {context}: {error}; see kubectl config get-contexts") from error
         return None
     api.configuration.retries = False
     return client.CoreV1Api(api)

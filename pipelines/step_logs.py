@@ -13,6 +13,8 @@ from components.store import Store
 DEFAULT_ROOT = "s3://mlpipeline/v2/artifacts"
 ARTIFACT = "executor-logs"
 N_LINES = 12
+# Of the iterations of a loop, as many are looked at.
+MAX_LOGS = 50
 TRACEBACK = "Traceback (most recent call last):"
 
 # The last line of a step's traceback when the error is one that the user can mend.
@@ -52,16 +54,21 @@ def user_error(lines: Sequence[str]) -> str | None:
     return None
 
 
-def read_log(pipeline_root: str | None, pipeline: str, run_id: str, task: str) -> StepLog:
-    """The newest log of a step's pods. A store that does not answer has none: the run's end is what is to be said."""
+def read_log(pipeline_root: str | None, pipeline: str, run_id: str, task: str, *, of_failed: bool = False) -> StepLog:
+    """The newest log of a step's pods; ``of_failed``: of the iterations of a loop, the newest that ends by an error.
+
+    A store that does not answer has none: the run's end is what is to be said.
+    """
     root = (pipeline_root or DEFAULT_ROOT).replace("minio://", "s3://", 1).rstrip("/")
-    address = f"{root}/{pipeline}/{run_id}/{task}"
+    folder = f"{pipeline}/{run_id}/{task}"
+    nothing = StepLog(f"{root}/{folder}")
     try:
-        store = Store(root)
-        found = store.newest(f"{pipeline}/{run_id}/{task}", ARTIFACT)
-        if found is None:
-            return StepLog(address)
-        text = store.read(found).decode(errors="replace")
+        store = Store(root, hurried=True)
+        for key in store.newest_first(folder, ARTIFACT)[:MAX_LOGS]:
+            text = store.read(key).decode(errors="replace")
+            log = StepLog(store.address_of(key), tuple(line.rstrip() for line in text.splitlines()))
+            if not of_failed or TRACEBACK in log.lines:
+                return log
     except (LorryError, FileNotFoundError):
-        return StepLog(address)
-    return StepLog(store.address_of(found), tuple(line.rstrip() for line in text.splitlines()))
+        return nothing
+    return nothing

@@ -12,12 +12,12 @@ from ruamel.yaml.error import YAMLError
 from components.errors import ClusterError
 
 # A pod that was deleted is an Error; one whose node shut down, that was evicted, or whose container was killed, has
-# Failed, and says so. An error of the user's ends with exit code 1, and is not tried again; nor is "OOMKilled (exit
-# code 1)", a step whose process the kernel killed for want of memory and which has said what to lower. A DAG around a
-# step has no message of its own, and is not tried again for its step.
+# Failed, and says so. An error of the user's ends with exit code 1, and is not tried again; nor is what had not enough
+# memory, which has not enough the next time either. A DAG around a step has no message of its own, and is not tried
+# again for its step.
 EXPRESSION = (
-    "lastRetry.message != '' && (lastRetry.status == 'Error' || lastRetry.message matches "
-    "'(?i)(imminent node shutdown|preempt|evict|exit code 137)')"
+    "lastRetry.message != '' && !(lastRetry.message matches 'OOMKilled') && (lastRetry.status == 'Error' || "
+    "lastRetry.message matches '(?i)(imminent node shutdown|preempt|evict|exit code 137)')"
 )
 LIMIT = "2"
 POLICY = {"limit": LIMIT, "retryPolicy": "Always", "expression": EXPRESSION}
@@ -38,7 +38,11 @@ def with_retry_policy(data: Mapping[str, str], where: str) -> dict[str, str]:
     """
     if WHOLE in data and DEFAULTS not in data:
         whole = _mapping(data[WHOLE], f"{where}, key {WHOLE}")
-        _set(whole.setdefault(DEFAULTS, {}), where)
+        if whole.get(DEFAULTS) is None:
+            whole[DEFAULTS] = {}
+        if not isinstance(whole[DEFAULTS], dict):
+            raise _unusable(where, f"{DEFAULTS} is no mapping")
+        _set(whole[DEFAULTS], where)
         return {**data, WHOLE: _text(whole)}
     defaults = _mapping(data.get(DEFAULTS, ""), f"{where}, key {DEFAULTS}")
     _set(defaults, where)
@@ -50,11 +54,15 @@ def with_retry_policy(data: Mapping[str, str], where: str) -> dict[str, str]:
 def _set(defaults: Any, where: str) -> None:
     template: Any = defaults
     for key in ("spec", "templateDefaults"):
-        if not isinstance(template, dict) or not isinstance(template.get(key, {}), dict):
+        if template.get(key) is None:
+            template[key] = {}
+        if not isinstance(template[key], dict):
             raise _unusable(where, f"{key} is no mapping")
-        template = template.setdefault(key, {})
+        template = template[key]
     there = template.get("retryStrategy")
-    plain = None if there is None else {str(key): str(value) for key, value in dict(there).items()}
+    if there is not None and not isinstance(there, dict):
+        raise _unusable(where, "retryStrategy is no mapping")
+    plain = None if there is None else {str(key): str(value) for key, value in there.items()}
     if plain not in (None, KUBEFLOWS, POLICY):
         raise ClusterError(
             f"{where}: has a retryStrategy of its own ({plain}); nothing is changed: remove it there, or put into it "
@@ -88,4 +96,6 @@ def _text(document: Any) -> str:
 def _yaml() -> YAML:
     yaml = YAML(typ="rt")
     yaml.width = 1000
+    # "yes" without its quotes is another value to Argo's reader.
+    yaml.preserve_quotes = True
     return yaml

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class History:
         saved = None if resumed_from is None else resumed_from / path.name
         self.entries: list[Entry] = []
         if saved is not None and saved.is_file():
-            self.entries = [json.loads(line) for line in saved.read_text().splitlines()]
+            self.entries = list(_entries_in(saved.read_text()))
         if writes:
             self._write_whole()
 
@@ -85,3 +86,12 @@ class History:
         aside = self.path.with_suffix(".writing")
         aside.write_text(self._text())
         os.replace(aside, self.path)
+
+
+def _entries_in(text: str) -> Iterator[Entry]:
+    """The measurements of a file, whose last line may be written by half: the process was killed."""
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return

@@ -20,6 +20,8 @@ STARTER = "LORRY_TRAIN_STARTER"
 # How a shell tells that a signal ended a process, which one process says of another.
 SIGNAL_CODE = 128
 MAX_SIGNAL = 64
+# Of an error that is the program's, and not the user's to mend.
+TRACEBACK_ABOVE = "its traceback is above"
 
 
 def exit_signal(code: int) -> int | None:
@@ -30,9 +32,7 @@ def exit_signal(code: int) -> int | None:
 
 def say_error(job: Path, rank: int, error: BaseException) -> None:
     """Leave word of the error that ends a process."""
-    message = (
-        str(error) if isinstance(error, LorryError) else f"{type(error).__name__}: {error}; its traceback is above"
-    )
+    message = str(error) if isinstance(error, LorryError) else f"{type(error).__name__}: {error}; {TRACEBACK_ABOVE}"
     path = job.with_name(f"{ERROR}.{rank}")
     path.write_text(json.dumps({"kind": type(error).__name__, "message": message}))
 

@@ -58,8 +58,7 @@ def train_supervised(config: TrainConfig, base_model: BaseModelRef, **paths: str
             state = _Progress.read(job)
             if oom_kills() > killed_before:
                 raise _out_of_memory(config, state, Path(paths["adapter_path"]))
-            number = signal.Signals(exit_signal(code) or 0)
-            told = f"training was killed by signal {number.value} ({number.name}){state.where}"
+            told = f"training was killed by signal {_named(exit_signal(code) or 0)}{state.where}"
             if n_restarts == MAX_RESTARTS:
                 raise KilledError(
                     f"{told}, {n_restarts + 1} times in all: it is not started again; what kills it stands in the "
@@ -103,6 +102,13 @@ def _raise_what_was_said(job: Path, code: int, *, stopped: bool) -> None:
         raise said
     if exit_signal(code) is None:
         raise StepFailedError(f"training ended with exit code {code}; the reason stands above")
+
+
+def _named(number: int) -> str:
+    try:
+        return f"{number} ({signal.Signals(number).name})"
+    except ValueError:
+        return str(number)  # a real-time signal
 
 
 class _Progress:

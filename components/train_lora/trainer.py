@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 BEST = "best-"
 # A validation loss so many times the untuned base's, and never one below it, comes from steps that are too large.
 DIVERGED = 2.0
-# On an error of a validation, which other settings make room for.
 
 
 class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types

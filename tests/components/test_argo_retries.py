@@ -42,6 +42,13 @@ def test_the_policy_takes_the_place_of_kubeflows_and_all_else_stays():
     assert changed["workflowDefaults"].startswith("# ours: keep for a day\n")
 
 
+def test_what_argo_would_read_otherwise_without_its_quotes_keeps_them():
+    text = 'spec:\n  arguments:\n    parameters: [{name: a, value: "yes"}]\n  templateDefaults:\n'
+    changed = with_retry_policy({"workflowDefaults": text}, "ConfigMap c")["workflowDefaults"]
+    assert 'value: "yes"' in changed
+    assert loaded(changed)["spec"]["templateDefaults"]["retryStrategy"] == POLICY
+
+
 def test_a_second_time_changes_nothing():
     once = with_retry_policy({"workflowDefaults": DEFAULTS}, "ConfigMap c")
     assert with_retry_policy(once, "ConfigMap c") == once
@@ -65,6 +72,7 @@ def test_an_older_installations_one_text_gets_it_in_its_place():
     [
         ("spec: [", "key workflowDefaults: cannot be read as Argo's configuration (while parsing"),
         ("- a\n- b\n", "(it is no mapping); nothing is changed: mend it first"),
+        ("spec: {templateDefaults: {retryStrategy: x}}\n", "(retryStrategy is no mapping); nothing is changed"),
         ("spec: {templateDefaults: none}\n", "(templateDefaults is no mapping); nothing is changed"),
         (
             "spec: {templateDefaults: {retryStrategy: {limit: 5, retryPolicy: Always}}}\n",

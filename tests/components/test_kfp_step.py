@@ -38,14 +38,16 @@ def test_an_input_that_is_gone_names_the_flag_that_makes_it_anew(tmp_path, kind)
     with pytest.raises(InputGoneError) as caught, step("publish_model", inputs=[artifact(path)]):
         pytest.fail("the step began")
     assert str(caught.value).startswith(f"its input model is gone from {path}: an earlier run made it")
-    assert str(caught.value).endswith("run again with --no-reuse, which makes it anew")
+    assert str(caught.value).endswith("run again with --no-reuse, which makes all anew")
 
 
 def test_in_kubeflows_store_the_step_that_made_it_is_named(tmp_path):
     made = artifact(tmp_path / "model")
     made.uri = "minio://mlpipeline/v2/artifacts/finetune/cb87/export-gguf-2/05c2/model"
     made._get_path = lambda: str(tmp_path / "model")  # what KFP's own executor has mapped it to
-    with pytest.raises(InputGoneError, match=r"run again with --no-reuse export_gguf, which makes it anew"):
+    with pytest.raises(
+        InputGoneError, match=r"which makes all anew \(--no-reuse export_gguf alone, where nothing else is gone\)$"
+    ):
         require_inputs([made])
 
 
@@ -114,3 +116,14 @@ def test_a_store_that_cannot_be_written_stops_no_step(monkeypatch, tmp_path, cap
 def test_what_another_version_left_is_passed_over(store):
     store.put_bytes(f"{folder_of('run-1')}/split_data.json", b'{"schema_version": 99}')
     assert read_notes(store, "run-1", {}) == {}
+
+
+def test_a_store_that_answers_not_found_stops_no_step_either(monkeypatch, caplog):
+    def put_bytes(*_: object) -> None:
+        raise FileNotFoundError("s3://lorry/runs")
+
+    monkeypatch.setenv(RUN_VARIABLE, "run-1")
+    monkeypatch.setenv(STORE_VARIABLE, "s3://lorry/store")
+    monkeypatch.setattr(Store, "put_bytes", put_bytes)
+    write_note(StepNote(step="split_data", state="running"))
+    assert "who follows the run will not see this" in caplog.text

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from components.publish_model.publish import publish_figures
 from components.publish_sweep.publish import REPORTS, publish_comparison, publish_winner
 from components.run_notes import RUN_VARIABLE, STORE_VARIABLE, StepNote, write_note
 from components.store import Store
+from pipelines.run_pods import RunPods
+from pipelines.step_logs import read_log
 from pipelines.workdir import read_result
 from tests.buckets import s3_server
 from tests.conftest import ROOT, run_lorry
@@ -62,8 +66,10 @@ def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in done.stdout.splitlines() if ": " in line and "│" not in line]
 
 
-def put_log(task: str, text: str, name: str = "executor-logs-0") -> str:
-    key = f"finetune/{RUN_ID}/{task}/6f1c/{name}"
+def put_log(
+    task: str, text: str, name: str = "executor-logs-0", *, pipeline: str = "finetune", salt: str = "6f1c"
+) -> str:
+    key = f"{pipeline}/{RUN_ID}/{task}/{salt}/{name}"
     Store(LOGS).put_bytes(key, text.encode())
     return f"{LOGS}/{key}"
 
@@ -212,7 +218,7 @@ def test_a_sweep_names_its_trials_and_ends_with_its_table_though_the_api_stops_l
 
 
 def test_a_pending_step_says_for_how_long_and_how_to_see_why(bucket, tmp_path):
-    """Without a kubeconfig; what one shows is tested on a cluster."""
+    """Without a kubeconfig."""
     pending = recorded("run-pod-deleted-retried-then-terminated")[2]
     script = "from pipelines import following; following.SECONDS_TO_WAIT = 0.2; from pipelines.cli import main; main()"
     with kubeflow(StandIn([*[pending] * 40, 404])) as server:
@@ -253,3 +259,158 @@ def test_a_run_that_is_not_there_is_said_in_kubeflows_words(tmp_path):
         done = run_lorry("follow", RUN_ID, "--endpoint", server.url)
     assert done.returncode == 1
     assert "answers 404: Failed to get a run: Failed to fetch run 00000000-0000-0000-0000-000000000000" in done.stderr
+
+
+def test_a_large_run_that_fails_after_the_list_has_stopped_says_why(trials, tmp_path):
+    write_note(StepNote(step="compare_runs", state="failed", error="report.html: the disk is full"))
+    put_log("compare-runs", "compare_runs begins\n" + DATA_ERROR.partition("begins\n")[2], pipeline="sweep")
+    done = follow(recorded("sweep-succeeded", state="FAILED"), tmp_path)
+    assert done.returncode == 1
+    assert "error: the run failed in compare_runs: report.html: the disk is full; its page:" in done.stderr
+    assert "\n  compare_runs begins\n" in done.stdout
+
+
+def test_of_a_loop_the_log_of_the_iteration_that_failed_is_shown(bucket, tmp_path):
+    put_log("split-data", DATA_ERROR, salt="failed")
+    time.sleep(1.1)  # stores keep whole seconds
+    put_log("split-data", "split_data begins\nsplit_data done in 1.0 s\n", salt="well")
+    log = read_log(LOGS, "finetune", RUN_ID, "split-data", of_failed=True)
+    assert log.error == "chats.jsonl: the split asks for 931 rows, but only 390 of 390 rows can be used"
+    assert read_log(LOGS, "finetune", RUN_ID, "split-data").error is None
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"trials": 10}, {}, {"publish": "yes"}, {"publish": {"store": 5}}, {"reduction_factor": "2"}]
+)
+def test_a_run_of_another_pipeline_is_refused_in_a_line(parameters, tmp_path):
+    (answer,) = recorded("run-all-cached")
+    answer["runtime_config"]["parameters"] = parameters
+    done = follow([answer], tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: run 'demo-20261127-205817': is none that lorry submit or lorry sweep started")
+
+
+def test_a_store_that_does_not_answer_is_said_once_and_the_run_is_followed(figures, tmp_path):
+    answers = recorded("run-all-cached", state="RUNNING")
+    done = follow(
+        [*answers * 3, recorded("run-failed-by-a-data-error")[0]], tmp_path, AWS_ENDPOINT_URL="http://127.0.0.1:9"
+    )
+    assert done.stdout.count("no figures while it runs: ") == 1
+    assert "error: the run failed in split_data" in done.stderr
+
+
+NODE = "finetune-hrpf2(0).root(0).train-lora(0).executor(1)"
+WAITING_PODS = {
+    "no node takes its pod: 0/1 nodes are available: 1 Insufficient cpu.": {
+        "conditions": [
+            {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available: 1 Insufficient cpu."}
+        ]
+    },
+    "its image lorry/train:1 cannot be pulled (no such host); build and push it with: make images PUSH=1": {
+        "containerStatuses": [
+            {"name": "main", "image": "lorry/train:1", "imageID": "", "ready": False, "restartCount": 0,
+             "state": {"waiting": {"reason": "ImagePullBackOff",
+                                   "message": 'Back-off pulling image "lorry/train:1": ErrImagePull: no such host'}}}
+        ]
+    },
+    "its container does not start: CreateContainerConfigError: secret lorry-store not found": {
+        "containerStatuses": [
+            {"name": "main", "image": "lorry/train:1", "imageID": "", "ready": False, "restartCount": 0,
+             "state": {"waiting": {"reason": "CreateContainerConfigError", "message": "secret lorry-store not found"}}}
+        ]
+    },
+    "MountVolume.SetUp failed: no such claim": {},
+}  # fmt: skip
+
+
+def a_cluster(folder: Path, pods: list[dict[str, Any]]) -> tuple[HTTPServer, Path]:
+    """An API server of Kubernetes that has these pods, and a kubeconfig that leads to it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            event = {
+                "metadata": {"name": "e"},
+                "involvedObject": {},
+                "message": "MountVolume.SetUp failed: no such claim",
+            }
+            is_pods = self.path.startswith("/api/v1/namespaces/kubeflow/pods")
+            items = [pod for pod in pods if f"runid%3D{RUN_ID}" in self.path] if is_pods else [event]
+            content = json.dumps({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    kubeconfig = folder / "kubeconfig"
+    cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}
+    context = {"name": "here", "context": {"cluster": "c", "user": "u"}}
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [cluster],
+        "contexts": [context],
+        "current-context": "here",
+    }
+    kubeconfig.write_text(json.dumps({**document, "users": [{"name": "u", "user": {}}]}))
+    return server, kubeconfig
+
+
+def a_pod(phase: str, **status: Any) -> dict[str, Any]:
+    annotations = {"workflows.argoproj.io/node-name": NODE}
+    container = {"name": "main", "resources": {"limits": {"memory": "12Gi"}}}
+    return {
+        "metadata": {"name": "pod", "annotations": annotations},
+        "spec": {"containers": [container]},
+        "status": {"phase": phase, **status},
+    }
+
+
+@pytest.mark.parametrize("reason", WAITING_PODS)
+def test_a_kubeconfig_says_why_a_pod_does_not_start(reason, tmp_path, monkeypatch):
+    server, kubeconfig = a_cluster(tmp_path, [a_pod("Pending", **WAITING_PODS[reason])])
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+    try:
+        found = RunPods(None, "kubeflow", RUN_ID).reasons()
+        assert RunPods(None, "kubeflow", "another-run").reasons() is None
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert found is not None
+    assert found[NODE].startswith(reason)
+
+
+def test_a_container_without_memory_is_said_with_its_limit(tmp_path, monkeypatch):
+    ended = {"exitCode": 137, "reason": "OOMKilled"}
+    status = {
+        "name": "main",
+        "image": "i",
+        "imageID": "",
+        "ready": False,
+        "restartCount": 0,
+        "state": {"terminated": ended},
+    }
+    server, kubeconfig = a_cluster(tmp_path, [a_pod("Failed", containerStatuses=[status])])
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
+    try:
+        pods = RunPods(None, "kubeflow", RUN_ID)
+        said = pods.out_of_memory(NODE)
+        assert pods.out_of_memory("another node") is None
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert said is not None
+    assert said.startswith("out of memory: its container was killed at 12Gi; give the pool more (placement.pools.NAME")
+
+
+def test_a_context_that_is_not_there_is_told(tmp_path):
+    with kubeflow(StandIn([])) as server:
+        done = run_lorry("follow", RUN_ID, "--endpoint", server.url, "--context", "nowhere", HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: --context nowhere: ")
+    assert "see kubectl config get-contexts" in done.stderr

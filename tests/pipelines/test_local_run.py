@@ -301,11 +301,12 @@ def test_steps_named_in_no_reuse_run_again_and_the_others_do_not(tiny_run):
     [
         ("trainlora", "--no-reuse trainlora: no such step; did you mean train_lora?"),
         ("train_trial", "--no-reuse train_trial: no such step; did you mean train_lora?"),
+        ("", "--no-reuse: names no step; the steps are split_data, train_lora"),
         ("everything", "--no-reuse everything: no such step; the steps are split_data, train_lora, evaluate, export"),
     ],
 )
 def test_a_step_that_no_reuse_does_not_know_is_told(tiny_run, given, told):
-    done = run_lorry("run", tiny_run.recipe, "--no-reuse", given)
+    done = run_lorry("run", tiny_run.recipe, f"--no-reuse={given}")
     assert done.returncode == 1
     assert told in done.stderr
 

@@ -75,6 +75,24 @@ def test_a_store_without_a_model_pins_the_images_and_says_that_the_model_comes_l
     assert f"has no model yet; the overlay keeps the model {SHA256}; pin again" in kept.stdout
 
 
+@pytest.mark.parametrize(
+    ("store", "told"),
+    [
+        (
+            "pvc://lorry-store/team",
+            "is a volume that only pods read; after a run: kubectl exec store-shell -- cat "
+            "/volumes/lorry-store/team/models/current.json, and pin again with --model SHA256",
+        ),
+        ("/nowhere/store", "has no model yet; pin again after the first run that publishes there"),
+    ],
+)
+def test_a_store_that_cannot_be_asked_yet_pins_the_images(overlay, store, told):
+    done = run_lorry("pin", overlay, LORRY_STORE=store)
+    assert done.returncode == 0, done.stderr
+    assert f"model-server: {store} {told}" in done.stdout
+    assert served(overlay) == (reference("model-server", load_settings()), "0" * 64)
+
+
 def test_a_second_server_has_a_model_of_its_own(overlay):
     path = overlay / "kustomization.yaml"
     path.write_text(path.read_text().replace("components:\n", "  - ../../components/second-model\ncomponents:\n"))
@@ -94,8 +112,8 @@ def test_a_second_server_has_a_model_of_its_own(overlay):
             "has no Deployment 'modle-server', but chat, model-server",
         ),
         (
-            ("--store", "pvc://lorry-store/team"),
-            "cat /volumes/lorry-store/team/models/current.json",
+            ("--model", SHA256, "--store", "pvc://lorry-store/team"),
+            "--store pvc://lorry-store/team: only pods read that volume (claim lorry-store); leave --store out",
         ),
         (("--model", "abc"), "--model abc: not a sha256 (64 hexadecimal digits)"),
         (("--model", SHA256, "--store", "STORE"), f"no model {SHA256}; it holds no model yet"),
