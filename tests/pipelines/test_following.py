@@ -236,7 +236,11 @@ def test_ctrl_c_says_how_to_follow_again_and_how_to_end_the_run(bucket, tmp_path
     with kubeflow(StandIn([recorded("run-succeeded")[0]])) as server:
         command = [sys.executable, "-m", "pipelines.cli", "follow", RUN_ID, "--endpoint", server.url]
         environment = {**os.environ, "COLUMNS": "200"}
-        child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        # Of a run of the tests in the background, SIGINT is ignored, and children inherit that.
+        child = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
         assert child.stdout is not None
         assert child.stdout.readline().startswith("split_data: ")
         child.send_signal(signal.SIGINT)
