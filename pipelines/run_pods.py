@@ -34,44 +34,41 @@ class RunPods:
 
     def reasons(self) -> dict[str, str] | None:
         """Why pods that have not started wait, by the full name of Argo's node; None where no way leads to the pods."""
-        if self._core is None:
-            return None
-        selector = f"{RUN_LABEL}={self.run_id}"
+        pods = self._pods()
         try:
-            pods = self._core.list_namespaced_pod(
-                self.namespace, label_selector=selector, _request_timeout=SECONDS_TO_ANSWER
-            ).items
-            if not pods:
-                return None  # another cluster, or a namespace that this user may not see
-            waiting = [pod for pod in pods if pod.status.phase == "Pending"]
-            return {_node_of(pod): self._reason(pod) for pod in waiting}
-        except Exception:  # the run is what matters: whatever is wrong with this way to the cluster, it goes on
+            # Without a pod it is another cluster, or a namespace that this user may not see.
+            return {_node_of(pod): self._reason(pod) for pod in pods if pod.status.phase == "Pending"} if pods else None
+        except Exception:  # as in _pods: a pod's events may be refused
             self._core = None
             return None
 
     def out_of_memory(self, node: str | None) -> str | None:
         """What to say of a pod whose container the kernel ended for want of memory; None where it did not."""
-        if self._core is None or node is None:
-            return None
-        selector = f"{RUN_LABEL}={self.run_id}"
-        try:
-            pods = self._core.list_namespaced_pod(
-                self.namespace, label_selector=selector, _request_timeout=SECONDS_TO_ANSWER
-            ).items
-        except Exception:  # as above
-            return None
-        for pod in pods:
+        for pod in self._pods():
             ended = [one.state.terminated for one in pod.status.container_statuses or [] if one.state]
             if _node_of(pod) == node and any(one is not None and one.reason == "OOMKilled" for one in ended):
-                limits = [
-                    container.resources.limits or {} for container in pod.spec.containers if container.name == "main"
-                ]
+                limits = [one.resources.limits or {} for one in pod.spec.containers if one.name == "main"]
                 limit = limits[0].get("memory", "its limit") if limits else "its limit"
                 return (
                     f"out of memory: its container was killed at {limit}; give the pool more "
                     "(placement.pools.NAME.memory), or set smaller batches or a smaller train.max_length"
                 )
         return None
+
+    def _pods(self) -> list[Any]:
+        """The run's pods; none where no way leads to them."""
+        if self._core is None:
+            return []
+        selector = f"{RUN_LABEL}={self.run_id}"
+        try:
+            return list(
+                self._core.list_namespaced_pod(
+                    self.namespace, label_selector=selector, _request_timeout=SECONDS_TO_ANSWER
+                ).items
+            )
+        except Exception:  # the run is what matters: whatever is wrong with this way to the cluster, it goes on
+            self._core = None
+            return []
 
     def _reason(self, pod: Any) -> str:
         for condition in pod.status.conditions or []:

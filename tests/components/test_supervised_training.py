@@ -39,15 +39,7 @@ LONG = {"max_steps": 60, "save_steps": 5, "eval_steps": 60, "save_total_limit": 
 
 
 def supervised(base: Any, rows: Path, folder: Path, **settings: Any) -> RunRecord:
-    return train_supervised(
-        TrainConfig.model_validate({**SETTINGS, **settings}),
-        base,
-        code="test",
-        checkpoint_root=str(folder / "checkpoints"),
-        train_path=str(rows / "train"),
-        validation_path=str(rows / "validation"),
-        adapter_path=str(folder / "adapter"),
-    )
+    return run(base, rows, folder, train_supervised, **settings)
 
 
 @contextmanager

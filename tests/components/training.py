@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ SETTINGS = {
 }
 
 
-def run(base: BaseModelRef, rows: Path, folder: Path, **settings: Any) -> RunRecord:
+def run(
+    base: BaseModelRef, rows: Path, folder: Path, by: Callable[..., RunRecord] = train, **settings: Any
+) -> RunRecord:
     """Train on the rows in the folder ``rows``; checkpoints and adapter go into ``folder``."""
-    return train(
+    return by(
         TrainConfig.model_validate({**SETTINGS, **settings}),
         base,
         code="test",
