@@ -40,12 +40,11 @@ console = Console()
 @app.command()
 def check(recipe: RecipePath) -> None:
     """Say in plain words what is wrong with a recipe or a sweep; nothing runs, nothing is fetched."""
-    from pipelines.rehearsal import rehearse_split
+    from pipelines.rehearsal import rehearse_split, rehearse_splits
 
     if is_sweep(recipe):
         recipes = load_sweep(recipe).recipes
-        for split in {one.split.model_dump_json(): one.split for one in recipes.values()}.values():
-            rehearse_split(split)
+        rehearse_splits(recipes.values())
         n = len(recipes)
         console.print(f"{recipe}: fine, {n} trials; run it with: lorry sweep {recipe}", markup=False, highlight=False)
         return

@@ -65,7 +65,7 @@ def sweep(
     """Try settings of a recipe side by side, compare them in one table, and test the best on unseen rows."""
     from pipelines.kubeflow import Kubeflow
     from pipelines.progress import Progress
-    from pipelines.rehearsal import rehearse_split
+    from pipelines.rehearsal import rehearse_splits
     from pipelines.resolve import on_this_machine
     from pipelines.run_recipe import run_recipe
     from pipelines.sweep import STEPS
@@ -82,8 +82,7 @@ def sweep(
     if endpoint is not None:
         if run_best:
             raise RecipeError("--run-best: with --endpoint, submit the best recipe of the report with lorry submit")
-        for split in {one.split.model_dump_json(): one.split for one in loaded.recipes.values()}.values():
-            rehearse_split(split)
+        rehearse_splits(loaded.recipes.values())
         kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
         with Progress(console) as progress:
             run_id, sent = _submit(loaded, kubeflow, experiment, pool, store, always, workdir, progress)

@@ -14,6 +14,7 @@ from components.store import Store, in_bucket
 from pipelines import finetune, sweep
 from pipelines.kubeflow import Kubeflow, RefusedError
 from pipelines.kubeflow_steps import Step, steps_of
+from pipelines.placement import RUN_LABEL
 from pipelines.progress import Progress
 from pipelines.run_pods import RunPods
 from pipelines.step_logs import StepLog, read_log
@@ -239,7 +240,7 @@ class Following:
 
     def _logs_command(self, step: Step) -> str:
         if step.pod is None:
-            return f"kubectl -n {self.pods.namespace} logs -l pipeline/runid={self.run_id} -c main --prefix --tail=20"
+            return f"kubectl -n {self.pods.namespace} logs -l {RUN_LABEL}={self.run_id} -c main --prefix --tail=20"
         return f"kubectl -n {self.pods.namespace} logs {step.pod} -c main"
 
 

@@ -173,9 +173,6 @@ class _Nodes:
         self.workflow = next(iter(ids)).rpartition("-")[0] if ids else ""
         self.names = self._named(ids)
         self._ids = {name: f"{self.workflow}-{_hash(name)}" for name in self.names}
-        self._by_last: dict[str, list[str]] = {}
-        for name in self.names:
-            self._by_last.setdefault(_last(name), []).append(name)
 
     def _named(self, ids: set[str]) -> list[str]:
         """Full names, found from the root down: a name is right where its hash is somebody's child."""

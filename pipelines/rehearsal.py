@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from components.errors import DataError, RecipeError
 from components.split_data.config import SplitConfig
 from components.split_data.sources import local_data
 from pipelines.addresses import is_local
+from pipelines.recipe import Recipe
 
 # More is read by the run alone: a check should take seconds.
 MAX_BYTES = 64 * 1024 * 1024
+
+
+def rehearse_splits(recipes: Iterable[Recipe]) -> None:
+    """``rehearse_split`` for each split of a sweep's recipes, once.
+
+    Raises:
+        RecipeError: see there.
+    """
+    for split in {recipe.split.model_dump_json(): recipe.split for recipe in recipes}.values():
+        rehearse_split(split)
 
 
 def rehearse_split(config: SplitConfig) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from components import errors
-from components.errors import LorryError, StepFailedError
+from components.errors import InterruptedTrainingError, LorryError, StepFailedError
 
 JOB = "job.json"
 # What a process says that ended by an error, with its rank behind the name.
@@ -45,6 +48,32 @@ def error_said(job: Path) -> LorryError | None:
     said = json.loads(paths[0].read_text())
     kind = getattr(errors, said["kind"], StepFailedError)
     return kind(said["message"]) if issubclass(kind, LorryError) else StepFailedError(said["message"])
+
+
+def raise_what_was_said(job: Path, *, stopped: bool) -> None:
+    """Raise for an end that a restart does not help; ``stopped`` says that SIGTERM came."""
+    said = error_said(job)
+    if stopped and not isinstance(said, InterruptedTrainingError):
+        raise InterruptedTrainingError("training was stopped; run the same command again to go on")
+    if said is not None:
+        raise said
+
+
+@contextmanager
+def forwarding_sigterm(child: subprocess.Popen[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
+    """Hand SIGTERM on to the child, and note that it came."""
+    stopped: list[int] = []
+
+    def forward(number: int, _frame: object) -> None:
+        stopped.append(number)
+        child.send_signal(number)
+
+    previous = signal.signal(signal.SIGTERM, forward)
+    try:
+        yield child, stopped
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        child.kill()
 
 
 def say_started(folder: Path, run_dir: Path, known: Mapping[str, Any]) -> None:

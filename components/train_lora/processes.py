@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.errors import InterruptedTrainingError, KilledError
-from components.train_lora.job import JOB, STARTER, error_said
+from components.errors import KilledError
+from components.train_lora.job import JOB, STARTER, forwarding_sigterm, raise_what_was_said
 
 
 def n_processes() -> int:
@@ -47,26 +46,12 @@ def train_together(n: int, job: Mapping[str, Any], job_dir: Path | None = None) 
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
         threads = max((os.cpu_count() or n) // n, 1)
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ, STARTER: str(os.getpid())}
-        child = subprocess.Popen([*command, "-m", "components.train_lora", str(path)], env=environment)
-        stopped = []
-
-        def forward(number: int, _frame: object) -> None:
-            stopped.append(number)
-            child.send_signal(number)
-
-        previous = signal.signal(signal.SIGTERM, forward)
-        try:
+        started = subprocess.Popen([*command, "-m", "components.train_lora", str(path)], env=environment)
+        with forwarding_sigterm(started) as (child, stopped):
             code = child.wait()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-            child.kill()
         if code == 0:
             return
-        said = error_said(path)
-    if stopped and not isinstance(said, InterruptedTrainingError):
-        raise InterruptedTrainingError("training was stopped; run the same command again to go on")
-    if said is not None:
-        raise said
+        raise_what_was_said(path, stopped=bool(stopped))
     raise KilledError(f"one of {n} processes that train together was killed (exit code {code} of their launcher)")
 
 

@@ -13,19 +13,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.contracts import HISTORY_NAME, BaseModelRef, RunRecord
-from components.errors import InterruptedTrainingError, KilledError, OutOfMemoryError, StepFailedError
+from components.errors import KilledError, OutOfMemoryError, StepFailedError
 from components.memory import memory_limit, oom_kills
 from components.run_record import read_record
 from components.train_lora import checkpoints
 from components.train_lora.advice import what_to_lower
 from components.train_lora.config import TrainConfig
-from components.train_lora.job import JOB, STARTED, STARTER, error_said, exit_signal
+from components.train_lora.history import History
+from components.train_lora.job import JOB, STARTED, STARTER, exit_signal, forwarding_sigterm, raise_what_was_said
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,13 @@ def train_supervised(config: TrainConfig, base_model: BaseModelRef, **paths: str
         job.write_text(json.dumps({**paths, **sections}))
         for n_restarts in range(MAX_RESTARTS + 1):
             killed_before = oom_kills()
-            with _forwarding_sigterm(_start(job)) as (child, stopped):
+            with forwarding_sigterm(_start(job)) as (child, stopped):
                 code = child.wait()
             if code == 0:
                 return read_record(paths["adapter_path"])
-            _raise_what_was_said(job, code, stopped=bool(stopped))
+            raise_what_was_said(job, stopped=bool(stopped))
+            if exit_signal(code) is None:
+                raise StepFailedError(f"training ended with exit code {code}; the reason stands above")
             state = _Progress.read(job)
             if oom_kills() > killed_before:
                 raise _out_of_memory(config, state, Path(paths["adapter_path"]))
@@ -76,34 +78,6 @@ def _start(job: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env={**os.environ, STARTER: str(os.getpid())}, start_new_session=True)
 
 
-@contextmanager
-def _forwarding_sigterm(child: subprocess.Popen[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
-    """Hand SIGTERM on to the child, and note that it came."""
-    stopped: list[int] = []
-
-    def forward(number: int, _frame: object) -> None:
-        stopped.append(number)
-        child.send_signal(number)
-
-    previous = signal.signal(signal.SIGTERM, forward)
-    try:
-        yield child, stopped
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-        child.kill()
-
-
-def _raise_what_was_said(job: Path, code: int, *, stopped: bool) -> None:
-    """Raise for an end that a restart does not help."""
-    said = error_said(job)
-    if stopped and not isinstance(said, InterruptedTrainingError):
-        raise InterruptedTrainingError("training was stopped; run the same command again to go on")
-    if said is not None:
-        raise said
-    if exit_signal(code) is None:
-        raise StepFailedError(f"training ended with exit code {code}; the reason stands above")
-
-
 def _named(number: int) -> str:
     try:
         return f"{number} ({signal.Signals(number).name})"
@@ -117,10 +91,10 @@ class _Progress:
     def __init__(self, known: Mapping[str, Any], run_dir: Path | None) -> None:
         self.known = known
         self.run_dir = run_dir
-        steps = [] if run_dir is None else _steps_in(run_dir / HISTORY_NAME)
-        self.step = max(steps, default=0)
+        entries = [] if run_dir is None else History(run_dir / HISTORY_NAME, run_dir, writes=False).entries
+        self.step = max((entry["step"] for entry in entries), default=0)
         newest = None if run_dir is None else checkpoints.newest(run_dir)
-        self.saved = 0 if newest is None else int(newest.name.removeprefix(checkpoints.PREFIX))
+        self.saved = 0 if newest is None else checkpoints.step_of(newest)
 
     @classmethod
     def read(cls, job: Path) -> _Progress:
@@ -140,16 +114,6 @@ class _Progress:
         if not self.saved:
             return "from the first step: no checkpoint is written yet"
         return f"from {checkpoints.PREFIX}{self.saved}: {max(self.step - self.saved, 0)} steps or a few more are lost"
-
-
-def _steps_in(history: Path) -> list[int]:
-    steps = []
-    for line in history.read_text().splitlines() if history.is_file() else ():
-        try:
-            steps.append(int(json.loads(line)["step"]))
-        except (ValueError, KeyError, TypeError):
-            continue  # the kill came in the middle of a line
-    return steps
 
 
 def _out_of_memory(config: TrainConfig, state: _Progress, adapter: Path) -> OutOfMemoryError:
