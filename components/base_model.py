@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.contracts import BaseModelRef, GenerationDefaults
 from components.digest import sha256_of_all
 from components.errors import DataError, ModelError
-from components.inputs import local_folder
+from components.inputs import brought_folder, local_folder
 from components.store import in_bucket
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ log = logging.getLogger(__name__)
 
 # In a folder that was made from something else: what that was.
 SOURCE_NAME = "lorry-source.json"
-MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+TOKENIZER_NAME = "tokenizer.json"
+# What says how text becomes tokens; the tokenizer loads from these alone.
+TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
+# What is written anew beside merged weights.
+OF_THE_WEIGHTS = ("config.json", "generation_config.json")
+MODEL_FILES = ("*.safetensors", *TOKENIZER_FILES)
 # Transformers' keys by our names.
 SAMPLING_KEYS = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}
 OTHER_KEYS = {"repetition_penalty": "repetition_penalty", "max_tokens": "max_new_tokens"}
@@ -46,17 +52,41 @@ def load_tokenizer(base_model: BaseModelRef) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: it cannot be loaded.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.utils import has_file
 
+    where = _tokenizer_place(base_model)
+    name, revision = where["pretrained_model_name_or_path"], where.get("revision", "main")
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            **_where(base_model), trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
+        # The rules that lie beside the weights. Classes of transformers 5 that are named after a model take only the
+        # vocabulary out of them, and split and normalize text by rules of their own.
+        kind = PreTrainedTokenizerFast if has_file(name, TOKENIZER_NAME, revision=revision) else AutoTokenizer
+        tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(**where, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises no class of its own
         raise _cannot_load(base_model, "tokenizer", error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def copy_tokenizer_files(base_model: BaseModelRef, folder: Path) -> None:
+    """Copy the files that the tokenizer is read from into ``folder``.
+
+    Raises:
+        ModelError: they cannot be brought.
+    """
+    place = _tokenizer_place(base_model)
+    source = place["pretrained_model_name_or_path"]
+    if "revision" in place:
+        from huggingface_hub import snapshot_download
+
+        try:
+            source = snapshot_download(source, revision=place["revision"], allow_patterns=list(TOKENIZER_FILES))
+        except (OSError, ValueError) as error:
+            raise _cannot_load(base_model, "tokenizer", error) from error
+    for path in (path for pattern in TOKENIZER_FILES for path in Path(source).glob(pattern)):
+        if path.name not in OF_THE_WEIGHTS and not path.name.endswith(".index.json"):
+            shutil.copyfile(path, folder / path.name)
 
 
 def load_generation(base_model: BaseModelRef) -> GenerationDefaults:
@@ -171,6 +201,23 @@ def _where(base_model: BaseModelRef) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": base_model.address, "revision": base_model.revision}
 
 
+def _tokenizer_place(base_model: BaseModelRef) -> dict[str, Any]:
+    """As ``_where``, of the tokenizer alone: weights are neither brought from a bucket nor held against a digest.
+
+    Raises:
+        ModelError: there is no such folder.
+    """
+    if in_bucket(base_model.address):
+        folder = brought_folder(base_model.address, f"{base_model.revision}-tokenizer", TOKENIZER_FILES)
+    elif base_model.is_local:
+        folder = Path(base_model.address)
+    else:
+        return _where(base_model)
+    if not folder.is_dir():
+        raise ModelError(f"base_model {base_model.address}: no such folder; mend the address")
+    return {"pretrained_model_name_or_path": str(folder)}
+
+
 def folder_of(base_model: BaseModelRef) -> Path | None:
     """Where the base model's files lie on this machine; None for a hub id.
 
@@ -186,5 +233,5 @@ def folder_of(base_model: BaseModelRef) -> Path | None:
 
 
 def _cannot_load(base_model: BaseModelRef, what: str, error: Exception) -> ModelError:
-    first_line = str(error).strip().splitlines()[0]
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ModelError(f"base_model {base_model.address}: its {what} cannot be loaded ({first_line})")

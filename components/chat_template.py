@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Template, TemplateError, nodes
@@ -27,15 +25,12 @@ if TYPE_CHECKING:
 
 # The date that Llama 3.2's own template falls back to.
 PINNED_DATE = "26 Jul 2024"
-
-
-# Around the assistant's words in a rendering for training; no text has them: they are for private use.
-BEGINS, ENDS = "\ue0fe", "\ue0ff"
-_GENERATION = re.compile(r"{%-?\s*generation\b")
+# Words that no template has: where they come out again, a template has a place for what they stood in.
+_PROBE = "lorryprobe"
 
 
 class _GenerationBlock(Extension):
-    """Accept ``{% generation %}`` as transformers does, and let it leave no mark."""
+    """Accept ``{% generation %}`` as transformers does: what is supervised is told by rendering."""
 
     tags = {"generation"}  # noqa: RUF012  # as Extension declares it
 
@@ -44,28 +39,21 @@ class _GenerationBlock(Extension):
         return list(parser.parse_statements(("name:endgeneration",), drop_needle=True))
 
 
-class _MarkedGenerationBlock(_GenerationBlock):
-    """Put marks where ``{% generation %}`` begins and ends."""
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        begin, end = (nodes.Output([nodes.TemplateData(mark)]) for mark in (BEGINS, ENDS))
-        return [begin, *super().parse(parser), end]
-
-
 def _raise_exception(message: str) -> str:
     raise TemplateError(message)
 
 
-def _tojson(value: Any, indent: int | None = None) -> str:
+def _tojson(
+    value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False
+) -> str:
     # Jinja's own filter escapes HTML characters, which would reach the model as \u0026.
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 @lru_cache(maxsize=8)
-def _compiled(template: str, marked: bool) -> Template:
-    generation = _MarkedGenerationBlock if marked else _GenerationBlock
+def _compiled(template: str) -> Template:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[generation, loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
@@ -83,25 +71,100 @@ def render(
     bos_token: str = "",
     eos_token: str = "",
     add_generation_prompt: bool = False,
-    marked: bool = False,
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
     """The conversation as the text the model sees, special tokens spelled out.
 
-    ``marked`` puts ``BEGINS`` and ``ENDS`` where the template's own ``{% generation %}`` begins and ends.
+    Where the template has no place for a system message, its text stands at the beginning of the first user turn.
 
     Raises:
         ModelError: the template is not valid, or it refuses these messages.
     """
+    if has_system(messages) and not takes_system(template, bos_token, eos_token):
+        messages = _with_system_in_first_turn(messages)
+    forms = _forms(messages)
+    for form in forms:
+        try:
+            return _render(template, form, bos_token, eos_token, add_generation_prompt, tools)
+        except ModelError:
+            if form is forms[-1]:
+                raise
+    raise AssertionError("a conversation has at least one form")
+
+
+def _render(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    bos_token: str,
+    eos_token: str,
+    add_generation_prompt: bool,
+    tools: Sequence[Mapping[str, Any]] | None,
+) -> str:
     try:
-        return _compiled(template, marked).render(
-            messages=[message.model_dump() for message in messages],
+        return _compiled(template).render(
+            messages=messages,
             bos_token=bos_token,
             eos_token=eos_token,
             add_generation_prompt=add_generation_prompt,
             date_string=PINNED_DATE,
+            **({"tools": tools} if tools else {}),
         )
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, KeyError, ArithmeticError, AttributeError, RecursionError) as error:
         raise ModelError(f"the chat template refuses this conversation: {error}") from error
+
+
+def _forms(messages: Sequence[Message]) -> list[list[dict[str, Any]]]:
+    """The ways in which templates take tool calls: arguments as an object or as JSON text, content empty or none."""
+    if not any(message.tool_calls for message in messages):
+        return [[message.model_dump() for message in messages]]
+    return [
+        [_with_tool_calls(message, as_object, no_content) for message in messages]
+        for as_object in (True, False)
+        for no_content in ("", None)
+    ]
+
+
+def _with_tool_calls(message: Message, as_object: bool, no_content: str | None) -> dict[str, Any]:
+    document = message.model_dump()
+    if message.tool_calls:
+        document["content"] = message.content or no_content
+        document["tool_calls"] = [_call(call, as_object) for call in message.tool_calls]
+    return document
+
+
+def _call(call: Mapping[str, Any], as_object: bool) -> dict[str, Any]:
+    arguments = call["function"]["arguments"]
+    if not as_object:
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return {**call, "function": {**call["function"], "arguments": arguments}}
+
+
+def has_system(messages: Sequence[Message]) -> bool:
+    """Whether a conversation begins with a system message."""
+    return bool(messages) and messages[0].role == "system"
+
+
+@lru_cache(maxsize=8)
+def takes_system(template: str, bos_token: str = "", eos_token: str = "") -> bool:
+    """Whether the template has a place for a system message, as Gemma 2's has not."""
+    user = {"role": "user", "content": "Hi"}
+    try:
+        text = _render(template, [{"role": "system", "content": _PROBE}, user], bos_token, eos_token, True, None)
+    except ModelError:
+        try:
+            _render(template, [user], bos_token, eos_token, True, None)
+        except ModelError:
+            return True  # it is not the system message that it refuses
+        return False
+    return _PROBE in text
+
+
+def _with_system_in_first_turn(messages: Sequence[Message]) -> Sequence[Message]:
+    system, *rest = messages
+    if not rest or rest[0].role != "user":
+        return messages
+    first = rest[0].model_copy(update={"content": f"{system.content}\n\n{rest[0].content}"})
+    return [first, *rest[1:]]
 
 
 def fingerprint(template: str) -> str:
@@ -132,7 +195,7 @@ def render_with(
     messages: Sequence[Message],
     *,
     add_generation_prompt: bool = False,
-    marked: bool = False,
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
     """``render`` with the special tokens that the tokenizer names."""
     return render(
@@ -141,123 +204,5 @@ def render_with(
         bos_token=str(tokenizer.bos_token or ""),
         eos_token=str(tokenizer.eos_token or ""),
         add_generation_prompt=add_generation_prompt,
-        marked=marked,
+        tools=tools,
     )
-
-
-def supervised_spans(
-    tokenizer: PreTrainedTokenizerBase, template: str, messages: Sequence[Message]
-) -> tuple[str, list[tuple[int, int]]]:
-    """The rendered conversation and the character ranges that the assistant wrote, its end-of-turn token included.
-
-    A template that marks them with ``{% generation %}`` says so itself. Of another, what the assistant writes in turn i
-    is what rendering through turn i adds to rendering up to it with the generation prompt. Where the template rewrites
-    earlier turns, the words are marked in the messages. The text is the template's own in each case: what marks add is
-    taken out again, and what is left must be that text.
-
-    Raises:
-        ModelError: none of the three tells the ranges apart.
-    """
-    text = render_with(tokenizer, template, messages)
-    if _GENERATION.search(template):
-        marked = render_with(tokenizer, template, messages, marked=True)
-        spans = _spans_between_marks(marked, text, tokenizer)
-    else:
-        spans = _spans_by_prefixes(tokenizer, template, messages, text)
-        if spans is None:
-            marked = render_with(tokenizer, template, [_with_marks(message) for message in messages])
-            spans = _spans_between_marks(marked, text, tokenizer)
-    if spans is None:
-        raise ModelError(
-            "the chat template changes earlier turns and the assistant's words when it renders a conversation; Lorry "
-            "cannot tell which words are the assistant's: add {% generation %} and {% endgeneration %} around them in "
-            "the model's chat_template.jinja"
-        )
-    return text, spans
-
-
-def _spans_by_prefixes(
-    tokenizer: PreTrainedTokenizerBase, template: str, messages: Sequence[Message], text: str
-) -> list[tuple[int, int]] | None:
-    spans = []
-    for index, message in enumerate(messages):
-        if message.role != "assistant":
-            continue
-        before = render_with(tokenizer, template, messages[:index], add_generation_prompt=True)
-        through = render_with(tokenizer, template, messages[: index + 1])
-        if not (text.startswith(through) and through.startswith(before)):
-            return None
-        spans.append((len(before), len(before) + _until_end_of_turn(text[len(before) : len(through)], tokenizer)))
-    return spans
-
-
-def _until_end_of_turn(said: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The length of what was ``said`` without white space behind its last special token.
-
-    That is the template's own, such as ChatML's newline; a server stops before it.
-    """
-    words = said.rstrip()
-    return len(words) if words.endswith(tuple(filter(None, tokenizer.all_special_tokens))) else len(said)
-
-
-def _with_marks(message: Message) -> Message:
-    if message.role != "assistant":
-        return message
-    # Outside the white space, which some templates trim.
-    words = message.content.strip()
-    before, _, after = message.content.partition(words)
-    return message.model_copy(update={"content": f"{before}{BEGINS}{words}{ENDS}{after}"})
-
-
-def _spans_between_marks(marked: str, text: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, int]] | None:
-    """The ranges of ``text`` that marks enclose in ``marked``; None where that is not the same text with marks."""
-    pieces = re.split(f"({BEGINS}|{ENDS})", marked)
-    if "".join(pieces[::2]) != text or pieces[1::2] != [BEGINS, ENDS] * (len(pieces) // 4):
-        return None
-    ends_at = [sum(map(len, pieces[: 2 * i + 1 : 2])) for i in range(len(pieces) // 2)]
-    return [
-        (first, last + _end_of_turn(text[first:last], text[last:], tokenizer))
-        for first, last in zip(ends_at[::2], ends_at[1::2], strict=True)
-    ]
-
-
-def _end_of_turn(said: str, after: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The length of the special token that comes after what was ``said``, which a model must learn to stop with."""
-    tokens = [token for token in tokenizer.all_special_tokens if token]
-    if said.rstrip().endswith(tuple(tokens)):
-        return 0
-    return max((len(token) for token in tokens if after.startswith(token)), default=0)
-
-
-def tokenize_conversation(
-    tokenizer: PreTrainedTokenizerBase, template: str, messages: Sequence[Message]
-) -> tuple[list[int], list[int]]:
-    """Token ids of the whole conversation, and labels: the same ids where the assistant speaks, -100 elsewhere.
-
-    Both lists have one entry a token. A token ends where the assistant begins to speak, for there a served prompt ends:
-    an answer that begins with white space would else be read as one token with the template's own.
-    """
-    text, spans = supervised_spans(tokenizer, template, messages)
-    input_ids, offsets = _tokens_of(tokenizer, text, 0)
-    straddled = {start for start, _ in spans for begin, end in offsets if begin < start < end}
-    if straddled and not _adds_a_space(tokenizer):
-        cuts = sorted({0, *straddled, len(text)})
-        pieces = [_tokens_of(tokenizer, text[begin:end], begin) for begin, end in pairwise(cuts)]
-        input_ids = [token for ids, _ in pieces for token in ids]
-        offsets = [offset for _, own in pieces for offset in own]
-    labels = [
-        token if any(first <= begin and end <= last for first, last in spans) else -100
-        for token, (begin, end) in zip(input_ids, offsets, strict=True)
-    ]
-    return input_ids, labels
-
-
-def _adds_a_space(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether any text begins with a space for the tokenizer, as for SentencePiece's: its parts are not the whole's."""
-    return str(tokenizer.tokenize("a")[0]).startswith("▁")
-
-
-def _tokens_of(tokenizer: PreTrainedTokenizerBase, text: str, place: int) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids of a text that begins at ``place``, and where each token begins and ends."""
-    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return encoding["input_ids"], [(place + begin, place + end) for begin, end in encoding["offset_mapping"]]

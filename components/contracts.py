@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 Quantization = Literal["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -35,10 +35,19 @@ class Contract(BaseModel):
 
 
 class Message(Contract):
-    """One turn of a conversation."""
+    """One turn of a conversation. What is not set is not part of the document: a template sees no such key."""
 
-    role: Literal["system", "user", "assistant"]
-    content: str
+    role: Literal["system", "user", "assistant", "tool"]
+    content: Annotated[str, Field(description="empty where the turn is tool calls alone")]
+    reasoning_content: Annotated[str | None, Field(description="what the assistant thought before it answered")] = None
+    tool_calls: Annotated[list[dict[str, Any]] | None, Field(description="in OpenAI's form")] = None
+    tool_call_id: str | None = None
+    name: str | None = None
+    weight: Annotated[Literal[0, 1] | None, Field(description="0: not trained on, but read as context")] = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialize(self).items() if value is not None}
 
 
 class Row(Contract):
@@ -46,6 +55,7 @@ class Row(Contract):
 
     id: str
     messages: list[Message]
+    tools: Annotated[list[dict[str, Any]] | None, Field(description="functions it may call, in OpenAI's form")] = None
 
 
 class BaseSource(Contract):

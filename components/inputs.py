@@ -48,7 +48,7 @@ def local_folder(address: str, revision: str, files: tuple[str, ...], revision_o
         StoreError: the bucket refuses.
         DataError: the folder holds another content.
     """
-    folder = Path(address) if not in_bucket(address) else _brought(address, revision, files)
+    folder = Path(address) if not in_bucket(address) else brought_folder(address, revision, files)
     if not folder.is_dir():
         raise DataError(f"{address}: no such folder; mend the address")
     if (found := revision_of(folder)) != revision:
@@ -59,8 +59,13 @@ def local_folder(address: str, revision: str, files: tuple[str, ...], revision_o
     return folder
 
 
-def _brought(address: str, revision: str, files: tuple[str, ...]) -> Path:
-    folder = _cache() / "folders" / revision
+def brought_folder(address: str, name: str, files: tuple[str, ...]) -> Path:
+    """The files of a bucket's folder that have the patterns ``files``, brought once into the folder ``name`` here.
+
+    Raises:
+        StoreError: the bucket refuses.
+    """
+    folder = _cache() / "folders" / name
     store = Store(address)
     with _sole_fetcher(folder):
         for key in store.keys(""):

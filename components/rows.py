@@ -3,26 +3,57 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from components.contracts import Message, Row
 
 
-def row_id(messages: Sequence[Message]) -> str:
+def row_id(messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None) -> str:
     """32 hexadecimal digits of the sha256 over roles and words; white space around a message does not count."""
     digest = hashlib.sha256()
     for message in messages:
-        digest.update(f"{message.role}\x1f{message.content.strip()}\x1e".encode())
+        digest.update(f"{message.role}\x1f{message.content.strip()}{beside_words(message)}\x1e".encode())
+    if tools:
+        digest.update(json.dumps(tools, sort_keys=True).encode())
     return digest.hexdigest()[:32]
 
 
+def beside_words(message: Message) -> str:
+    """What a message says beside role and content, as text that is equal for equal messages; mostly empty."""
+    rest = message.model_dump(exclude={"role", "content"})
+    return f"\x1f{json.dumps(rest, sort_keys=True)}" if rest else ""
+
+
 def write_rows(rows: Sequence[Row], path: str) -> None:
-    """Write ``rows`` as one Parquet file with the columns ``id`` and ``messages`` (a list of role and content)."""
+    """Write ``rows`` as one Parquet file with the columns ``id``, ``messages`` and ``tools``.
+
+    Tool calls and tools are JSON text: their arguments have no common columns.
+    """
     import pyarrow as pa
     import pyarrow.parquet
 
-    pa.parquet.write_table(pa.Table.from_pylist([row.model_dump() for row in rows], schema=_schema()), path)
+    pa.parquet.write_table(pa.Table.from_pylist([_to_columns(row) for row in rows], schema=_schema()), path)
+
+
+def _to_columns(row: Row) -> dict[str, Any]:
+    document = row.model_dump()
+    for message in document["messages"]:
+        _change(message, "tool_calls", json.dumps)
+    return _change(document, "tools", json.dumps)
+
+
+def _from_columns(document: dict[str, Any]) -> Row:
+    for message in document["messages"]:
+        _change(message, "tool_calls", json.loads)
+    return Row.model_validate(_change(document, "tools", json.loads))
+
+
+def _change(document: dict[str, Any], key: str, how: Callable[[Any], Any]) -> dict[str, Any]:
+    if document.get(key) is not None:
+        document[key] = how(document[key])
+    return document
 
 
 class RowWriter:
@@ -50,15 +81,16 @@ class RowWriter:
 def _schema() -> Any:
     import pyarrow as pa
 
-    message = pa.struct([("role", pa.string()), ("content", pa.string())])
-    return pa.schema([("id", pa.string()), ("messages", pa.list_(message))])
+    texts = ("role", "content", "reasoning_content", "tool_calls", "tool_call_id", "name")
+    message = pa.struct([*((name, pa.string()) for name in texts), ("weight", pa.int8())])
+    return pa.schema([("id", pa.string()), ("messages", pa.list_(message)), ("tools", pa.string())])
 
 
 def read_rows(path: str) -> list[Row]:
     """The rows of a file that ``write_rows`` wrote, in order."""
     import pyarrow.parquet
 
-    return [Row.model_validate(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
+    return [_from_columns(row) for row in pyarrow.parquet.read_table(path).to_pylist()]
 
 
 def data_fingerprint(rows: Sequence[Row]) -> str:

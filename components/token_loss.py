@@ -59,9 +59,13 @@ def token_loss(model: PreTrainedModel, examples: Sequence[Example], *, batch_siz
     Batches hold neighbours in length, so the result does not depend on the order of ``examples``
     except in the last bits; where the vocabulary is large, a batch holds fewer rows than ``batch_size``.
     """
-    rows = row_losses(model, examples, batch_size=batch_size, pad_token_id=pad_token_id)
-    n_tokens = sum(row.n_tokens for row in rows)
-    return TokenLoss(math.fsum(row.loss * row.n_tokens for row in rows) / max(n_tokens, 1), n_tokens)
+    return mean_loss(row_losses(model, examples, batch_size=batch_size, pad_token_id=pad_token_id))
+
+
+def mean_loss(losses: Sequence[TokenLoss]) -> TokenLoss:
+    """The mean of several losses, each token counted once."""
+    n_tokens = sum(loss.n_tokens for loss in losses)
+    return TokenLoss(math.fsum(loss.loss * loss.n_tokens for loss in losses) / max(n_tokens, 1), n_tokens)
 
 
 def row_losses(

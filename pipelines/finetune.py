@@ -91,6 +91,7 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
                 code=code_fingerprint("export_gguf"),
                 adapter=trained.outputs["adapter"],
                 evaluation=evaluated.outputs["metrics"],
+                validation=rows.outputs["validation"],
             )
         )
         measured = places.on_cpu(

@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from components.base_model import folder_revision, load_tokenizer, load_weights
-from components.chat_template import template_of, tokenize_conversation
-from components.contracts import BaseModelRef, Message
+from components.chat_template import template_of
+from components.contracts import BaseModelRef, Message, Row
 from components.export_gguf.convert import convert, merge, quantize
 from components.gguf_model import GgufModel, TextStream
 from components.rows import read_rows
 from components.run_record import read_record
 from components.sampling import Sampling
+from components.supervision import sequences_of
 from pipelines.addresses import SMOLLM2
 from pipelines.recipe import RECIPES, load_recipe
 from pipelines.resolve import resolve
@@ -151,7 +152,8 @@ def test_training_both_files_and_the_server_read_the_same_tokens(real, address):
     assert len(talks) == N_CONVERSATIONS
     try:
         for turns in talks:
-            ids, labels = tokenize_conversation(tokenizer, template, turns)
+            (example,) = sequences_of(tokenizer, template, Row(id="", messages=turns))
+            ids, labels = example.input_ids, example.labels
             supervised = [place for place, label in enumerate(labels) if label != -100]
             prompts = [file.prompt_tokens(turns[:-1]) for file in files]
             assert prompts[0] == prompts[1] == ids[: len(prompts[0])], turns
@@ -170,7 +172,7 @@ def test_the_f16_file_and_the_merged_weights_choose_the_same_tokens(real):
     same, n = 0, 0
     try:
         for row in read_rows(str(real.folder / "rows" / "train")):
-            ids = tokenize_conversation(tokenizer, template, row.messages)[0]
+            ids = sequences_of(tokenizer, template, row)[0].input_ids
             with torch.inference_mode():
                 expected = weights(input_ids=torch.tensor([ids])).logits[0].argmax(-1).numpy()
             found = np.concatenate([block.argmax(axis=1) for block in file.logits(ids, [True] * len(ids))])

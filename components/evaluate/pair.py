@@ -9,11 +9,13 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from components.base_model import load_tokenizer, load_weights
-from components.chat_template import render_with, template_of, tokenize_conversation
+from components.chat_template import render_with, template_of
 from components.contracts import BaseModelRef, Message, Row, RunRecord
 from components.evaluate.prompts import Prompt
 from components.evaluate.results import Answer, SplitLoss
+from components.reasoning import OPEN, before_reasoning, split_reasoning
 from components.rows import read_rows
+from components.supervision import end_of_turn, examples_of
 from components.token_loss import Example, TokenLoss, token_loss
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Pair:
         self.max_length = max_length or record.train["max_length"]
         # What is exported is measured: the adapter on the full weights, also when it was trained on 4-bit ones.
         model = load_weights(base_model.to_merge_into, getattr(torch, record.precision))
-        self.ends = _end_tokens(self.tokenizer, model)
+        self.ends = _end_tokens(self.tokenizer, self.template, model)
         self.model: PeftModel = PeftModel.from_pretrained(model, adapter_path)
         self.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
@@ -70,13 +72,11 @@ class Pair:
         return token_loss(self.model, examples, batch_size=batch_size, pad_token_id=self.tokenizer.pad_token_id)
 
     def _examples(self, rows: Sequence[Row]) -> list[Example]:
-        return [
-            Example(*tokenize_conversation(self.tokenizer, self.template, row.messages)).cut(self.max_length)
-            for row in rows
-        ]
+        whole, _ = examples_of(self.tokenizer, self.template, rows)
+        return [example.cut(self.max_length) for examples in whole for example in examples]
 
     def answer(self, prompt: Prompt, max_new_tokens: int, place: str) -> list[Answer]:
-        """Both models' greedy answers to every turn; each hears its own earlier answers."""
+        """Both models' greedy answers to every turn; each hears its own earlier answers, without its thoughts."""
         answers = []
         for name in self._each():
             messages = [Message(role="system", content=prompt.system)] if prompt.system else []
@@ -84,7 +84,7 @@ class Pair:
                 messages.append(Message(role="user", content=turn))
                 answer = self._answer_turn(prompt.name, turn, name, messages, max_new_tokens)
                 answers.append(answer)
-                messages.append(Message(role="assistant", content=answer.text))
+                messages.append(Message(role="assistant", content=split_reasoning(answer.text)[1]))
         log.info("prompt %s answered: %s", place, prompt.name)
         return answers
 
@@ -112,10 +112,13 @@ class Pair:
             )
         seconds = time.monotonic() - started
         new = [token for token in output[0, ids.shape[1] :].tolist() if token not in self.ends]
-        return Answer(prompt, turn, name, self.tokenizer.decode(new, skip_special_tokens=True), seconds, len(new))
+        said = self.tokenizer.decode(new, skip_special_tokens=True)
+        opened = "" if before_reasoning(text) is None else OPEN
+        return Answer(prompt, turn, name, opened + said, seconds, len(new))
 
 
-def _end_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
-    """Every token that ends a turn: the tokenizer's, and those that the model's generation settings name."""
+def _end_tokens(tokenizer: PreTrainedTokenizerBase, template: str, model: PreTrainedModel) -> list[int]:
+    """Every token that ends a turn: the tokenizer's, the template's, those that the generation settings name."""
     named = model.generation_config.eos_token_id if model.generation_config else None
-    return sorted({tokenizer.eos_token_id, *(named if isinstance(named, list) else [named])} - {None})
+    known = {tokenizer.eos_token_id, end_of_turn(tokenizer, template)}
+    return sorted({*known, *(named if isinstance(named, list) else [named])} - {None})

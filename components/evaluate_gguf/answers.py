@@ -25,6 +25,7 @@ from components.evaluate.results import Answer
 from components.gguf_model import GgufModel, TextStream
 from components.kfp_step import plain_logs
 from components.llama_kernels import SPIN_COUNT, SPIN_VARIABLE
+from components.reasoning import split_reasoning
 from components.sampling import Sampling
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ def _answer(model: GgufModel, prompt: Prompt, name: str, max_new_tokens: int, n_
         messages.append(Message(role="user", content=turn))
         timed = _answer_turn(model, messages, max_new_tokens)
         answers.append(TimedAnswer(prompt.name, turn, name, **asdict(timed), n_threads=n_threads))
-        messages.append(Message(role="assistant", content=timed.text))
+        messages.append(Message(role="assistant", content=split_reasoning(timed.text)[1]))
     return answers
 
 

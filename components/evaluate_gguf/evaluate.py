@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from components.base_model import load_tokenizer
-from components.chat_template import template_of, tokenize_conversation
+from components.chat_template import template_of
 from components.contracts import BaseModelRef
 from components.errors import DataError
 from components.evaluate.config import EvaluateConfig
@@ -26,6 +26,7 @@ from components.gguf_model import GgufModel
 from components.inputs import local_file
 from components.rows import read_rows
 from components.run_record import read_record
+from components.supervision import examples_of
 from components.token_loss import Example
 
 log = logging.getLogger(__name__)
@@ -112,8 +113,8 @@ def _examples(path: str, max_rows: int, base_model: BaseModelRef, max_length: in
     tokenizer = load_tokenizer(base_model)
     template = template_of(tokenizer, base_model.address)
     rows = read_rows(path)[:max_rows]
-    whole = [Example(*tokenize_conversation(tokenizer, template, row.messages)).cut(max_length) for row in rows]
-    kept = [example for example in whole if example.n_supervised]
+    whole, _ = examples_of(tokenizer, template, rows)
+    kept = [cut for examples in whole for example in examples if (cut := example.cut(max_length)).n_supervised]
     if not kept:
         raise DataError(f"{path}: no validation row has a word of the assistant; set split.validation_rows")
     return kept

@@ -10,13 +10,14 @@ def export_gguf(
     code: str,
     adapter: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Metrics],
+    validation: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Merge, convert to GGUF, quantize, and prove that the file answers."""
+    """Merge, convert to GGUF, quantize, and prove that the file reads prompts as training did, and answers."""
     from components.kfp_step import logged_metrics, step
 
-    with step("export_gguf", inputs=[adapter]) as work:
+    with step("export_gguf", inputs=[adapter, validation]) as work:
         from components.contracts import BaseModelRef
         from components.export_gguf.config import ExportConfig
         from components.export_gguf.export import export
@@ -27,6 +28,7 @@ def export_gguf(
             adapter_path=adapter.path,
             evaluation=logged_metrics(evaluation),
             model_path=model.path,
+            validation_path=validation.path,
         )
         figures = manifest.model_dump(include={"size_bytes", "f16_size_bytes", "reduction", "n_parameters"})
         work.log_metrics(metrics, figures)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from components.base_model import load_tokenizer, load_weights
 from components.contracts import BaseModelRef, Quantization
 from components.cores import usable_cores
 from components.errors import LorryError, ModelError
+from components.export_gguf.tokenizer import read_rules, write_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +52,32 @@ def merge(base_model: BaseModelRef, adapter_path: str | None, folder: Path) -> i
         except (OSError, ValueError) as error:
             raise ModelError(f"{adapter_path}: the adapter does not load onto {full.address} ({error})") from error
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_tokenizer(base_model, tokenizer, folder)
     return int(model.num_parameters())
 
 
-def convert(merged: Path, f16_path: Path) -> None:
-    """Write ``merged`` as an f16 GGUF file with llama.cpp's own converter.
+@dataclass(frozen=True)
+class About:
+    """What a GGUF file says of itself, in the keys ``general.*``."""
+
+    name: str
+    description: str | None = None
+    license: str | None = None
+    base_name: str | None = None
+    base_url: str | None = None
+
+
+def convert(merged: Path, f16_path: Path, about: About | None = None, *, vocab_only: bool = False) -> None:
+    """Write ``merged`` as an f16 GGUF file with llama.cpp's own converter; ``vocab_only`` takes no weights.
 
     Raises:
         ModelError: the converter does not take this model; its last lines are in the message.
     """
-    command = [sys.executable, "-m", "components.export_gguf.upstream", str(converter_folder())]
+    about, rules = about or About(merged.name), read_rules(merged)
+    told = json.dumps({"rules": rules and asdict(rules), "about": asdict(about)})
+    command = [sys.executable, "-m", "components.export_gguf.upstream", str(converter_folder()), told]
     command += [str(merged), "--outfile", str(f16_path), "--outtype", "f16"]
+    command += ["--vocab-only"] if vocab_only else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         f16_path.unlink(missing_ok=True)

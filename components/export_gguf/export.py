@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from components.base_model import load_generation
+from components.base_model import load_generation, load_tokenizer
 from components.chat_template import fingerprint
-from components.contracts import MANIFEST_NAME, BaseModelRef, Message, ModelManifest
+from components.contracts import MANIFEST_NAME, BaseModelRef, Message, ModelManifest, Row
 from components.digest import sha256_of
 from components.errors import ModelError
+from components.export_gguf.agreement import require_agreement
 from components.export_gguf.config import ExportConfig
-from components.export_gguf.convert import convert, merge, quantize
+from components.export_gguf.convert import About, convert, merge, quantize
 from components.export_gguf.room import require_room
 from components.gguf_model import GgufModel, TextStream
+from components.gguf_vocabulary import vocabulary_of
+from components.rows import read_rows
 from components.run_record import read_record
 from components.sampling import Sampling
 
 log = logging.getLogger(__name__)
 
 PROOF_TOKENS = 32
-PROOF_CONTEXT = 512
 
 
 def export(
@@ -34,14 +36,17 @@ def export(
     adapter_path: str,
     evaluation: Mapping[str, float],
     model_path: str,
+    validation_path: str | None = None,
 ) -> ModelManifest:
     """Write ``model-<quantization>.gguf`` and ``model.json`` into the folder ``model_path``.
 
-    The folder holds both or neither: work goes on in a folder beside it.
+    The folder holds both or neither: work goes on in a folder beside it. The file must read hard texts, and the rows at
+    ``validation_path``, as the tokens that training read.
 
     Raises:
         RoomError: the disk has too little room.
-        ModelError: base or adapter does not load, the converter refuses, or the finished file does not answer.
+        ModelError: base or adapter does not load, the converter refuses, or the finished file reads prompts as other
+            tokens or does not answer.
     """
     record = read_record(adapter_path)
     generation = load_generation(base_model).overruled_by(config.generation.model_dump())
@@ -51,7 +56,8 @@ def export(
     shutil.rmtree(work, ignore_errors=True)
     (work / "merged").mkdir(parents=True)
     try:
-        made = _make(config, base_model, adapter_path, work)
+        rows = read_rows(validation_path) if validation_path else []
+        made = _make(config, base_model, adapter_path, rows, work)
         manifest = ModelManifest(
             file=made.path.name,
             sha256=sha256_of(made.path),
@@ -92,13 +98,16 @@ class _Made:
     template: str
 
 
-def _make(config: ExportConfig, base_model: BaseModelRef, adapter_path: str, work: Path) -> _Made:
+def _make(config: ExportConfig, base_model: BaseModelRef, adapter_path: str, rows: Sequence[Row], work: Path) -> _Made:
     n_parameters = merge(base_model, adapter_path, work / "merged")
     log.info("merged: %d parameters", n_parameters)
     f16_path = work / "model-F16.gguf"
-    convert(work / "merged", f16_path)
+    convert(work / "merged", f16_path, about(config, base_model))
     f16_size = f16_path.stat().st_size
     log.info("converted: %s, %.1f MB", f16_path.name, f16_size / 1e6)
+    with vocabulary_of(f16_path) as vocabulary:
+        n = require_agreement(load_tokenizer(base_model), vocabulary, base_model.address, rows)
+    log.info("%d prompts are read as the tokens of training", n)
     path = work / f"model-{config.quantization}.gguf"
     if path != f16_path:
         quantize(f16_path, path, config.quantization)
@@ -109,16 +118,36 @@ def _make(config: ExportConfig, base_model: BaseModelRef, adapter_path: str, wor
     return _Made(path, f16_size, n_parameters, context_length, template)
 
 
+def about(config: ExportConfig, base_model: BaseModelRef) -> About:
+    """What the file says of itself: its name, what it was made from, the licence and the quantization."""
+    base = base_model.published_as or base_model.source or base_model.address
+    on_hub = base_model.published_as or (None if "://" in base or base_model.is_local else base_model.address)
+    return About(
+        name=config.model_name or Path(base).name,
+        description=f"a LoRA fine-tune of {base}, merged and written as {config.quantization} by Lorry",
+        license=base_model.license or base_model.to_merge_into.license,
+        base_name=base if on_hub else Path(base).name,
+        base_url=on_hub and f"https://huggingface.co/{on_hub}",
+    )
+
+
 def prove(path: Path, prompt: str) -> tuple[str, int, str]:
     """Load a GGUF file and let it answer; give its chat template, context length and the answer.
 
     Raises:
-        ModelError: it does not load, or its answer has no text.
+        ModelError: it does not load, has no room for the prompt, or its answer has no text.
     """
-    model = GgufModel(path, n_ctx=PROOF_CONTEXT)
+    asked = [Message(role="user", content=prompt)]
+    with vocabulary_of(path) as vocabulary:
+        tokens = vocabulary.prompt_tokens(asked)
+    model = GgufModel(path, n_ctx=len(tokens) + PROOF_TOKENS)
     try:
+        if len(tokens) + PROOF_TOKENS > model.context_length:
+            raise ModelError(
+                f"export.proof_prompt has {len(tokens)} tokens with its template, and with an answer of {PROOF_TOKENS} "
+                f"it does not fit into the model's context of {model.context_length}; shorten it"
+            )
         stream, text = TextStream(), ""
-        tokens = model.prompt_tokens([Message(role="user", content=prompt)])
         for _, token in zip(range(PROOF_TOKENS), model.generate(tokens, Sampling()), strict=False):
             if model.is_end(token):
                 break

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import islice
 
 from components.base_model import load_tokenizer, load_weights
-from components.chat_template import template_of, tokenize_conversation
+from components.chat_template import template_of
 from components.contracts import BaseModelRef, Row
 from components.errors import DataError
-from components.token_loss import Example, row_losses
+from components.supervision import examples_of
+from components.token_loss import mean_loss, row_losses
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +41,9 @@ def perplexities(base_model: BaseModelRef, rows: Sequence[Row]) -> list[float]:
     measured: list[float] = []
     for first in range(0, len(rows), ROWS_AT_ONCE):
         block = rows[first : first + ROWS_AT_ONCE]
-        examples = [Example(*tokenize_conversation(tokenizer, template, row.messages)) for row in block]
-        losses = row_losses(model, examples, batch_size=BATCH_ROWS, pad_token_id=tokenizer.pad_token_id)
-        measured += [loss.perplexity for loss in losses]
+        examples, _ = examples_of(tokenizer, template, block)
+        flat = [example for of_row in examples for example in of_row]
+        losses = iter(row_losses(model, flat, batch_size=BATCH_ROWS, pad_token_id=tokenizer.pad_token_id))
+        measured += [mean_loss(list(islice(losses, len(of_row)))).perplexity for of_row in examples]
         log.info("row %d/%d perplexity measured", len(measured), len(rows))
     return measured

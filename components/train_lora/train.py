@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.base_model import load_tokenizer
-from components.chat_template import fingerprint, template_of, tokenize_conversation
+from components.chat_template import fingerprint, template_of
 from components.contracts import BaseModelRef, Row, RunRecord
-from components.errors import DataError, ModelError, TrialFailedError
+from components.errors import DataError, TrialFailedError
 from components.rows import data_fingerprint, read_rows
 from components.run_record import read_record, write_record
+from components.supervision import examples_of
 from components.token_loss import Example
 from components.train_lora import checkpoints, processes
 from components.train_lora.config import STOPPING, WATCHING, TrainConfig
@@ -75,8 +76,8 @@ def train(
     rows, validation_rows = read_rows(train_path), read_rows(validation_path)
     if not validation_rows:
         raise DataError(f"{validation_path}: holds no rows; training needs some to measure, and to stop early by")
-    examples = _examples(rows, tokenizer, template, config.max_length)
-    validation = _examples(validation_rows, tokenizer, template, config.max_length)
+    examples, n_skipped = _examples(rows, tokenizer, template, config.max_length)
+    validation, _ = _examples(validation_rows, tokenizer, template, config.max_length)
     key = checkpoints.run_key(
         {
             "train": config.model_dump(exclude=set(WATCHING | STOPPING | {"base_quantization"})),
@@ -104,7 +105,7 @@ def train(
             "versions": {name: version(name) for name in LIBRARIES},
             "seed": config.seed,
             "train_rows": len(rows),
-            "skipped_rows": len(rows) - len(examples),
+            "skipped_rows": n_skipped,
             "checkpoint": config.checkpoint,
             "hardware": device.hardware,
             "precision": device.precision,
@@ -133,34 +134,30 @@ def _tokens_fingerprint(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
-def _examples(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: str, max_length: int) -> list[Example]:
-    """Tokenized rows that keep at least one supervised token within ``max_length``."""
-    whole = [_example(row, tokenizer, template) for row in rows]
-    if not any(example.n_supervised for example in whole):
-        raise DataError(
-            f"none of the {len(rows)} rows has a word that the chat template counts as the assistant's; look at the "
-            "{% generation %} marks of the base model's template"
-        )
-    kept = [example for example in (example.cut(max_length) for example in whole) if example.n_supervised]
-    if not kept:
+def _examples(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: str, max_length: int
+) -> tuple[list[Example], int]:
+    """Sequences that keep at least one supervised token within ``max_length``, and how many rows have none."""
+    whole, refused = examples_of(tokenizer, template, rows)
+    if refused:
+        row, reason = next(iter(refused.items()))
+        told = f"row {row} (the split's accounts say where it is from): {reason}"
+        if len(refused) == len(rows):
+            raise DataError(f"none of the {len(rows)} rows can be trained on: {told}")
+        log.warning("%d of %d rows left out, the first: %s", len(refused), len(rows), told)
+    cut = [[example.cut(max_length) for example in examples] for examples in whole]
+    kept = [[example for example in examples if example.n_supervised] for examples in cut]
+    if not any(kept):
         raise DataError(
             f"none of the {len(rows)} rows has a word of the assistant within train.max_length = {max_length} tokens; "
             "raise max_length"
         )
-    if len(kept) < len(whole):
+    n_skipped = sum(not examples for examples in kept)
+    if n_skipped > len(refused):
         log.warning(
             "%d of %d rows skipped: no word of the assistant is within max_length %d",
-            len(whole) - len(kept),
-            len(whole),
+            n_skipped - len(refused),
+            len(rows),
             max_length,
         )
-    return kept
-
-
-def _example(row: Row, tokenizer: PreTrainedTokenizerBase, template: str) -> Example:
-    try:
-        return Example(*tokenize_conversation(tokenizer, template, row.messages))
-    except ModelError as error:
-        raise DataError(
-            f"row {row.id} (the split's accounts say where it is from): {error}; take it out of the data, or mend it"
-        ) from error
+    return [example for examples in kept for example in examples], n_skipped

@@ -23,12 +23,13 @@ from llama_cpp import Llama
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
 from components.base_model import folder_revision, load_tokenizer, load_weights
-from components.chat_template import template_of, tokenize_conversation
+from components.chat_template import template_of
 from components.contracts import BaseModelRef, ModelManifest, Row
 from components.cores import usable_cores
 from components.export_gguf.convert import convert, merge, quantize
 from components.gguf_model import GgufModel
 from components.rows import read_rows
+from components.supervision import sequences_of
 from pipelines.workdir import RunResult, Workdir
 from tests.benchmarks.questions import Asked
 from tests.conftest import run_lorry
@@ -176,7 +177,7 @@ def f16_agreement(result: RunResult, base: BaseModelRef, folder: Path) -> Figure
     train = next(iter(split["artifacts"]["train"]["artifacts"]))["uri"]
     same, n = 0, 0
     for row in read_rows(train)[:60]:
-        ids = tokenize_conversation(tokenizer, template, row.messages)[0]
+        ids = sequences_of(tokenizer, template, row)[0].input_ids
         with torch.no_grad():
             expected = merged(input_ids=torch.tensor([ids])).logits[0].argmax(-1).numpy()
         served.reset()

@@ -34,10 +34,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package t
 
 from components import cpu_linear
 from components.base_model import load_tokenizer, load_weights
-from components.chat_template import template_of, tokenize_conversation
+from components.chat_template import template_of
 from components.contracts import BaseModelRef
 from components.rows import read_rows
 from components.split_data.config import SplitConfig
+from components.supervision import sequences_of
 from components.token_loss import Example
 from components.train_lora import run as run_module
 from components.train_lora.attention import choose_attention, use_attention
@@ -161,9 +162,7 @@ def make_job(folder: Path, steps: int) -> Job:
     split = split_data(folder / "rows", SplitConfig.model_validate(recipe.split.model_dump()))
     tokenizer = load_tokenizer(base)
     template = template_of(tokenizer, base.address)
-    rows = [
-        Example(*tokenize_conversation(tokenizer, template, row.messages)) for row in read_rows(split.outputs.train)
-    ]
+    rows = [sequences_of(tokenizer, template, row)[0] for row in read_rows(split.outputs.train)]
     changes = {"max_steps": steps, "eval_steps": 10_000, "save_steps": 10_000, "save_minutes": 1_000}
     config = recipe.train.model_copy(update={**changes, "lora_rank": 16, "max_length": 512, "warmup_steps": 2})
     return Job(config, base, rows, folder)

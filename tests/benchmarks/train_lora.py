@@ -30,8 +30,9 @@ from trl import SFTConfig, SFTTrainer
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
 from components.base_model import folder_revision, load_tokenizer, load_weights
-from components.chat_template import template_of, tokenize_conversation
-from components.contracts import BaseModelRef, Message
+from components.chat_template import template_of
+from components.contracts import BaseModelRef, Message, Row
+from components.supervision import sequences_of
 from components.token_loss import Example, token_loss
 from components.train_lora.config import TrainConfig
 from components.train_lora.device import Device, choose
@@ -88,7 +89,7 @@ def make_examples(base: BaseModelRef, n_rows: int, seed: int) -> list[Example]:
         turns = writer.conversation()
         roles = ("user", "assistant")
         messages = [Message(role=roles[i % 2], content=" ".join(turn)) for i, turn in enumerate(turns)]
-        examples.append(Example(*tokenize_conversation(tokenizer, template, messages)).cut(MAX_LENGTH))
+        examples.append(sequences_of(tokenizer, template, Row(id="", messages=messages))[0].cut(MAX_LENGTH))
     return [example for example in examples if example.n_supervised]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from components.base_model import folder_revision, load_tokenizer, load_weights
-from components.chat_template import template_of, tokenize_conversation
+from components.chat_template import template_of
 from components.contracts import BaseModelRef
 from components.errors import DataError, GateError
 from components.evaluate.config import EvaluateConfig
@@ -22,6 +22,7 @@ from components.export_gguf.convert import convert, merge, quantize
 from components.gate.config import GateConfig
 from components.gate.gate import require_within
 from components.rows import read_rows, write_rows
+from components.supervision import sequences_of
 from components.token_loss import Example, token_loss
 from tests.damage import zero_a_layer
 
@@ -42,9 +43,7 @@ def validation(tiny_run) -> Path:
 def examples(base, validation) -> list[Example]:
     tokenizer = load_tokenizer(base)
     template = template_of(tokenizer, "")
-    return [
-        Example(*tokenize_conversation(tokenizer, template, row.messages)).cut(96) for row in read_rows(str(validation))
-    ]
+    return [sequences_of(tokenizer, template, row)[0].cut(96) for row in read_rows(str(validation))]
 
 
 @pytest.fixture(scope="module")

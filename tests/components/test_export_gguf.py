@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from components.base_model import folder_revision, load_tokenizer, load_weights
-from components.chat_template import template_of, tokenize_conversation
-from components.contracts import BaseModelRef, GenerationDefaults, Message, ModelManifest
+from components.chat_template import template_of
+from components.contracts import BaseModelRef, GenerationDefaults, Message, ModelManifest, Row
 from components.digest import sha256_of
 from components.errors import LorryError, ModelError, RoomError
 from components.export_gguf import export as export_module
@@ -24,6 +24,7 @@ from components.export_gguf.upstream import LLAMA3_SPLIT, QWEN2_SPLIT, pre_token
 from components.gguf_file import check_file, read_manifest
 from components.gguf_model import GgufModel
 from components.split_data.forms import messages_of
+from components.supervision import sequences_of
 from tests.conftest import chat_rows
 
 QUANTIZATIONS = ["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"]
@@ -134,7 +135,7 @@ def test_hard_texts_tokenize_alike(base, f16, text):
     tokenizer = load_tokenizer(base)
     messages = [Message(role="user", content=text), Message(role="assistant", content="ok")]
     model = GgufModel(f16)
-    own = tokenize_conversation(tokenizer, template_of(tokenizer, ""), messages)[0]
+    own = sequences_of(tokenizer, template_of(tokenizer, ""), Row(id="", messages=messages))[0].input_ids
     assert model.prompt_tokens(messages, add_generation_prompt=False) == own
     model.close()
 
@@ -150,7 +151,7 @@ def test_f16_gives_the_merged_models_top_tokens(base, f16):
     served = Llama(str(f16), n_ctx=512, logits_all=True, verbose=False, chat_format="chatml")
     same, n = 0, 0
     for row in chat_rows(4):
-        ids = tokenize_conversation(tokenizer, template, messages_of(row, "messages"))[0]
+        ids = sequences_of(tokenizer, template, Row(id="", messages=messages_of(row, "messages")))[0].input_ids
         with torch.no_grad():
             expected = model(input_ids=torch.tensor([ids])).logits[0].argmax(-1).numpy()
         served.reset()

@@ -18,12 +18,13 @@ from safetensors import safe_open
 from transformers import set_seed
 
 from components.base_model import folder_revision, load_tokenizer, load_weights
-from components.chat_template import template_of, tokenize_conversation
+from components.chat_template import template_of
 from components.contracts import BaseModelRef
 from components.errors import DataError, LorryError, ModelError
 from components.rows import read_rows, write_rows
 from components.run_record import read_record
-from components.token_loss import Example, token_loss
+from components.supervision import sequences_of
+from components.token_loss import token_loss
 from components.train_lora.attention import BY_CONVERSATION, FLASH, choose_attention, use_attention, with_bounds
 from components.train_lora.config import TrainConfig
 from components.train_lora.history import History
@@ -63,10 +64,7 @@ def test_the_validation_loss_is_the_mean_over_supervised_tokens(base, rows):
     tokenizer = load_tokenizer(base)
     template = template_of(tokenizer, "")
     model = load_weights(base, torch.float32)
-    examples = [
-        Example(*tokenize_conversation(tokenizer, template, row.messages))
-        for row in read_rows(str(rows / "validation"))
-    ]
+    examples = [sequences_of(tokenizer, template, row)[0] for row in read_rows(str(rows / "validation"))]
     total, n_tokens = 0.0, 0
     for example in examples:
         with torch.no_grad():
@@ -86,9 +84,7 @@ def test_only_supervised_tokens_move_the_weights(base, rows, tmp_path):
     template = template_of(tokenizer, "")
     set_seed(0)
     model = load_weights(base, torch.float32)
-    examples = [
-        Example(*tokenize_conversation(tokenizer, template, row.messages)) for row in read_rows(str(rows / "train"))
-    ]
+    examples = [sequences_of(tokenizer, template, row)[0] for row in read_rows(str(rows / "train"))]
     longest = max(len(example.input_ids) for example in examples)
     run(
         base,
@@ -108,7 +104,7 @@ def test_every_attention_gives_a_packed_row_the_logits_that_it_has_alone(base, r
     """Tolerance 1e-4 of logits of about 1 to 10, in float32: rows of one sequence are computed in other blocks."""
     tokenizer = load_tokenizer(base)
     template = template_of(tokenizer, "")
-    ids = [tokenize_conversation(tokenizer, template, row.messages)[0] for row in read_rows(str(rows / "train"))[:5]]
+    ids = [sequences_of(tokenizer, template, row)[0].input_ids for row in read_rows(str(rows / "train"))[:5]]
     positions = torch.tensor([[position for row in ids for position in range(len(row))]])
     packed = {"input_ids": torch.tensor([[token for row in ids for token in row]]), "position_ids": positions}
     present = [BY_CONVERSATION, "sdpa", "eager", *([FLASH] if find_spec("flash_attn") else [])]
@@ -124,9 +120,7 @@ def test_every_attention_gives_a_packed_row_the_logits_that_it_has_alone(base, r
 def test_attention_by_conversation_gives_padded_rows_the_logits_that_they_have_alone(base, rows):
     tokenizer = load_tokenizer(base)
     template = template_of(tokenizer, "")
-    examples = [
-        Example(*tokenize_conversation(tokenizer, template, row.messages)) for row in read_rows(str(rows / "train"))[:6]
-    ]
+    examples = [sequences_of(tokenizer, template, row)[0] for row in read_rows(str(rows / "train"))[:6]]
     model = load_weights(base, torch.float32)
     measured = [
         token_loss(model, examples, batch_size=1, pad_token_id=tokenizer.pad_token_id).loss,
@@ -301,9 +295,7 @@ def test_a_4_bit_base_gives_the_gradients_of_its_values_after_an_evaluation_too(
     """Against a float32 base that holds the very values of the 4-bit weights."""
     tokenizer = load_tokenizer(base)
     template = template_of(tokenizer, "")
-    examples = [
-        Example(*tokenize_conversation(tokenizer, template, row.messages)) for row in read_rows(str(rows / "train"))[:4]
-    ]
+    examples = [sequences_of(tokenizer, template, row)[0] for row in read_rows(str(rows / "train"))[:4]]
     four_bit = load_weights(base, torch.float32, "nf4")
     with_values = load_weights(base, torch.float32)
     for name, module in with_values.named_modules():

@@ -1,0 +1,93 @@
+"""Whether a GGUF file reads prompts as training did: the same token ids, and an end that a server stops at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from components.chat_template import render_with, template_of
+from components.contracts import Message, Row
+from components.errors import ModelError
+from components.gguf_vocabulary import GgufVocabulary
+from components.supervision import end_of_turn, prompts_of, special_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# What tokenizers are apt to read in two ways.
+HARD_TEXTS = (
+    "What is Lorry?", " leading and trailing  ", "a\n\n\nb\r\nc\td", "\nfirst line empty", "  12   34 \n\n x\t\ty  ",
+    "In 2024 we sold 1234567 items for $99.95, 1,234.5 + 2+2=4 and 10^23!", "I'm, you'RE, don't, we'VE, O'Neil's",
+    "def f(x):\n\treturn {'a': [1, 22, 333]}  # done!!!\n    if x >= 10: pass", "<b>html</b> & {{ braces }} \\n %s",
+    "naïve Übergröße cafe\u0301 o\u0308l", "你好 世界 日本語のテキスト 한국어", "مرحبا नमस्ते Привет ١٢ Ⅷ ½ x²",
+    "🙂👍🏽👩\u200d👧 and … — “quotes” \u00a0nbsp\u200b", "https://example.org/a_b?c=d&e=%20#f", "a", "\n",
+)  # fmt: skip
+# Tokens shown around the first difference.
+_BEFORE, _AFTER = 2, 6
+
+
+def require_agreement(
+    tokenizer: PreTrainedTokenizerBase, vocabulary: GgufVocabulary, address: str, rows: Sequence[Row] = ()
+) -> int:
+    """Compare the prompts of hard texts and of ``rows``; give how many were compared.
+
+    Raises:
+        ModelError: a prompt is read as other token ids, or a server would not stop where training ends a turn; the
+            message shows the first difference.
+    """
+    template = template_of(tokenizer, address)
+    end = end_of_turn(tokenizer, template)
+    if not vocabulary.is_end(end):
+        raise ModelError(
+            f"{address}: training ends an answer with {tokenizer.convert_ids_to_tokens(end)!r}, and llama.cpp does not "
+            "stop at it: a server would never end an answer"
+        )
+    n = 0
+    for messages, tools in (*_hard(tokenizer, vocabulary, template), *_of_rows(rows)):
+        text = render_with(tokenizer, template, messages, add_generation_prompt=True, tools=tools)
+        ours = tokenizer(text, add_special_tokens=False)["input_ids"]
+        theirs = vocabulary.prompt_tokens(messages, tools=tools)
+        if ours != theirs:
+            raise ModelError(_difference(tokenizer, vocabulary, address, ours, theirs, text))
+        n += 1
+    return n
+
+
+Asked = tuple[Sequence[Message], Sequence[Mapping[str, Any]] | None]
+
+
+def _of_rows(rows: Iterable[Row]) -> Iterator[Asked]:
+    return ((messages, row.tools) for row in rows for messages in prompts_of(row))
+
+
+def _hard(tokenizer: PreTrainedTokenizerBase, vocabulary: GgufVocabulary, template: str) -> Iterator[Asked]:
+    """Conversations of hard texts that the template takes: one question, a second one, one with a system message."""
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in special_tokens(tokenizer)}
+    spelled = "x".join(token for token, number in ids.items() if number < vocabulary.n_vocab)
+    for text in (*HARD_TEXTS, f"a{spelled}b"):
+        user, assistant = Message(role="user", content=text), Message(role="assistant", content=text.strip() or "Yes")
+        for messages in ([user], [user, assistant, user], [Message(role="system", content=text), user]):
+            try:
+                render_with(tokenizer, template, messages, add_generation_prompt=True)
+            except ModelError:
+                continue
+            yield messages, None
+
+
+def _difference(
+    tokenizer: PreTrainedTokenizerBase,
+    vocabulary: GgufVocabulary,
+    address: str,
+    ours: Sequence[int],
+    theirs: Sequence[int],
+    text: str,
+) -> str:
+    pairs = zip(ours, theirs, strict=False)
+    at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
+    shown = slice(max(at - _BEFORE, 0), at + _AFTER)
+    return (
+        f"{address}: training and llama.cpp read a prompt as other tokens, so the file would answer another question: "
+        f"from token {at} on {tokenizer.convert_ids_to_tokens(list(ours[shown]))} in training and "
+        f"{[vocabulary.spelled(token) for token in theirs[shown]]} in the file, of {text[:200]!r}; use another base "
+        "model, or report the base to Lorry: its tokenizer cannot be written as GGUF yet"
+    )

@@ -1,0 +1,244 @@
+"""What a row teaches: for each answer the prompt that a server would be asked with, and what the model says to it.
+
+What is supervised begins where the served prompt ends, and ends with the token that ends a turn. Where a template
+writes earlier turns as it would not write the last one (it leaves out their thoughts), one sequence cannot hold every
+prompt, and a row becomes several.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from components.chat_template import has_system, render_with
+from components.contracts import Message, Row
+from components.errors import ModelError
+from components.reasoning import CLOSE, OPEN, before_reasoning, split_reasoning
+from components.token_loss import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_SHOWN = 40
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One answer: the text of the prompt that asks for it, and the text that a model shall say to it."""
+
+    prompt: str
+    answer: str
+
+
+def turns_of(tokenizer: PreTrainedTokenizerBase, template: str, row: Row) -> list[Turn]:
+    """Every answer of a row that counts; thoughts of earlier answers are left out, as clients leave them out.
+
+    Raises:
+        ModelError: the template refuses the conversation, has no place for what it says, or asks for an answer in
+            another way than it writes it.
+    """
+    return [_turn(tokenizer, template, before, row.messages[len(before)], row.tools) for before in prompts_of(row)]
+
+
+def prompts_of(row: Row) -> list[list[Message]]:
+    """What a server would be asked for each answer of a row that counts: the messages before it."""
+    return [
+        [_without_thoughts(earlier) for earlier in row.messages[:index]]
+        for index, message in enumerate(row.messages)
+        if message.role == "assistant" and message.weight != 0
+    ]
+
+
+def sequences_of(tokenizer: PreTrainedTokenizerBase, template: str, row: Row) -> list[Example]:
+    """The row as token sequences, each with labels: the ids of the answers, -100 elsewhere.
+
+    A sequence goes on as long as the next answer's prompt begins with it, token by token.
+
+    Raises:
+        ModelError: as ``turns_of``.
+    """
+    sequences: list[Example] = []
+    ids: list[int] = []
+    labels: list[int] = []
+    for turn in turns_of(tokenizer, template, row):
+        prompt, answer = _tokens(tokenizer, turn)
+        if prompt[: len(ids)] != ids:
+            sequences.append(Example(ids, labels))
+            ids, labels = [], []
+        labels = [*labels, *[-100] * (len(prompt) - len(ids)), *answer]
+        ids = [*prompt, *answer]
+    return [*sequences, Example(ids, labels)] if ids else []
+
+
+def examples_of(
+    tokenizer: PreTrainedTokenizerBase, template: str, rows: Sequence[Row]
+) -> tuple[list[list[Example]], dict[str, str]]:
+    """The sequences of each row, none of a row that the template refuses; why, by the ids of those rows."""
+    examples, refused = [], {}
+    for row in rows:
+        try:
+            examples.append(sequences_of(tokenizer, template, row))
+        except ModelError as error:
+            examples.append([])
+            refused[row.id] = str(error)
+    return examples, refused
+
+
+def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
+    """The token that ends an answer.
+
+    Raises:
+        ModelError: as ``turns_of``.
+    """
+    row = Row(id="", messages=[Message(role="user", content="Hi"), Message(role="assistant", content="Yes")])
+    (sequence,) = sequences_of(tokenizer, template, row)
+    return sequence.input_ids[-1]
+
+
+def _without_thoughts(message: Message) -> Message:
+    if message.role != "assistant":
+        return message
+    _, content = split_reasoning(message.content)
+    return message.model_copy(update={"reasoning_content": None, "content": content})
+
+
+def _turn(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    before: Sequence[Message],
+    message: Message,
+    tools: Sequence[Mapping[str, Any]] | None,
+) -> Turn:
+    prompt = render_with(tokenizer, template, before, add_generation_prompt=True, tools=tools)
+    through = render_with(tokenizer, template, [*before, message], tools=tools)
+    answer = _answer(tokenizer, prompt, through, message)
+    _require_nothing_lost(prompt, answer, before, message, tools)
+    return Turn(prompt, _until_end_of_turn(tokenizer, answer))
+
+
+def _answer(tokenizer: PreTrainedTokenizerBase, prompt: str, through: str, message: Message) -> str:
+    """What ``through`` says after ``prompt``."""
+    if through.startswith(prompt):
+        return through[len(prompt) :]
+    unopened = before_reasoning(prompt)
+    if unopened is not None and through.startswith(unopened):
+        rest = through[len(unopened) :].lstrip()
+        if rest.startswith(OPEN):
+            return rest.removeprefix(OPEN).lstrip()
+        thoughts, _ = split_reasoning(message.content)
+        return f"{message.reasoning_content or thoughts or ''}\n{CLOSE}\n\n{rest}"
+    begin = through.rfind(message.content.strip()) if _is_plain(message) else -1
+    if begin > 0 and _asks_for(tokenizer, prompt, through[:begin]):
+        return through[begin:]
+    same = _n_same(prompt, through)
+    raise ModelError(
+        f"the chat template asks for this answer with {prompt[same:][:_SHOWN]!r} and writes it as "
+        f"{through[same:][:_SHOWN]!r}: a server would ask for it in another way than it is trained"
+    )
+
+
+def _is_plain(message: Message) -> bool:
+    """Whether a message is nothing but words."""
+    return bool(message.content.strip()) and not message.tool_calls and not message.reasoning_content
+
+
+def _asks_for(tokenizer: PreTrainedTokenizerBase, prompt: str, lead: str) -> bool:
+    """Whether a prompt stands for ``lead``, which comes before an answer's words.
+
+    It may say more at its end, such as thoughts that are closed at once, or less of what came before its last token.
+    """
+    return prompt.startswith(lead) or any(
+        prompt.endswith(token) and lead.endswith(token) for token in special_tokens(tokenizer)
+    )
+
+
+def _n_same(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _require_nothing_lost(
+    prompt: str,
+    answer: str,
+    before: Sequence[Message],
+    message: Message,
+    tools: Sequence[Mapping[str, Any]] | None,
+) -> None:
+    """Check that the template has written all that it was given."""
+    thoughts, content = split_reasoning(message.content)
+    for text in (content, thoughts, message.reasoning_content):
+        if text and text.strip() not in answer:
+            what = "answer" if text is content else "thoughts (reasoning_content)"
+            raise ModelError(f"the chat template does not write the {what} {text.strip()[:_SHOWN]!r} as it is")
+    for name in _function_names(message.tool_calls):
+        if name not in answer:
+            raise ModelError(f"the chat template has no place for tool calls (the call of {name!r} vanishes)")
+    for name in _function_names(tools):
+        if name not in prompt:
+            raise ModelError(f"the chat template has no place for tools (the tool {name!r} vanishes)")
+    for earlier in before:
+        if earlier.content.strip() not in prompt:
+            where = "system message" if has_system([earlier]) else f"{earlier.role} turn"
+            raise ModelError(f"the chat template leaves out the {where} {earlier.content.strip()[:_SHOWN]!r}")
+
+
+def _function_names(tools: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:
+    return (str(tool["function"]["name"]) for tool in tools or ())
+
+
+def _until_end_of_turn(tokenizer: PreTrainedTokenizerBase, answer: str) -> str:
+    """The answer without white space behind its last special token, which is the template's own, such as ChatML's
+    newline: a server stops before it. Where the template ends no turn, the tokenizer's end of text does.
+
+    Raises:
+        ModelError: the tokenizer has none.
+    """
+    words = answer.rstrip()
+    if words.endswith(special_tokens(tokenizer)):
+        return words
+    if not tokenizer.eos_token:
+        raise ModelError("neither the chat template nor the tokenizer ends an answer: a server would never stop")
+    return f"{words}{tokenizer.eos_token}"
+
+
+@lru_cache(maxsize=4)
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Every token that stands for no text of its own, longest first."""
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return tuple(sorted({*filter(None, tokenizer.all_special_tokens), *added}, key=len, reverse=True))
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, turn: Turn) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt, as a server reads it, and of the answer behind it."""
+    prompt = _ids(tokenizer, turn.prompt)
+    whole = _ids(tokenizer, turn.prompt + turn.answer)
+    if whole[: len(prompt)] == prompt:
+        return prompt, whole[len(prompt) :]
+    # A token would reach over the place where the prompt ends; no served prompt ends in a token's middle.
+    return prompt, list(_continuing(tokenizer).encode(turn.answer, add_special_tokens=False).ids)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+@lru_cache(maxsize=4)
+def _continuing(tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The same tokenizer for what goes on in a text: SentencePiece's space is not put before."""
+    from tokenizers import Tokenizer
+
+    document = json.loads(tokenizer.backend_tokenizer.to_str())
+    normalizer = document.get("normalizer") or {}
+    if "normalizers" in normalizer:
+        normalizer["normalizers"] = [rule for rule in normalizer["normalizers"] if rule["type"] != "Prepend"]
+    elif normalizer.get("type") == "Prepend":
+        document["normalizer"] = None
+    splitting = document.get("pre_tokenizer") or {}
+    for rule in splitting.get("pretokenizers", [splitting]):
+        if rule.get("type") == "Metaspace":
+            rule["prepend_scheme"] = "never"
+    return Tokenizer.from_str(json.dumps(document))
