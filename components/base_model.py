@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,22 @@ def load_tokenizer(base_model: BaseModelRef) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def tokens_without_rows(base_model: BaseModelRef, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Tokens of the tokenizer for which the model's embedding has no row, by id; mostly none.
+
+    Raises:
+        ModelError: the model's config cannot be read.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(**_tokenizer_place(base_model), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _cannot_load(base_model, "config.json", error) from error
+    n_rows = config.get_text_config().vocab_size
+    return [token for token, number in sorted(tokenizer.get_vocab().items(), key=itemgetter(1)) if number >= n_rows]
 
 
 def copy_tokenizer_files(base_model: BaseModelRef, folder: Path) -> None:

@@ -40,7 +40,7 @@ def absolute(address: str, folder: Path) -> str:
 
 def is_hub_id(address: str) -> bool:
     """True for what looks like ``owner/name`` and not like a file."""
-    return bool(_HUB_ID.match(address)) and not address.endswith(_FILE_SUFFIXES)
+    return bool(_HUB_ID.match(address)) and not address.lower().endswith(_FILE_SUFFIXES)
 
 
 def hub_file(address: str) -> tuple[str, str] | None:

@@ -94,9 +94,7 @@ def resolve(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> Resol
     base_model = resolve_base(recipe, workdir, tell)
     pins = {given.revision_key: _revision(given) for given in inputs_of(recipe.split, recipe.evaluate)}
     recipe = changed(recipe, pins)
-    split = recipe.split
-    if split.quality.counts_tokens or split.quality.measures_perplexity:
-        split = split.model_copy(update={"base_model": base_model})
+    split = recipe.split.model_copy(update={"base_model": base_model})
     return ResolvedRecipe(
         name=recipe.name,
         base_model=base_model,

@@ -125,7 +125,8 @@ class SplitConfig(Section):
     leaks: LeaksConfig = LeaksConfig()
     quality: QualityConfig = QualityConfig()
     base_model: Annotated[
-        BaseModelRef | None, Field(description="written when the recipe is resolved and quality needs it")
+        BaseModelRef | None,
+        Field(description="its chat template writes the rows; written when the recipe is resolved"),
     ] = None
 
     @property

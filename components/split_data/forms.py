@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, get_args
+from typing import Any
 
 from components.contracts import Message
 from components.split_data.config import Form
+from components.split_data.turns import RowProblem, message_of, what_it_is
 
-ROLES: tuple[str, ...] = get_args(Message.model_fields["role"].annotation)
-SAME_ROLES = {role: role for role in ROLES}
-SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 # What a record of each form has. The first that fits is taken.
 KEYS: dict[Form, tuple[str, ...]] = {
     "messages": ("messages",),
@@ -20,20 +18,8 @@ KEYS: dict[Form, tuple[str, ...]] = {
     "alpaca": ("instruction", "output"),
     "prompt_completion": ("prompt", "completion"),
 }
-
-
-_JSON_NAMES = {
-    str: "text",
-    int: "a number",
-    float: "a number",
-    bool: "true or false",
-    list: "a list",
-    dict: "an object",
-}
-
-
-class RowProblem(Exception):
-    """Why one record cannot be used; the words go into the report."""
+# Beside a conversation, what would be lost without a word.
+NOT_TEXT = ("images", "image", "audio", "audios", "videos", "video")
 
 
 def form_of(record: Any) -> Form | None:
@@ -56,10 +42,13 @@ def messages_of(record: Any, form: Form) -> list[Message]:
         RowProblem: the record is not a conversation that begins with the user and ends with the assistant.
     """
     if not isinstance(record, dict):
-        raise RowProblem(f"is {_JSON_NAMES.get(type(record), 'no object')}, not an object")
+        raise RowProblem(f"is {what_it_is(record)}, not an object")
     missing = [key for key in KEYS[form] if key not in record]
     if missing:
         raise RowProblem(_not_in_form(record, form, missing))
+    for key in NOT_TEXT:
+        if record.get(key):
+            raise RowProblem(f"has '{key}', and only text is trained on")
     turns = _READERS[form](record)
     first = next((turn for turn in turns if turn.role != "system"), None)
     if first is None:
@@ -68,6 +57,8 @@ def messages_of(record: Any, form: Form) -> list[Message]:
         raise RowProblem(f"begins with a turn of the {first.role}, not the user")
     if turns[-1].role != "assistant":
         raise RowProblem(f"ends with a turn of the {turns[-1].role}, not the assistant")
+    if all(turn.weight == 0 for turn in turns if turn.role == "assistant"):
+        raise RowProblem("every answer has weight 0: there is nothing to train on")
     return turns
 
 
@@ -80,28 +71,36 @@ def _not_in_form(record: dict[str, Any], form: Form, missing: list[str]) -> str:
 
 
 def _chat(record: dict[str, Any]) -> list[Message]:
-    return _messages(_turns(record, "messages"), "role", "content", SAME_ROLES)
+    return _with_system(record, _messages(_turns(record, "messages")))
 
 
 def _sharegpt(record: dict[str, Any]) -> list[Message]:
-    return _messages(_turns(record, "conversations"), "from", "value", SHAREGPT_ROLES)
+    return _with_system(record, _messages(_turns(record, "conversations")))
 
 
 def _alpaca(record: dict[str, Any]) -> list[Message]:
-    question = _text(record["instruction"], "instruction")
+    question = record["instruction"]
     if record.get("input") not in (None, ""):
-        question += "\n\n" + _text(record["input"], "input")
-    answer = _text(record["output"], "output")
-    return [*_system(record), Message(role="user", content=question), Message(role="assistant", content=answer)]
+        question = f"{_text(question, 'instruction')}\n\n{_text(record['input'], 'input')}"
+    pairs = [*_history(record), (question, record["output"])]
+    turns = [turn for asked, answer in pairs for turn in _exchange(asked, answer, "instruction", "output")]
+    return _with_system(record, turns)
+
+
+def _history(record: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Earlier questions and answers, which some alpaca files hold as pairs."""
+    history = record.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in history):
+        raise RowProblem("'history' is not a list of pairs of question and answer")
+    return [(asked, answer) for asked, answer in history]
 
 
 def _prompt_completion(record: dict[str, Any]) -> list[Message]:
     """Two texts, or two lists of messages."""
     prompt, completion = record["prompt"], record["completion"]
     if isinstance(prompt, list) and isinstance(completion, list):
-        return _messages([*prompt, *completion], "role", "content", SAME_ROLES)
-    texts = (_text(prompt, "prompt"), _text(completion, "completion"))
-    return [*_system(record), Message(role="user", content=texts[0]), Message(role="assistant", content=texts[1])]
+        return _with_system(record, _messages([*prompt, *completion]))
+    return _with_system(record, _exchange(prompt, completion, "prompt", "completion"))
 
 
 _READERS: dict[Form, Callable[[dict[str, Any]], list[Message]]] = {
@@ -112,9 +111,30 @@ _READERS: dict[Form, Callable[[dict[str, Any]], list[Message]]] = {
 }
 
 
-def _system(record: dict[str, Any]) -> list[Message]:
+def _exchange(asked: Any, answer: Any, asked_name: str, answer_name: str) -> list[Message]:
+    return [
+        Message(role="user", content=_text(asked, asked_name)),
+        Message(role="assistant", content=_text(answer, answer_name)),
+    ]
+
+
+def _text(content: Any, place: str) -> str:
+    message = message_of({"role": "user", "content": content}, place)
+    assert message is not None  # only an empty system message is left out
+    return message.content
+
+
+def _with_system(record: dict[str, Any], turns: list[Message]) -> list[Message]:
+    """The turns, behind the record's own ``system`` text where it has one."""
     said = record.get("system")
-    return [] if said in (None, "") else [Message(role="system", content=_text(said, "system"))]
+    if said in (None, ""):
+        return turns
+    system = message_of({"role": "system", "content": said}, "system")
+    if system is None or (turns and turns[0] == system):
+        return turns
+    if turns and turns[0].role == "system":
+        raise RowProblem("has a 'system' text and a system turn that says something else")
+    return [system, *turns]
 
 
 def _turns(record: dict[str, Any], key: str) -> list[Any]:
@@ -129,29 +149,5 @@ def _turns(record: dict[str, Any], key: str) -> list[Any]:
     return turns
 
 
-def _messages(turns: list[Any], role_key: str, content_key: str, roles: dict[str, str]) -> list[Message]:
-    read = [_message(turn, role_key, content_key, roles) for turn in turns]
-    return [message for message in read if message is not None]
-
-
-def _message(turn: Any, role_key: str, content_key: str, roles: dict[str, str]) -> Message | None:
-    if not isinstance(turn, dict) or role_key not in turn or content_key not in turn:
-        raise RowProblem(f"a turn without '{role_key}' and '{content_key}'")
-    role, content = turn[role_key], turn[content_key]
-    if not isinstance(role, str) or role not in roles:
-        raise RowProblem(f"unknown role {role!r} (known: {', '.join(roles)})")
-    if roles[role] == "system" and content in (None, ""):
-        return None
-    return Message.model_validate({"role": roles[role], "content": _text(content, f"{role} turn")})
-
-
-def _text(content: Any, place: str) -> str:
-    if content is not None and not isinstance(content, str):
-        raise RowProblem(f"the {place} is {_JSON_NAMES.get(type(content), 'something')}, not text")
-    if content is None or not content.strip():
-        raise RowProblem(f"the {place} has no text")
-    try:
-        content.encode()
-    except UnicodeEncodeError as error:
-        raise RowProblem(f"the {place} holds half of a character (at {error.start})") from error
-    return content
+def _messages(turns: list[Any]) -> list[Message]:
+    return [message for turn in turns if (message := message_of(turn)) is not None]

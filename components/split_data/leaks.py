@@ -16,7 +16,8 @@ from components.digest import sha256_of
 from components.errors import DataError
 from components.inputs import local_file
 from components.split_data.config import LeaksConfig
-from components.split_data.records import RawRecord, is_data_file, records_of
+from components.split_data.raw import RawRecord, encoding_of
+from components.split_data.records import is_data_file, records_of
 from components.split_data.words import Words, words_of
 
 # A shorter text ("Yes.") is found everywhere and gives nothing away.
@@ -95,7 +96,8 @@ def _texts_of(address: str, revision: str | None) -> Sequence[tuple[str, str]]:
     if revision is not None and sha256_of(path) != revision:
         raise DataError(f"{path}: the file changed while the run was going on; run again to use the new content")
     if is_data_file(path.name):
-        read = [(record.line, text) for record in records_of(path) for text in _strings(_value(path, record))]
+        records = records_of(path, every_column=True)
+        read = [(record.line, text) for record in records for text in _strings(_value(path, record))]
     elif path.suffix in (".yaml", ".yml"):
         read = list(enumerate(_strings(_yaml(path)), start=1))
     else:
@@ -147,7 +149,9 @@ def _yaml(path: Path) -> Any:
 
 
 def _plain_text(path: Path) -> str:
+    with path.open("rb") as file:
+        encoding = encoding_of(file)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding=encoding)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start + 1}); save the file as UTF-8") from error

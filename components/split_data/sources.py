@@ -13,9 +13,10 @@ from components.errors import DataError
 from components.inputs import local_file, local_folder
 from components.split_data.config import Form, Source
 from components.split_data.forms import usual_form
-from components.split_data.records import DATA_SUFFIXES, FILE_SUFFIXES, RawRecord, is_data_file, records_of
+from components.split_data.raw import RawRecord
+from components.split_data.records import DATA_SUFFIXES, FILE_SUFFIXES, is_data_file, records_of
 
-PATTERNS = tuple(f"*{suffix}" for suffix in DATA_SUFFIXES)
+PATTERNS = tuple(f"*{case}" for suffix in DATA_SUFFIXES for case in (suffix, suffix.upper()))
 BATCH_ROWS = 2_000
 ROWS_LOOKED_AT = 100
 

@@ -83,6 +83,11 @@ def _dealt(config: SplitConfig, batches: Iterable[Batch], leaks: LeakIndex, fold
     data = " + ".join(source.data for source in config.all_sources)
     found = survey(batches, Examiner(config, leaks, bands_for(config.duplicates.jaccard_threshold), folder))
     require_usable(found, data)
+    if found.n_moved_system:
+        log.info(
+            "the chat template has no place for a system message: of %d rows its text begins the first user turn",
+            found.n_moved_system,
+        )
     fates = Fates(found)
     drop_equal(fates)
     find_near(fates, config)

@@ -84,6 +84,9 @@ class Summary(Document):
     leak_texts: Annotated[int, Field(description="texts of those files")]
     leak_texts_too_short: Annotated[list[str], Field(description="texts that give nothing away: not looked for")]
     lengths: Lengths
+    moved_system: Annotated[
+        int, Field(description="rows whose system text stands in the first user turn: the template has no other place")
+    ] = 0
 
 
 def summary_of(fates: Fates, config: SplitConfig, counts: dict[str, int], leaks: LeakIndex) -> Summary:
@@ -98,6 +101,7 @@ def summary_of(fates: Fates, config: SplitConfig, counts: dict[str, int], leaks:
         leak_texts=len(leaks.places),
         leak_texts_too_short=[shortened(text) for text in leaks.too_short],
         lengths=_lengths(fates),
+        moved_system=fates.found.n_moved_system,
     )
 
 

@@ -42,6 +42,7 @@ class Survey:
     n_tokens: NDArray[np.int64] | None = field(init=False)
     n_shingles: NDArray[np.int64] = field(init=False)
     n_files: int = field(init=False)
+    n_moved_system: int = field(init=False)
 
     def __post_init__(self) -> None:
         counts = [len(part.ids) for part in self.parts]
@@ -51,6 +52,7 @@ class Survey:
         self.n_words = _joined([part.n_words for part in self.parts])
         tokens = [part.n_tokens for part in self.parts if part.n_tokens is not None]
         self.n_tokens = _joined(tokens) if tokens else None
+        self.n_moved_system = sum(part.n_moved_system for part in self.parts)
         self.n_files = len({part.file for part in self.parts})
         self.n_shingles = _joined([np.diff(part.shingle_starts) for part in self.parts])
 

@@ -139,7 +139,10 @@ def test_an_empty_system_message_is_left_out(tmp_path):
 
 
 BAD_ROWS = {
-    "an unknown role": ({"messages": [{"role": "robot", "content": "x"}]}, "unknown role 'robot' (known: system, user"),
+    "an unknown role": (
+        {"messages": [{"role": "robot", "content": "x"}]},
+        "unknown role 'robot' (known: system, developer, user",
+    ),
     "no messages": ({"text": "x"}, "has no 'messages' key (its keys: text)"),
     "no assistant at the end": (chat("only a question"), "ends with a turn of the user, not the assistant"),
     "an empty answer": (chat("q", "  "), "the assistant turn has no text"),
@@ -246,7 +249,7 @@ def test_a_folder_is_read_file_by_file_and_the_accounts_name_the_file(tmp_path):
 def test_a_folder_without_data_and_a_changed_folder_are_errors(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
-    with pytest.raises(DataError, match=r"the folder holds no \.jsonl, \.json, \.csv, \.parquet file"):
+    with pytest.raises(DataError, match=r"the folder holds no \.jsonl, \.ndjson, \.json, \.csv, \.tsv, \.parquet file"):
         split_data(tmp_path / "out", config(folder))
     revision = data_folder_revision(folder)
     write_jsonl(folder / "a.jsonl", few())
@@ -291,7 +294,9 @@ def test_csv_rows_with_too_few_or_too_large_cells_are_dropped(tmp_path):
 
 
 def test_a_missing_file_says_what_to_give(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere.jsonl: no such file; give the path of a .jsonl, .json, .csv"):
+    with pytest.raises(
+        DataError, match=r"nowhere.jsonl: no such file; give the path of a .jsonl, .ndjson, .json, .csv"
+    ):
         split_data(tmp_path, config(tmp_path / "nowhere.jsonl"))
 
 

@@ -1,0 +1,40 @@
+"""Whether the base model's chat template can write a row: what it refuses is dropped here, and stops no training."""
+
+from __future__ import annotations
+
+from components.base_model import load_tokenizer, tokens_without_rows
+from components.chat_template import has_system, takes_system, template_of
+from components.contracts import BaseModelRef, Row
+from components.errors import ModelError
+from components.supervision import turns_of
+
+
+class Rendering:
+    """The chat template of a base model, and its tokenizer."""
+
+    def __init__(self, base_model: BaseModelRef) -> None:
+        """Load both.
+
+        Raises:
+            ModelError: they cannot be loaded, or there is no template.
+        """
+        self.tokenizer = load_tokenizer(base_model)
+        self.template = template_of(self.tokenizer, base_model.address)
+        tokens = (str(self.tokenizer.bos_token or ""), str(self.tokenizer.eos_token or ""))
+        self._takes_system = takes_system(self.template, *tokens)
+        self._without_rows = tokens_without_rows(base_model, self.tokenizer)
+
+    def refusal(self, row: Row) -> str | None:
+        """Why the row cannot be trained on, or None."""
+        try:
+            turns = turns_of(self.tokenizer, self.template, row)
+        except ModelError as error:
+            return str(error)
+        for token in self._without_rows:
+            if any(token in turn.prompt or token in turn.answer for turn in turns):
+                return f"has the token {token!r}, for which the base model's embedding has no row"
+        return None
+
+    def moves_system(self, row: Row) -> bool:
+        """Whether the row's system text stands in the first user turn, for want of another place."""
+        return has_system(row.messages) and not self._takes_system

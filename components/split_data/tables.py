@@ -1,0 +1,129 @@
+"""Raw records of tables: CSV, and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from components.errors import DataError
+from components.split_data.raw import MAX_ROW_BYTES, RawRecord, encoding_of
+
+DELIMITERS = (",", ";", "\t", "|")
+# Excel's own first line, which says what is between its cells.
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?")
+BATCH_ROWS = 1024
+
+
+def read_csv(path: Path, file: BinaryIO, usual: str, names: Collection[str]) -> Iterator[RawRecord]:
+    """The rows of a CSV file.
+
+    Cells are parted by ``usual``, or by another character by which its header has one of ``names``.
+
+    Raises:
+        DataError: it is not text.
+    """
+    csv.field_size_limit(MAX_ROW_BYTES)
+    encoding = encoding_of(file)
+    reader = csv.DictReader([""])
+    try:
+        with io.TextIOWrapper(file, encoding=encoding, newline="") as text:
+            header, n_before = text.readline(), 0
+            if separator := _SEPARATOR_LINE.fullmatch(header):
+                usual, header, n_before = separator[1], text.readline(), 1
+            delimiter = _delimiter(header, usual, names)
+            reader = csv.DictReader(_with_first(header, text), delimiter=delimiter)
+            while True:
+                try:
+                    row = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    # The reader counts a line when it has understood it.
+                    yield RawRecord(n_before + reader.line_num + 1, None, f"not a CSV row ({error})")
+                    continue
+                line = n_before + reader.line_num
+                if None in row or None in row.values():
+                    wanted = len(reader.fieldnames or ())
+                    yield RawRecord(line, None, f"not as many cells as the header's {wanted}")
+                else:
+                    yield RawRecord(line, row)
+    except UnicodeDecodeError as error:
+        kind = "UTF-8" if encoding.startswith("utf-8") else encoding.upper()
+        raise DataError(f"{path}: not {kind} text (after line {reader.line_num}); save the file as UTF-8") from error
+
+
+def _with_first(line: str, rest: Iterator[str]) -> Iterator[str]:
+    yield line
+    yield from rest
+
+
+def _delimiter(header: str, usual: str, names: Collection[str]) -> str:
+    for delimiter in (usual, *DELIMITERS):
+        if set(next(csv.reader([header], delimiter=delimiter), [])) & set(names):
+            return delimiter
+    return usual
+
+
+def read_parquet(path: Path, columns: Collection[str] | None) -> Iterator[RawRecord]:
+    """The rows of a Parquet file: the values of ``columns``, None for every other; where it is None, all values.
+
+    Raises:
+        DataError: it is no Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        file = pa.parquet.ParquetFile(path)
+        names = file.schema_arrow.names
+        wanted = [name for name in names if columns is None or name in columns]
+        others = dict.fromkeys(name for name in names if name not in wanted)
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+            for values in zip(*(_values(batch.column(name)) for name in wanted), strict=True):
+                number += 1
+                broken = next((name for name, value in zip(wanted, values, strict=True) if value is _BROKEN), None)
+                problem = None if broken is None else f"the text of the column {broken!r} is not UTF-8"
+                row = None if problem else {**dict(zip(wanted, values, strict=True)), **others}
+                yield RawRecord(number, row, problem)
+            if not wanted:
+                for _ in range(batch.num_rows):
+                    number += 1
+                    yield RawRecord(number, dict(others))
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: not a Parquet file ({error}); write it again") from error
+
+
+_BROKEN = object()
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column; each by itself where one of them cannot become a value of Python's."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except Exception:  # far dates, unknown time zones, text that is not UTF-8: each has an error of its own
+        return [_value(scalar) for scalar in column]
+    return values
+
+
+def _value(scalar: Any) -> Any:
+    """A value without what cannot be one of Python's, such as a far date; ``_BROKEN`` where that is text."""
+    import pyarrow as pa
+
+    if not scalar.is_valid:
+        return None
+    if isinstance(scalar, pa.StructScalar):
+        fields = {name: _value(inner) for name, inner in scalar.items()}
+        return _BROKEN if _BROKEN in fields.values() else fields
+    if isinstance(scalar, pa.ListScalar | pa.LargeListScalar) and not isinstance(scalar, pa.MapScalar):
+        items = [_value(inner) for inner in scalar.values]
+        return _BROKEN if any(item is _BROKEN for item in items) else items
+    try:
+        return scalar.as_py()
+    except Exception:  # see above
+        is_text = pa.types.is_string(scalar.type) or pa.types.is_large_string(scalar.type)
+        return _BROKEN if is_text or pa.types.is_dictionary(scalar.type) else None
