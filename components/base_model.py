@@ -20,7 +20,7 @@ from components.store import in_bucket
 
 if TYPE_CHECKING:
     import torch
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -70,19 +70,28 @@ def load_tokenizer(base_model: BaseModelRef) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def load_config(base_model: BaseModelRef) -> PretrainedConfig:
+    """The base model's shape, without its weights.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(**_tokenizer_place(base_model), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _cannot_load(base_model, "config.json", error) from error
+    return config
+
+
 def tokens_without_rows(base_model: BaseModelRef, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Tokens of the tokenizer for which the model's embedding has no row, by id; mostly none.
 
     Raises:
         ModelError: the model's config cannot be read.
     """
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(**_tokenizer_place(base_model), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _cannot_load(base_model, "config.json", error) from error
-    n_rows = config.get_text_config().vocab_size
+    n_rows = load_config(base_model).get_text_config().vocab_size
     return [token for token, number in sorted(tokenizer.get_vocab().items(), key=itemgetter(1)) if number >= n_rows]
 
 

@@ -40,16 +40,19 @@ console = Console()
 @app.command()
 def check(recipe: RecipePath) -> None:
     """Say in plain words what is wrong with a recipe or a sweep; nothing runs, nothing is fetched."""
-    from pipelines.rehearsal import rehearse_split, rehearse_splits
+    from pipelines.rehearsal import rehearse
+
+    def tell(line: str) -> None:
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
     if is_sweep(recipe):
         recipes = load_sweep(recipe).recipes
-        rehearse_splits(recipes.values())
+        rehearse(recipes.values(), tell)
         n = len(recipes)
         console.print(f"{recipe}: fine, {n} trials; run it with: lorry sweep {recipe}", markup=False, highlight=False)
         return
     loaded = load_recipe(recipe)
-    rehearse_split(loaded.split)
+    rehearse([loaded], tell)
     verb = "submit" if claims_in(loaded.addresses.values()) else "run"
     console.print(f"{recipe}: fine; run it with: lorry {verb} {recipe}", markup=False, highlight=False, soft_wrap=True)
     data = (source.data for source in loaded.split.all_sources)

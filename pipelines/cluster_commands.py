@@ -99,6 +99,7 @@ def submit(
     workdir: WorkdirPath = DEFAULT_WORKDIR,
 ) -> None:
     """Run a recipe's whole pipeline on a cluster (a token, where it needs one: KFP_TOKEN)."""
+    from pipelines.checked_bases import require_usable_bases
     from pipelines.claims import check_claims
     from pipelines.finetune import STEPS
     from pipelines.kubeflow import Kubeflow
@@ -125,6 +126,8 @@ def submit(
             progress.line("resolve", line)
 
         resolved = resolve(loaded, workdir.absolute(), tell)
+        bases = [(resolved.base_model, resolved.train.lora_target_modules)]
+        require_usable_bases(bases, workdir.absolute(), tell)
         run_id, sent = start(resolved, placement, kubeflow, experiment_id, tell, always)
         progress.finished("resolve")
         say_submitted(kubeflow, run_id, progress)

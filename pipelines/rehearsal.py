@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from components.contracts import BaseModelRef
 from components.errors import DataError, RecipeError
 from components.split_data.config import SplitConfig
 from components.split_data.sources import local_data
-from pipelines.addresses import is_local
+from pipelines.addresses import is_local, is_made
+from pipelines.bases import resolve_base
+from pipelines.checked_bases import require_usable_bases
 from pipelines.recipe import Recipe
 
 # More is read by the run alone: a check should take seconds.
 MAX_BYTES = 64 * 1024 * 1024
+
+
+def rehearse(recipes: Iterable[Recipe], tell: Callable[[str], None]) -> None:
+    """Check base models that are folders of this machine, and the splits of ``recipes``, each once.
+
+    Raises:
+        RecipeError: see ``rehearse_split``.
+        ModelError: a base model cannot be trained or served.
+    """
+    splits: dict[str, tuple[SplitConfig, BaseModelRef | None]] = {}
+    with tempfile.TemporaryDirectory(prefix="lorry-check-") as folder:
+        uses = []
+        bases: dict[tuple[str, str | None], BaseModelRef] = {}
+        for recipe in recipes:
+            base = None
+            if is_local(recipe.base_model) and not is_made(recipe.base_model) and recipe.full_precision_base is None:
+                key = (recipe.base_model, recipe.base_revision)
+                base = bases.get(key) or bases.setdefault(key, resolve_base(recipe, Path(folder), tell))
+                uses.append((base, recipe.train.lora_target_modules))
+            splits[f"{recipe.base_model} {recipe.split.model_dump_json()}"] = recipe.split, base
+        require_usable_bases(uses, Path(folder), tell)
+    for split, base in splits.values():
+        rehearse_split(split, base)
 
 
 def rehearse_splits(recipes: Iterable[Recipe]) -> None:
@@ -25,10 +53,11 @@ def rehearse_splits(recipes: Iterable[Recipe]) -> None:
         rehearse_split(split)
 
 
-def rehearse_split(config: SplitConfig) -> bool:
+def rehearse_split(config: SplitConfig, base_model: BaseModelRef | None = None) -> bool:
     """Split the recipe's data in memory where all of it lies on this machine; True when that was done.
 
-    What takes a base model (bounds on tokens and perplexity) is left out, so a run can still have fewer rows.
+    Without ``base_model`` no row is dropped for its chat template. Bounds on tokens and perplexity are left out, so a
+    run can still have fewer rows.
 
     Raises:
         RecipeError: the split asks for more rows than there are, or the data cannot be used.
@@ -40,10 +69,12 @@ def rehearse_split(config: SplitConfig) -> bool:
         files = [path for source in config.all_sources for path in local_data(source.data, source.data_revision) or ()]
         if sum(Path(path).stat().st_size for path in files) > MAX_BYTES:
             return False
-        from components.split_data.split import rehearse
+        from components.split_data.split import rehearse as split_in_memory
 
         bounds = dict.fromkeys(("min_tokens", "max_tokens", "min_perplexity", "max_perplexity"))
-        rehearse(config.model_copy(update={"quality": config.quality.model_copy(update=bounds)}))
+        quality = config.quality.model_copy(update=bounds)
+        base = base_model if importlib.util.find_spec("transformers") else None
+        split_in_memory(config.model_copy(update={"quality": quality, "base_model": base}))
     except DataError as error:
         raise RecipeError(f"split: {error}") from error
     return True

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from components.export_gguf.room import require_room
 from pipelines import summary
+from pipelines.checked_bases import require_usable_bases
 from pipelines.local_run import run_pipeline
 from pipelines.progress import Progress
 from pipelines.recipe import load_recipe
@@ -28,6 +29,8 @@ def run_recipe(console: Console, path: Path, workdir: Workdir, no_reuse: Collect
         progress.started("resolve")
         pinned = resolve(recipe, workdir.root, lambda line: progress.line("resolve", line))
         resolved = on_this_machine(pinned, workdir.store)
+        bases = [(resolved.base_model, resolved.train.lora_target_modules)]
+        require_usable_bases(bases, workdir.root, lambda line: progress.line("resolve", line))
         require_room(workdir.root, resolved.base_model.to_merge_into.weight_bytes)
         progress.finished("resolve")
         result = run_pipeline(resolved, as_trial(recipe.name, {}, recipe, resolved), workdir, progress, no_reuse)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.contracts import Trial
+from components.contracts import BaseModelRef, Trial
 from components.errors import RecipeError
 from pipelines.addresses import is_local, is_made
+from pipelines.checked_bases import require_usable_bases
 from pipelines.inputs import changed
 from pipelines.pools import POOLS
 from pipelines.recipe import Recipe
@@ -74,6 +75,8 @@ def resolve_sweep(
             f"holds {MAX_BYTES}; try fewer at once: the next sweep reuses what finished"
         )
     resolved = list(known.values())
+    bases = [(BaseModelRef.model_validate(item["base_model"]), item["train"]["lora_target_modules"]) for item in items]
+    require_usable_bases(bases, workdir, tell)
     return ResolvedSweep(
         sweep=loaded.sweep,
         trials=items,

@@ -26,6 +26,7 @@ from components.train_lora.processes import rank
 from components.train_lora.progress import Progress, Tensorboard
 from components.train_lora.settings import to_peft, to_trl
 from components.train_lora.stopping import Interrupted, Limits, SaveByTheClock, StopOnSigterm
+from components.train_lora.targets import require_targets
 from components.train_lora.trainer import BEST, LoraTrainer
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Run:
         set_seed(config.seed)
         model = load_weights(base_model, device.dtype, device.quantization)
         _require_known_quantization(model, base_model, device)
+        require_targets(model, config.lora_target_modules, base_model.address)
         attention = choose_attention(model)
         use_attention(model, attention.name)
         if config.packing and not attention.flat:
