@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 OPEN, CLOSE = "<think>", "</think>"
 _OPENED = re.compile(rf"{OPEN}\s*\Z")
@@ -27,3 +28,79 @@ def split_reasoning(text: str, *, opened: bool = False) -> tuple[str | None, str
         return None, text
     thoughts, _, answer = begun.partition(CLOSE)
     return thoughts.strip() or None, answer.lstrip()
+
+
+@dataclass(frozen=True)
+class Said:
+    """A piece of what an assistant writes: of its thoughts, or of its answer."""
+
+    text: str
+    is_reasoning: bool
+
+
+class ReasoningStream:
+    """``split_reasoning`` of a text that comes in pieces: what may be the beginning of a tag is held back."""
+
+    def __init__(self, *, opened: bool = False) -> None:
+        """``opened`` says that the prompt ended within thoughts."""
+        self._held = ""
+        self._opened = opened
+        self._phase = self._begin
+
+    def feed(self, text: str) -> list[Said]:
+        """What is certain now."""
+        self._held += text
+        said: list[Said] = []
+        while True:
+            phase, known = self._phase, self._phase()
+            if known is not None and known.text:
+                said.append(known)
+            if self._phase == phase:
+                return said
+
+    def rest(self) -> list[Said]:
+        """What is left when nothing follows."""
+        held, self._held = self._held, ""
+        thinking = self._phase == self._think
+        held = held.rstrip() if thinking else held
+        return [Said(held, thinking)] if held else []
+
+    def _begin(self) -> Said | None:
+        """White space, and then the tag that opens thoughts, or not."""
+        begun = self._held.lstrip()
+        if begun.startswith(OPEN):
+            self._held, self._phase = begun.removeprefix(OPEN), self._think_from_words
+        elif not OPEN.startswith(begun):
+            self._phase = self._think_from_words if self._opened else self._answer
+        return None
+
+    def _think_from_words(self) -> Said | None:
+        self._held = self._held.lstrip()
+        if self._held:
+            self._phase = self._think
+        return None
+
+    def _think(self) -> Said | None:
+        thoughts, closed, after = self._held.partition(CLOSE)
+        if closed:
+            self._held, self._phase = after, self._answer_from_words
+            return Said(thoughts.rstrip(), is_reasoning=True)
+        # White space before the tag is not part of the thoughts.
+        certain = thoughts[: len(thoughts) - _n_overlap(thoughts, CLOSE)].rstrip()
+        self._held = self._held[len(certain) :]
+        return Said(certain, is_reasoning=True)
+
+    def _answer_from_words(self) -> Said | None:
+        self._held = self._held.lstrip()
+        if self._held:
+            self._phase = self._answer
+        return None
+
+    def _answer(self) -> Said | None:
+        held, self._held = self._held, ""
+        return Said(held, is_reasoning=False)
+
+
+def _n_overlap(text: str, tag: str) -> int:
+    """How many characters at the end of a text are the beginning of a tag."""
+    return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0)

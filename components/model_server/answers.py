@@ -8,11 +8,13 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from functools import cached_property
 from typing import Any, ClassVar
 
 from components.errors import LorryError
 from components.model_server.engine import Piece
 from components.model_server.wire import Usage, WireError
+from components.reasoning import ReasoningStream, Said, split_reasoning
 
 
 class WireAnswer(ABC):
@@ -22,7 +24,9 @@ class WireAnswer(ABC):
     whole_object: ClassVar[str]
     chunk_object: ClassVar[str]
 
-    def __init__(self, model_id: str, ended: Callable[[Piece], None]) -> None:
+    def __init__(self, model_id: str, ended: Callable[[Piece], None], *, opens_reasoning: bool = False) -> None:
+        """``opens_reasoning``: the prompt ended within thoughts."""
+        self._opens_reasoning = opens_reasoning
         self._head = {"id": f"{self.id_prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model_id}
         self._ended = ended
 
@@ -31,8 +35,12 @@ class WireAnswer(ABC):
         """What a choice of the whole answer says beside its finish_reason."""
 
     @abstractmethod
-    def chunk_choice(self, text: str | None) -> dict[str, Any]:
-        """What a choice of a chunk says; ``text`` None: it is the last one."""
+    def chunk_choices(self, text: str) -> list[dict[str, Any]]:
+        """What the choices of the chunks say that a piece of text becomes."""
+
+    @abstractmethod
+    def last_choices(self) -> list[dict[str, Any]]:
+        """What was held back, and at the end the choice of the chunk with the finish_reason."""
 
     def opening(self) -> list[dict[str, Any]]:
         """Choices that come before the first piece."""
@@ -64,13 +72,17 @@ class WireAnswer(ABC):
                 async for piece in pieces:
                     last = piece
                     if piece.text:
-                        yield self._chunk(self.chunk_choice(piece.text))
+                        for choice in self.chunk_choices(piece.text):
+                            yield self._chunk(choice)
             except LorryError as error:
                 yield _event(WireError(message=str(error), type="server_error").body())
                 yield "data: [DONE]\n\n"
                 return
         self._ended(last)
-        yield self._chunk(self.chunk_choice(None), last.finish_reason)
+        *held_back, end = self.last_choices()
+        for choice in held_back:
+            yield self._chunk(choice)
+        yield self._chunk(end, last.finish_reason)
         if include_usage:
             yield _event({**self._head, "object": self.chunk_object, "choices": [], "usage": _usage(last)})
         yield "data: [DONE]\n\n"
@@ -87,11 +99,21 @@ class ChatAnswer(WireAnswer):
 
     def whole_choice(self, text: str) -> dict[str, Any]:
         """See ``WireAnswer``."""
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+        thoughts, content = split_reasoning(text, opened=self._opens_reasoning)
+        beside = {} if thoughts is None else {"reasoning_content": thoughts}
+        return {"message": {"role": "assistant", "content": content, **beside, "refusal": None}}
 
-    def chunk_choice(self, text: str | None) -> dict[str, Any]:
+    @cached_property
+    def _reasoning(self) -> ReasoningStream:
+        return ReasoningStream(opened=self._opens_reasoning)
+
+    def chunk_choices(self, text: str) -> list[dict[str, Any]]:
+        """See ``WireAnswer``; thoughts have a field of their own, as vLLM's and llama-server's have."""
+        return [_delta(said) for said in self._reasoning.feed(text)]
+
+    def last_choices(self) -> list[dict[str, Any]]:
         """See ``WireAnswer``."""
-        return {"delta": {} if text is None else {"content": text}}
+        return [*map(_delta, self._reasoning.rest()), {"delta": {}}]
 
     def opening(self) -> list[dict[str, Any]]:
         """The role comes first."""
@@ -107,9 +129,17 @@ class TextAnswer(WireAnswer):
         """See ``WireAnswer``."""
         return {"text": text}
 
-    def chunk_choice(self, text: str | None) -> dict[str, Any]:
+    def chunk_choices(self, text: str) -> list[dict[str, Any]]:
         """See ``WireAnswer``."""
-        return {"text": text or ""}
+        return [{"text": text}]
+
+    def last_choices(self) -> list[dict[str, Any]]:
+        """See ``WireAnswer``."""
+        return [{"text": ""}]
+
+
+def _delta(said: Said) -> dict[str, Any]:
+    return {"delta": {"reasoning_content" if said.is_reasoning else "content": said.text}}
 
 
 def _event(data: dict[str, Any]) -> str:

@@ -115,7 +115,8 @@ async def _answer(
             finish_reason=last.finish_reason,
         )
 
-    answer = kind(served.name, ended)
+    # What must follow a schema begins with it: there is no room for thoughts.
+    answer = kind(served.name, ended, opens_reasoning=served.opens_reasoning and asked.sampling.json_schema is None)
     pieces = engine.stream(asked)
     # The first piece is awaited here, so that what is wrong with a request is a status and not a broken stream.
     first = await _unless_gone(request, anext(pieces))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from components.contracts import GenerationDefaults
+from components.contracts import GenerationDefaults, Message
+from components.reasoning import before_reasoning
 
 if TYPE_CHECKING:
     from components.gguf_model import GgufModel
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 class ServedModel:
     """``name`` is what the model is called on the wire, and ``aliases`` are answered as well.
 
-    ``generation`` holds where a request leaves a setting out; ``figures`` are numbers by llama-server's names.
+    ``generation`` holds where a request leaves a setting out; ``figures`` are numbers by llama-server's names;
+    ``opens_reasoning`` says that an answer begins within thoughts, which the generation prompt has opened.
     """
 
     name: str
@@ -24,6 +26,7 @@ class ServedModel:
     generation: GenerationDefaults
     example_prompts: Sequence[str]
     figures: dict[str, int]
+    opens_reasoning: bool
 
     @classmethod
     def of(cls, model: GgufModel, model_id: str | None = None) -> ServedModel:
@@ -39,9 +42,10 @@ class ServedModel:
             "n_params": model.n_parameters,
             "size": model.size_bytes,
         }
+        opens = before_reasoning(model.prompt([Message(role="user", content="Hi")])) is not None
         if manifest is None:
-            return cls(name, aliases, GenerationDefaults(), (), figures)
-        return cls(name, aliases, manifest.generation, manifest.example_prompts, figures)
+            return cls(name, aliases, GenerationDefaults(), (), figures, opens)
+        return cls(name, aliases, manifest.generation, manifest.example_prompts, figures, opens)
 
     def answers_to(self, model_id: str) -> bool:
         """Whether a request for ``model_id`` is for this model."""

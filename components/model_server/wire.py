@@ -53,6 +53,7 @@ class WireMessage(_Wire):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS)]
     name: Annotated[str, StringConstraints(max_length=64)] | None = None
+    reasoning_content: Annotated[Text | None, Field(description="thoughts of an earlier answer; not read again")] = None
 
     def to_message(self) -> Message:
         """The turn as Lorry's own."""
