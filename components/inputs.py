@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from components.digest import sha256_of
 from components.download import download
 from components.errors import DataError, StoreError
 from components.store import Store, in_bucket, open_parent
@@ -17,6 +18,9 @@ from components.store import Store, in_bucket, open_parent
 
 def local_file(address: str, sha256: str | None) -> Path:
     """Where the file at ``address`` lies on this machine; ``sha256`` is asked of a file from a bucket.
+
+    Where nobody knows its digest yet the file is brought, and lies by the digest that it has: whoever asks for that one
+    finds it.
 
     Raises:
         DataError: the bucket has no such file.
@@ -26,13 +30,30 @@ def local_file(address: str, sha256: str | None) -> Path:
         return Path(address)
     store, key = open_parent(address)
     if sha256 is None:
-        target = Path(tempfile.mkdtemp()) / key
-        _fetch(store, key, target, None)
-        return target
-    target = _cache() / "inputs" / sha256 / key
+        return _brought_anew(store, key)
+    target = _by_digest(sha256, key)
     with _sole_fetcher(target):
         if not target.is_file():
             _fetch(store, key, target, sha256)
+    return target
+
+
+def _by_digest(sha256: str, key: str) -> Path:
+    return _cache() / "inputs" / sha256 / key
+
+
+def _brought_anew(store: Store, key: str) -> Path:
+    root = _cache() / "inputs"
+    with _refusals_in_words(root):
+        root.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=root, prefix=".new-")
+    with folder as name:
+        new = Path(name) / key
+        _fetch(store, key, new, None)
+        target = _by_digest(sha256_of(new), key)
+        with _sole_fetcher(target):
+            if not target.is_file():
+                new.rename(target)
     return target
 
 
@@ -84,16 +105,22 @@ def _fetch(store: Store, key: str, target: Path, sha256: str | None) -> None:
 @contextmanager
 def _sole_fetcher(target: Path) -> Iterator[None]:
     """One process at a time brings ``target``: the next one goes on with, or finds, what the first has brought."""
-    try:
+    with _refusals_in_words(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = target.with_name(f".{target.name}.lock").open("a")
-    except OSError as error:
-        raise StoreError(
-            f"{target.parent}: cannot be written ({error.strerror}); set LORRY_CACHE to a folder that can"
-        ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _refusals_in_words(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot be written ({error.strerror}); set LORRY_CACHE to a folder that can"
+        ) from error
 
 
 def _cache() -> Path:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from components.base_model import load_config
 from components.chat_template import has_system, render_with
-from components.contracts import Message, Row
+from components.contracts import BaseModelRef, Message, Row
 from components.errors import ModelError
 from components.reasoning import CLOSE, OPEN, before_reasoning, split_reasoning
 from components.token_loss import Example
@@ -74,17 +75,33 @@ def sequences_of(tokenizer: PreTrainedTokenizerBase, template: str, row: Row) ->
 
 
 def examples_of(
-    tokenizer: PreTrainedTokenizerBase, template: str, rows: Sequence[Row]
+    base_model: BaseModelRef, tokenizer: PreTrainedTokenizerBase, template: str, rows: Sequence[Row]
 ) -> tuple[list[list[Example]], dict[str, str]]:
-    """The sequences of each row, none of a row that the template refuses; why, by the ids of those rows."""
+    """The sequences of each row, none of a row that the base model cannot read; why, by the ids of those rows.
+
+    Raises:
+        ModelError: the base model's config cannot be read.
+    """
+    n_tokens = load_config(base_model).get_text_config().vocab_size
     examples, refused = [], {}
     for row in rows:
         try:
-            examples.append(sequences_of(tokenizer, template, row))
+            sequences = sequences_of(tokenizer, template, row)
+            _require_rows_for(tokenizer, sequences, n_tokens)
         except ModelError as error:
-            examples.append([])
+            sequences = []
             refused[row.id] = str(error)
+        examples.append(sequences)
     return examples, refused
+
+
+def _require_rows_for(tokenizer: PreTrainedTokenizerBase, sequences: Sequence[Example], n_tokens: int) -> None:
+    highest = max((token for sequence in sequences for token in sequence.input_ids), default=0)
+    if highest >= n_tokens:
+        raise ModelError(
+            f"has the token {tokenizer.convert_ids_to_tokens(highest)!r} (number {highest}), for which the base "
+            f"model's embedding of {n_tokens} tokens has no row"
+        )
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> int:

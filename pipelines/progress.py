@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-_COUNT = re.compile(r"^(?:step|prompt) (\d+)/(\d+) ?(.*)$")
+_COUNT = re.compile(r"^(?:step|prompt|row) (\d+)/(\d+) ?(.*)$")
 
 
 def step_of(task_name: str) -> str:

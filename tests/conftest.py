@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +33,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ["LORRY_CACHE"] = tempfile.mkdtemp(prefix="lorry-tests-")
+atexit.register(shutil.rmtree, os.environ["LORRY_CACHE"], ignore_errors=True)
 # The models of the tests are tiny, and OpenMP's threads that spin on cores which others use stop each other. The
 # benchmarks, which use this module too, measure with the threads that a user has.
 if "PYTEST_VERSION" in os.environ:

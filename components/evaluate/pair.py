@@ -39,6 +39,7 @@ class Pair:
         import torch
         from peft import PeftModel
 
+        self.base_model = base_model
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(base_model)
         self.template = template_of(self.tokenizer, base_model.address)
         self.max_length = max_length or record.train["max_length"]
@@ -72,7 +73,7 @@ class Pair:
         return token_loss(self.model, examples, batch_size=batch_size, pad_token_id=self.tokenizer.pad_token_id)
 
     def _examples(self, rows: Sequence[Row]) -> list[Example]:
-        whole, _ = examples_of(self.tokenizer, self.template, rows)
+        whole, _ = examples_of(self.base_model, self.tokenizer, self.template, rows)
         return [example.cut(self.max_length) for examples in whole for example in examples]
 
     def answer(self, prompt: Prompt, max_new_tokens: int, place: str) -> list[Answer]:

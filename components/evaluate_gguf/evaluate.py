@@ -15,6 +15,7 @@ from components.contracts import BaseModelRef
 from components.errors import DataError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.prompts import read_prompts
+from components.evaluate_gguf.against_training import compare_with_training
 from components.evaluate_gguf.answers import TimedAnswer, figures_of, measure_answers
 from components.evaluate_gguf.config import EvaluateGgufConfig
 from components.evaluate_gguf.quality import Quality, compare
@@ -61,6 +62,7 @@ def evaluate_gguf(
     try:
         f16 = f16_of(base_model, adapter_path, work)
         sizes = {"size_bytes": quantized.stat().st_size, "f16_size_bytes": f16.stat().st_size}
+        agreement = compare_with_training(base_model, adapter_path, f16, examples)
         quality = measure_quality(f16, quantized, examples)
         answers: list[TimedAnswer] = []
         if prompts:
@@ -71,10 +73,11 @@ def evaluate_gguf(
                 )  # fmt: skip
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    figures = {**quality.figures, **sizes, **figures_of("f16", answers), **figures_of("quantized", answers)}
+    compared = {**quality.figures, **agreement.figures}
+    figures = {**compared, **sizes, **figures_of("f16", answers), **figures_of("quantized", answers)}
     if answers:
         figures["n_threads"] = answers[-1].n_threads
-    write_report(report_path, quantized.name, figures, answers)
+    write_report(report_path, quantized.name, figures, answers, agreement.answers)
     told = [asdict(answer) | {"tokens_per_second": answer.tokens_per_second} for answer in answers]
     Path(answers_path).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return figures
@@ -113,7 +116,7 @@ def _examples(path: str, max_rows: int, base_model: BaseModelRef, max_length: in
     tokenizer = load_tokenizer(base_model)
     template = template_of(tokenizer, base_model.address)
     rows = read_rows(path)[:max_rows]
-    whole, _ = examples_of(tokenizer, template, rows)
+    whole, _ = examples_of(base_model, tokenizer, template, rows)
     kept = [cut for examples in whole for example in examples if (cut := example.cut(max_length)).n_supervised]
     if not kept:
         raise DataError(f"{path}: no validation row has a word of the assistant; set split.validation_rows")

@@ -41,7 +41,7 @@ def perplexities(base_model: BaseModelRef, rows: Sequence[Row]) -> list[float]:
     measured: list[float] = []
     for first in range(0, len(rows), ROWS_AT_ONCE):
         block = rows[first : first + ROWS_AT_ONCE]
-        examples, _ = examples_of(tokenizer, template, block)
+        examples, _ = examples_of(base_model, tokenizer, template, block)
         flat = [example for of_row in examples for example in of_row]
         losses = iter(row_losses(model, flat, batch_size=BATCH_ROWS, pad_token_id=tokenizer.pad_token_id))
         measured += [mean_loss(list(islice(losses, len(of_row)))).perplexity for of_row in examples]

@@ -76,8 +76,8 @@ def train(
     rows, validation_rows = read_rows(train_path), read_rows(validation_path)
     if not validation_rows:
         raise DataError(f"{validation_path}: holds no rows; training needs some to measure, and to stop early by")
-    examples, n_skipped = _examples(rows, tokenizer, template, config.max_length)
-    validation, _ = _examples(validation_rows, tokenizer, template, config.max_length)
+    examples, n_skipped = _examples(base_model, rows, tokenizer, template, config.max_length)
+    validation, _ = _examples(base_model, validation_rows, tokenizer, template, config.max_length)
     key = checkpoints.run_key(
         {
             "train": config.model_dump(exclude=set(WATCHING | STOPPING | {"base_quantization"})),
@@ -135,10 +135,10 @@ def _tokens_fingerprint(examples: Sequence[Example]) -> str:
 
 
 def _examples(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: str, max_length: int
+    base_model: BaseModelRef, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: str, max_length: int
 ) -> tuple[list[Example], int]:
     """Sequences that keep at least one supervised token within ``max_length``, and how many rows have none."""
-    whole, refused = examples_of(tokenizer, template, rows)
+    whole, refused = examples_of(base_model, tokenizer, template, rows)
     if refused:
         row, reason = next(iter(refused.items()))
         told = f"row {row} (the split's accounts say where it is from): {reason}"
@@ -148,9 +148,10 @@ def _examples(
     cut = [[example.cut(max_length) for example in examples] for examples in whole]
     kept = [[example for example in examples if example.n_supervised] for examples in cut]
     if not any(kept):
+        needed = min(_n_needed(example) for examples in whole for example in examples)
         raise DataError(
-            f"none of the {len(rows)} rows has a word of the assistant within train.max_length = {max_length} tokens; "
-            "raise max_length"
+            f"none of the {len(rows)} rows has a word of the assistant within train.max_length = {max_length} tokens: "
+            f"the shortest prompt takes {needed - 1}; raise max_length"
         )
     n_skipped = sum(not examples for examples in kept)
     if n_skipped > len(refused):
@@ -161,3 +162,8 @@ def _examples(
             max_length,
         )
     return [example for examples in kept for example in examples], n_skipped
+
+
+def _n_needed(example: Example) -> int:
+    """Tokens up to the first one that is supervised."""
+    return next((i + 1 for i, label in enumerate(example.labels) if i and label != -100), len(example.labels))

@@ -185,6 +185,21 @@ def test_an_input_from_a_bucket_is_fetched_once_and_checked(endpoint, big, tmp_p
         local_file(address, "1" * 64)
 
 
+def test_an_input_whose_digest_nobody_knows_is_kept_once_by_the_digest_that_it_has(
+    endpoint, big, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LORRY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    Store(BUCKET).put("inputs/data.jsonl", big)
+    address = f"{BUCKET}/inputs/data.jsonl"
+    paths = {local_file(address, None), local_file(address, None), local_file(address, sha256_of(big))}
+    assert paths == {tmp_path / "cache" / "inputs" / sha256_of(big) / "data.jsonl"}
+    copies = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size == big.stat().st_size]
+    assert sorted(copies) == sorted({*paths, big} if big.is_relative_to(tmp_path) else paths)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_a_folder_from_a_bucket_is_checked_as_a_whole(endpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("LORRY_CACHE", str(tmp_path / "cache"))
     for name in ("a.json", "b.json", "not-of-a-model", "folder/deeper.json"):

@@ -17,9 +17,14 @@ from pipelines.tiny_base import CHAT_TEMPLATE
 from tests.conftest import chat_rows
 
 
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return BaseModelRef(address=str(tiny_base), revision=folder_revision(tiny_base), weight_bytes=0)
+
+
 @pytest.fixture
-def tokenizer(tiny_base):
-    return load_tokenizer(BaseModelRef(address=str(tiny_base), revision=folder_revision(tiny_base), weight_bytes=0))
+def tokenizer(base):
+    return load_tokenizer(base)
 
 
 def row(*texts: str, tools: Any = None, **last: Any) -> Row:
@@ -212,11 +217,19 @@ def test_what_a_template_has_no_place_for_is_told(tokenizer, given, told):
         turns_of(tokenizer, CHATML, given)
 
 
-def test_a_row_that_is_refused_does_not_stop_the_others(tokenizer):
+def test_a_row_that_is_refused_does_not_stop_the_others(base, tokenizer):
     rows = [row("a", "b"), row("a", "b", tools=TOOLS).model_copy(update={"id": "bad"})]
-    examples, refused = examples_of(tokenizer, CHATML, rows)
+    examples, refused = examples_of(base, tokenizer, CHATML, rows)
     assert [len(own) for own in examples] == [1, 0]
     assert list(refused) == ["bad"]
+
+
+def test_a_token_without_a_row_of_the_embedding_is_told(base, tokenizer):
+    tokenizer.add_tokens(["<extra>"])
+    examples, refused = examples_of(base, tokenizer, CHATML, [row("a", "b <extra>")])
+    assert examples == [[]]
+    told = "has the token '<extra>' (number 512), for which the base model's embedding of 512 tokens has no row"
+    assert refused == {"r": told}
 
 
 def test_messages_without_thoughts_are_what_a_client_sends_back():

@@ -1,0 +1,133 @@
+"""The f16 file against the adapter as transformers runs it: what was trained must be what is served."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.base_model import load_tokenizer, load_weights
+from components.contracts import BaseModelRef
+from components.errors import ModelError
+from components.evaluate_gguf.quality import Quality
+from components.gguf_model import GgufModel
+from components.sampling import Sampling
+from components.token_loss import Example
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+log = logging.getLogger(__name__)
+
+MAX_ROWS = 3
+MAX_NEW_TOKENS = 24
+# Mean over the answers' tokens, in nats. Rounding to f16, and computing in bfloat16, stay far below.
+MAX_KL_DIVERGENCE = 0.1
+# Weights up to this size compute in float32; larger ones as they are stored.
+MAX_FLOAT32_BYTES = 4 * 2**30
+
+
+@dataclass
+class Agreement:
+    """What both say: for each prompt the adapter's answer and the file's, and how far their predictions are apart."""
+
+    kl_divergence: float = 0.0
+    answers: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """By the names that the report uses."""
+        return {
+            "training_kl_divergence": self.kl_divergence,
+            "training_answers": len(self.answers),
+            "training_same_answers": sum(adapter == file for _, adapter, file in self.answers),
+        }
+
+
+def compare_with_training(
+    base_model: BaseModelRef, adapter_path: str, f16: Path, examples: Sequence[Example]
+) -> Agreement:
+    """Compare predictions and greedy answers on the first of ``examples``.
+
+    Raises:
+        ModelError: the file predicts something else than the adapter.
+    """
+    import torch
+    from peft import PeftModel
+
+    tokenizer = load_tokenizer(base_model)
+    full = base_model.to_merge_into
+    dtype = torch.float32 if full.weight_bytes <= MAX_FLOAT32_BYTES else "auto"
+    weights: PeftModel = PeftModel.from_pretrained(load_weights(full, dtype), adapter_path).eval()
+    file = GgufModel(f16, n_ctx=max(len(example.input_ids) for example in examples) + MAX_NEW_TOKENS)
+    quality, agreement = Quality(), Agreement()
+    try:
+        for number, example in enumerate(examples[:MAX_ROWS], start=1):
+            _add_predictions(quality, weights, file, example)
+            first = next(i for i, label in enumerate(example.labels) if label != -100)
+            prompt = example.input_ids[:first]
+            said = [_of_weights(weights, file, prompt), _of_file(file, prompt)]
+            adapter, served = (tokenizer.decode(ids, skip_special_tokens=True) for ids in said)
+            agreement.answers.append((tokenizer.decode(prompt), adapter, served))
+            log.info("row %d/%d compared with training", number, min(len(examples), MAX_ROWS))
+    finally:
+        file.close()
+    agreement.kl_divergence = quality.figures["kl_divergence"]
+    log.info(
+        "f16 against the adapter: KL divergence %.6f, %d of %d answers the same",
+        agreement.kl_divergence,
+        int(agreement.figures["training_same_answers"]),
+        len(agreement.answers),
+    )
+    if agreement.kl_divergence > MAX_KL_DIVERGENCE:
+        raise ModelError(
+            f"the f16 file does not predict what the adapter does (KL divergence {agreement.kl_divergence:.3f} nats a "
+            f"token, more than {MAX_KL_DIVERGENCE}): something of {base_model.address} is lost in the conversion; use "
+            "another base model"
+        )
+    return agreement
+
+
+def _add_predictions(quality: Quality, weights: PeftModel, file: GgufModel, example: Example) -> None:
+    import numpy as np
+    import torch
+
+    wanted = [label != -100 for label in example.labels[1:]] + [False]
+    targets = [token for token, counts in zip(example.input_ids[1:], wanted[:-1], strict=True) if counts]
+    with torch.inference_mode():
+        logits = weights(input_ids=torch.tensor([example.input_ids])).logits[0]
+    ours = logits[torch.tensor(wanted)].float().numpy()
+    theirs = np.concatenate(list(file.logits(example.input_ids, wanted)))
+    n_vocab = min(ours.shape[1], theirs.shape[1])  # one of them may be padded
+    quality.add(ours[:, :n_vocab], theirs[:, :n_vocab], targets)
+
+
+def _of_weights(weights: PeftModel, file: GgufModel, prompt: Sequence[int]) -> list[int]:
+    import torch
+
+    ids = torch.tensor([list(prompt)])
+    ends = [
+        token for token in range(min(file.n_vocab, weights.config.get_text_config().vocab_size)) if file.is_end(token)
+    ]
+    with torch.inference_mode():
+        output = weights.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=MAX_NEW_TOKENS,
+            eos_token_id=ends,
+            pad_token_id=ends[0],
+        )
+    new: list[int] = output[0, len(prompt) :].tolist()
+    return [token for token in new if not file.is_end(token)]
+
+
+def _of_file(file: GgufModel, prompt: Sequence[int]) -> list[int]:
+    said = []
+    for _, token in zip(range(MAX_NEW_TOKENS), file.generate(prompt, Sampling()), strict=False):
+        if file.is_end(token):
+            break
+        said.append(token)
+    return said
