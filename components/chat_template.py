@@ -159,6 +159,22 @@ def takes_system(template: str, bos_token: str = "", eos_token: str = "") -> boo
     return _PROBE in text
 
 
+@lru_cache(maxsize=8)
+def answer_lead(template: str, bos_token: str = "", eos_token: str = "") -> str:
+    """The white space that the template writes before an answer's words, behind the generation prompt; mostly none.
+
+    A model says it before its answer, and the next turn's prompt has it from the template: it is no part of the answer.
+    """
+    user, assistant = Message(role="user", content="Hi"), Message(role="assistant", content=_PROBE)
+    try:
+        prompt = render(template, [user], bos_token=bos_token, eos_token=eos_token, add_generation_prompt=True)
+        through = render(template, [user, assistant], bos_token=bos_token, eos_token=eos_token)
+    except ModelError:
+        return ""
+    lead = through[len(prompt) :].partition(_PROBE)[0] if through.startswith(prompt) else ""
+    return lead if lead.isspace() else ""
+
+
 def _with_system_in_first_turn(messages: Sequence[Message]) -> Sequence[Message]:
     system, *rest = messages
     if not rest or rest[0].role != "user":

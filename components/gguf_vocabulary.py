@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from components.chat_template import render
+from components.chat_template import answer_lead, render
 from components.contracts import Message
 from components.errors import ModelError
 
 # The longest value of a key that is read back, such as a chat template.
 MAX_VALUE_BYTES = 1 << 20
+BOS_KEY, EOS_KEY = "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id"
 # Which Unicode normalization the model's own tokenizer does; llama.cpp has no key for it, and does none.
 NORMALIZER_KEY = "lorry.tokenizer.normalizer"
 
@@ -62,11 +63,16 @@ class GgufVocabulary:
         return render(
             self.template,
             messages,
-            bos_token=self._special("tokenizer.ggml.bos_token_id"),
-            eos_token=self._special("tokenizer.ggml.eos_token_id"),
+            bos_token=self._special(BOS_KEY),
+            eos_token=self._special(EOS_KEY),
             add_generation_prompt=add_generation_prompt,
             tools=tools,
         )
+
+    @property
+    def answer_lead(self) -> str:
+        """The template's white space before an answer."""
+        return answer_lead(self.template, *map(self._special, (BOS_KEY, EOS_KEY)))
 
     def tokenize(self, text: str, *, special: bool, begin: bool = False) -> list[int]:
         """Token ids of a text. ``special``: what looks like a special token is one; ``begin``: one begins the text.

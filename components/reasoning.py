@@ -16,16 +16,17 @@ def before_reasoning(prompt: str) -> str | None:
     return None if opened is None else prompt[: opened.start()]
 
 
-def split_reasoning(text: str, *, opened: bool = False) -> tuple[str | None, str]:
+def split_reasoning(text: str, *, opened: bool = False, lead: str = "") -> tuple[str | None, str]:
     """Thoughts and answer of what an assistant wrote; thoughts are None where it has none, or empty ones.
 
-    ``opened`` says that the prompt ended within thoughts. What is never closed is all thoughts.
+    ``opened`` says that the prompt ended within thoughts. What is never closed is all thoughts. ``lead`` is white space
+    of the template before an answer.
     """
     begun = text.lstrip()
     if begun.startswith(OPEN):
         begun = begun.removeprefix(OPEN)
     elif not opened:
-        return None, text
+        return None, text.removeprefix(lead)
     thoughts, _, answer = begun.partition(CLOSE)
     return thoughts.strip() or None, answer.lstrip()
 
@@ -41,9 +42,9 @@ class Said:
 class ReasoningStream:
     """``split_reasoning`` of a text that comes in pieces: what may be the beginning of a tag is held back."""
 
-    def __init__(self, *, opened: bool = False) -> None:
-        """``opened`` says that the prompt ended within thoughts."""
-        self._held = ""
+    def __init__(self, *, opened: bool = False, lead: str = "") -> None:
+        """``opened`` says that the prompt ended within thoughts; ``lead`` is white space of the template."""
+        self._held, self._lead = "", lead
         self._opened = opened
         self._phase = self._begin
 
@@ -62,7 +63,10 @@ class ReasoningStream:
         """What is left when nothing follows."""
         held, self._held = self._held, ""
         thinking = self._phase == self._think
-        held = held.rstrip() if thinking else held
+        if thinking:
+            held = held.rstrip()
+        elif self._phase == self._begin:
+            held = held.removeprefix(self._lead)
         return [Said(held, thinking)] if held else []
 
     def _begin(self) -> Said | None:
@@ -72,6 +76,7 @@ class ReasoningStream:
             self._held, self._phase = begun.removeprefix(OPEN), self._think_from_words
         elif not OPEN.startswith(begun):
             self._phase = self._think_from_words if self._opened else self._answer
+            self._held = self._held.removeprefix(self._lead)
         return None
 
     def _think_from_words(self) -> Said | None:

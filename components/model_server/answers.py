@@ -24,9 +24,9 @@ class WireAnswer(ABC):
     whole_object: ClassVar[str]
     chunk_object: ClassVar[str]
 
-    def __init__(self, model_id: str, ended: Callable[[Piece], None], *, opens_reasoning: bool = False) -> None:
-        """``opens_reasoning``: the prompt ended within thoughts."""
-        self._opens_reasoning = opens_reasoning
+    def __init__(self, model_id: str, ended: Callable[[Piece], None], *, opened: bool = False, lead: str = "") -> None:
+        """``opened`` and ``lead``: see ``split_reasoning``."""
+        self._opened, self._lead = opened, lead
         self._head = {"id": f"{self.id_prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model_id}
         self._ended = ended
 
@@ -99,13 +99,13 @@ class ChatAnswer(WireAnswer):
 
     def whole_choice(self, text: str) -> dict[str, Any]:
         """See ``WireAnswer``."""
-        thoughts, content = split_reasoning(text, opened=self._opens_reasoning)
+        thoughts, content = split_reasoning(text, opened=self._opened, lead=self._lead)
         beside = {} if thoughts is None else {"reasoning_content": thoughts}
         return {"message": {"role": "assistant", "content": content, **beside, "refusal": None}}
 
     @cached_property
     def _reasoning(self) -> ReasoningStream:
-        return ReasoningStream(opened=self._opens_reasoning)
+        return ReasoningStream(opened=self._opened, lead=self._lead)
 
     def chunk_choices(self, text: str) -> list[dict[str, Any]]:
         """See ``WireAnswer``; thoughts have a field of their own, as vLLM's and llama-server's have."""

@@ -116,7 +116,8 @@ async def _answer(
         )
 
     # What must follow a schema begins with it: there is no room for thoughts.
-    answer = kind(served.name, ended, opens_reasoning=served.opens_reasoning and asked.sampling.json_schema is None)
+    opened = served.opens_reasoning and asked.sampling.json_schema is None
+    answer = kind(served.name, ended, opened=opened, lead=served.answer_lead)
     pieces = engine.stream(asked)
     # The first piece is awaited here, so that what is wrong with a request is a status and not a broken stream.
     first = await _unless_gone(request, anext(pieces))

@@ -18,7 +18,8 @@ class ServedModel:
     """``name`` is what the model is called on the wire, and ``aliases`` are answered as well.
 
     ``generation`` holds where a request leaves a setting out; ``figures`` are numbers by llama-server's names;
-    ``opens_reasoning`` says that an answer begins within thoughts, which the generation prompt has opened.
+    ``opens_reasoning`` says that an answer begins within thoughts, which the generation prompt has opened;
+    ``answer_lead`` is the template's white space before an answer.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ServedModel:
     example_prompts: Sequence[str]
     figures: dict[str, int]
     opens_reasoning: bool
+    answer_lead: str
 
     @classmethod
     def of(cls, model: GgufModel, model_id: str | None = None) -> ServedModel:
@@ -43,9 +45,10 @@ class ServedModel:
             "size": model.size_bytes,
         }
         opens = before_reasoning(model.prompt([Message(role="user", content="Hi")])) is not None
+        lead = model.answer_lead
         if manifest is None:
-            return cls(name, aliases, GenerationDefaults(), (), figures, opens)
-        return cls(name, aliases, manifest.generation, manifest.example_prompts, figures, opens)
+            return cls(name, aliases, GenerationDefaults(), (), figures, opens, lead)
+        return cls(name, aliases, manifest.generation, manifest.example_prompts, figures, opens, lead)
 
     def answers_to(self, model_id: str) -> bool:
         """Whether a request for ``model_id`` is for this model."""

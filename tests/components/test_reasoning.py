@@ -29,6 +29,14 @@ def test_thoughts_and_answer_are_told_apart(text, opened, thoughts, answer):
     assert split_reasoning(text, opened=opened) == (thoughts, answer)
 
 
+def test_white_space_of_the_template_is_no_part_of_the_answer():
+    assert split_reasoning(" Paris. ", lead=" ") == (None, "Paris. ")
+    assert split_reasoning("Paris.", lead=" ") == (None, "Paris.")
+    stream = ReasoningStream(lead=" ")
+    said = [piece for text in (" ", "Pa", "ris. ") for piece in stream.feed(text)] + stream.rest()
+    assert "".join(piece.text for piece in said) == "Paris. "
+
+
 @given(
     st.sampled_from([(text, opened) for text, opened, *_ in CASES])
     | st.tuples(
