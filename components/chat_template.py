@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 # The date that Llama 3.2's own template falls back to.
 PINNED_DATE = "26 Jul 2024"
 # Words that no template has: where they come out again, a template has a place for what they stood in.
-_PROBE = "lorryprobe"
+PROBE = "lorryprobe"
+PROBED = (Message(role="user", content="Hi"), Message(role="assistant", content=PROBE))
 
 
 class _GenerationBlock(Extension):
@@ -149,30 +151,48 @@ def takes_system(template: str, bos_token: str = "", eos_token: str = "") -> boo
     """Whether the template has a place for a system message, as Gemma 2's has not."""
     user = {"role": "user", "content": "Hi"}
     try:
-        text = _render(template, [{"role": "system", "content": _PROBE}, user], bos_token, eos_token, True, None)
+        text = _render(template, [{"role": "system", "content": PROBE}, user], bos_token, eos_token, True, None)
     except ModelError:
         try:
             _render(template, [user], bos_token, eos_token, True, None)
         except ModelError:
             return True  # it is not the system message that it refuses
         return False
-    return _PROBE in text
+    return PROBE in text
+
+
+@dataclass(frozen=True)
+class Edges:
+    """White space around an answer that is no part of it: a model says it, and a template writes it; mostly none."""
+
+    lead: str = ""
+    tail: str = ""
+
+    @classmethod
+    def of(cls, said: str) -> Edges:
+        """What is around the probe in what a model would say."""
+        before, found, after = said.partition(PROBE)
+        tail = after[: len(after) - len(after.lstrip())]
+        return cls(before if before.isspace() else "", tail) if found else cls()
+
+    def without(self, answer: str) -> str:
+        """The answer alone."""
+        return answer.removeprefix(self.lead).removesuffix(self.tail)
 
 
 @lru_cache(maxsize=8)
-def answer_lead(template: str, bos_token: str = "", eos_token: str = "") -> str:
-    """The white space that the template writes before an answer's words, behind the generation prompt; mostly none.
-
-    A model says it before its answer, and the next turn's prompt has it from the template: it is no part of the answer.
-    """
-    user, assistant = Message(role="user", content="Hi"), Message(role="assistant", content=_PROBE)
+def answer_edges(template: str, bos_token: str = "", eos_token: str = "") -> Edges:
+    """The white space that the template writes behind the generation prompt, and before what ends an answer."""
+    user, assistant = PROBED
     try:
         prompt = render(template, [user], bos_token=bos_token, eos_token=eos_token, add_generation_prompt=True)
         through = render(template, [user, assistant], bos_token=bos_token, eos_token=eos_token)
     except ModelError:
-        return ""
-    lead = through[len(prompt) :].partition(_PROBE)[0] if through.startswith(prompt) else ""
-    return lead if lead.isspace() else ""
+        return Edges()
+    said = through[len(prompt) :] if through.startswith(prompt) else ""
+    edges = Edges.of(said)
+    # White space at the very end is behind what ends the answer.
+    return edges if said.rstrip() != said.partition(PROBE)[0] + PROBE else Edges(edges.lead)
 
 
 def _with_system_in_first_turn(messages: Sequence[Message]) -> Sequence[Message]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from components.chat_template import answer_lead, render
+from components.chat_template import PROBED, Edges, answer_edges, render
 from components.contracts import Message
 from components.errors import ModelError
 
@@ -70,9 +71,17 @@ class GgufVocabulary:
         )
 
     @property
-    def answer_lead(self) -> str:
-        """The template's white space before an answer."""
-        return answer_lead(self.template, *map(self._special, (BOS_KEY, EOS_KEY)))
+    def answer_edges(self) -> Edges:
+        """White space around an answer: the template's, and a tokenizer's that begins every part with a space."""
+        user, assistant = PROBED
+        prompt = self.prompt_tokens([user])
+        whole = self.prompt_tokens([user, assistant], add_generation_prompt=False)
+        if whole[: len(prompt)] != prompt:
+            return answer_edges(self.template, *map(self._special, (BOS_KEY, EOS_KEY)))
+        answer = list(takewhile(lambda token: not self.is_end(token), whole[len(prompt) :]))
+        ended = len(answer) < len(whole) - len(prompt)
+        edges = Edges.of(b"".join(map(self.piece, answer)).decode(errors="replace"))
+        return edges if ended else Edges(edges.lead)
 
     def tokenize(self, text: str, *, special: bool, begin: bool = False) -> list[int]:
         """Token ids of a text. ``special``: what looks like a special token is one; ``begin``: one begins the text.

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from components.chat_template import Edges
+
 OPEN, CLOSE = "<think>", "</think>"
+PLAIN = Edges()
 _OPENED = re.compile(rf"{OPEN}\s*\Z")
 
 
@@ -16,19 +19,19 @@ def before_reasoning(prompt: str) -> str | None:
     return None if opened is None else prompt[: opened.start()]
 
 
-def split_reasoning(text: str, *, opened: bool = False, lead: str = "") -> tuple[str | None, str]:
+def split_reasoning(text: str, *, opened: bool = False, edges: Edges = PLAIN) -> tuple[str | None, str]:
     """Thoughts and answer of what an assistant wrote; thoughts are None where it has none, or empty ones.
 
-    ``opened`` says that the prompt ended within thoughts. What is never closed is all thoughts. ``lead`` is white space
-    of the template before an answer.
+    ``opened`` says that the prompt ended within thoughts. What is never closed is all thoughts. ``edges`` is white
+    space around an answer that is no part of it.
     """
     begun = text.lstrip()
     if begun.startswith(OPEN):
         begun = begun.removeprefix(OPEN)
     elif not opened:
-        return None, text.removeprefix(lead)
+        return None, edges.without(text)
     thoughts, _, answer = begun.partition(CLOSE)
-    return thoughts.strip() or None, answer.lstrip()
+    return thoughts.strip() or None, answer.lstrip().removesuffix(edges.tail)
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ class Said:
 class ReasoningStream:
     """``split_reasoning`` of a text that comes in pieces: what may be the beginning of a tag is held back."""
 
-    def __init__(self, *, opened: bool = False, lead: str = "") -> None:
-        """``opened`` says that the prompt ended within thoughts; ``lead`` is white space of the template."""
-        self._held, self._lead = "", lead
+    def __init__(self, *, opened: bool = False, edges: Edges = PLAIN) -> None:
+        """``opened`` and ``edges``: see ``split_reasoning``."""
+        self._held, self._edges = "", edges
         self._opened = opened
         self._phase = self._begin
 
@@ -62,11 +65,13 @@ class ReasoningStream:
     def rest(self) -> list[Said]:
         """What is left when nothing follows."""
         held, self._held = self._held, ""
-        thinking = self._phase == self._think
+        thinking = self._phase == self._think or (self._opened and self._phase == self._begin)
         if thinking:
-            held = held.rstrip()
+            held = held.strip()
         elif self._phase == self._begin:
-            held = held.removeprefix(self._lead)
+            held = self._edges.without(held)
+        else:
+            held = held.removesuffix(self._edges.tail)
         return [Said(held, thinking)] if held else []
 
     def _begin(self) -> Said | None:
@@ -76,7 +81,7 @@ class ReasoningStream:
             self._held, self._phase = begun.removeprefix(OPEN), self._think_from_words
         elif not OPEN.startswith(begun):
             self._phase = self._think_from_words if self._opened else self._answer
-            self._held = self._held.removeprefix(self._lead)
+            self._held = self._held.removeprefix(self._edges.lead)
         return None
 
     def _think_from_words(self) -> Said | None:
@@ -102,8 +107,9 @@ class ReasoningStream:
         return None
 
     def _answer(self) -> Said | None:
-        held, self._held = self._held, ""
-        return Said(held, is_reasoning=False)
+        certain = self._held[: len(self._held) - _n_overlap(self._held, f"{self._edges.tail}.")]
+        self._held = self._held[len(certain) :]
+        return Said(certain, is_reasoning=False)
 
 
 def _n_overlap(text: str, tag: str) -> int:

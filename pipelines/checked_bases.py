@@ -37,7 +37,7 @@ def require_usable_bases(
         if target not in targets.setdefault(key, []):
             targets[key].append(target)
     for key, base in bases.items():
-        _require_usable(base, targets[key], workdir / "checked-bases", tell)
+        _require_usable(base, targets[key], workdir / "cache" / "checked-bases", tell)
 
 
 def _require_usable(base: BaseModelRef, targets: list[Targets], folder: Path, tell: Callable[[str], None]) -> None:

@@ -242,6 +242,8 @@ class Family:
     shape: tuple[tuple[str, Any], ...] = ()
     leaves_out: Sequence[str] = ()
     config: str = ""
+    # What its tokenizer_config.json calls the tokenizer.
+    named: str = ""
 
     def make(self, folder: Path) -> BaseModelRef:
         """Write the base model into ``folder``."""
@@ -263,9 +265,16 @@ class Family:
         tokenizer.save_pretrained(folder)
         if isinstance(self.tokenizer, _Pieces):
             _as_a_llama_tokenizer(folder / "tokenizer_config.json", self.tokenizer.gemma)
+        if self.named:
+            _named(folder / "tokenizer_config.json", self.named)
         for name in self.leaves_out:
             (folder / name).unlink()
         return ref_of(folder)
+
+
+def _named(path: Path, tokenizer_class: str) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {"tokenizer_class": tokenizer_class}), encoding="utf-8")
 
 
 def _as_a_llama_tokenizer(path: Path, gemma: bool) -> None:
@@ -293,7 +302,7 @@ FAMILIES = {
         "Qwen3", lambda: _qwen("<think>", "</think>"), lambda: of_trl("qwen3"), (("head_dim", 32),),
     ),
     "Qwen3, not thinking": Family("Qwen3", _qwen, lambda: of_trl("qwen3_instruct_2507"), (("head_dim", 32),)),
-    "Gemma 2": Family("Gemma2", _GEMMA, lambda: of_trl("gemma"), _GEMMA_SHAPE),
+    "Gemma 2": Family("Gemma2", _GEMMA, lambda: of_trl("gemma"), (*_GEMMA_SHAPE, ("tie_word_embeddings", True))),
     "Gemma 3": Family("Gemma3", _GEMMA, lambda: of_trl("gemma3"), _GEMMA_SHAPE, config="Gemma3TextConfig"),
     "Phi-3": Family(
         "Phi3", _PHI_3, lambda: of_trl("phi3"),
@@ -301,6 +310,7 @@ FAMILIES = {
     ),
     "Phi-4": Family(
         "Phi3", _phi_4, lambda: PHI_4, (("sliding_window", None), ("original_max_position_embeddings", 1024)),
+        named="GPT2Tokenizer",
     ),
     "SmolLM2": Family("Llama", _smollm, lambda: CHATML),
     "R1-Distill": Family("Qwen2", _r1, lambda: of_trl("deepseek_r1_distill")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from dataclasses import dataclass
@@ -167,7 +168,9 @@ def test_the_table_of_bases_names_every_family_that_is_tried_here():
 def test_a_base_that_splits_text_in_a_way_llama_cpp_does_not_know_is_refused_before_training(tmp_path):
     base = FAMILIES["Qwen2 and 2.5"].make(tmp_path / "base")
     path = Path(base.address) / "tokenizer.json"
-    path.write_text(path.read_text(encoding="utf-8").replace(r"\\p{N}|", r"\\p{N}{1,2}|", 1), encoding="utf-8")
+    rules = json.loads(path.read_text(encoding="utf-8"))
+    rules["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": r"\S+|\s+"}
+    path.write_text(json.dumps(rules), encoding="utf-8")
     with pytest.raises(ModelError, match=r"llama\.cpp's converter refuses it \(NotImplementedError"):
         check_base(ref_of(Path(base.address)), [])
 
@@ -188,6 +191,35 @@ def test_a_base_without_its_tokenizer_files_is_not_exported(tmp_path, monkeypatc
     (Path(base.address) / "tokenizer.model").unlink()
     with pytest.raises(ModelError, match=r"tokenizer\.model"):
         check_base(ref_of(Path(base.address)), [])
+
+
+@pytest.mark.parametrize("family", ["Mistral", "Llama 2"])
+def test_a_sentencepiece_base_without_its_pieces_is_refused_before_training(tmp_path, family):
+    base = FAMILIES[family].make(tmp_path / "base")
+    (Path(base.address) / "tokenizer.model").unlink()
+    with pytest.raises(ModelError, match="read a prompt as other tokens"):
+        check_base(ref_of(Path(base.address)), [])
+
+
+def test_an_export_without_the_bases_own_tokenizer_files_is_refused(tmp_path, monkeypatch):
+    """What a library writes anew in their place has other pieces."""
+    base = FAMILIES["Mistral"].make(tmp_path / "base")
+    rows = [{"messages": turns} for turns in conversations()]
+    split = split_rows(tmp_path / "rows", rows, validation_rows=1, duplicates={"near": "keep"})
+    run(base, tmp_path / "rows", tmp_path, **{**SETTINGS, "max_steps": 2, "eval_steps": 2, "save_steps": 2})
+    monkeypatch.setattr(
+        "components.export_gguf.convert.write_tokenizer", lambda _, tokenizer, folder: tokenizer.save_pretrained(folder)
+    )
+    with pytest.raises(ModelError, match="so the file would answer another question: from token"):
+        export(
+            ExportConfig(quantization="Q8_0"),
+            base,
+            adapter_path=str(tmp_path / "adapter"),
+            evaluation={},
+            model_path=str(tmp_path / "model"),
+            validation_path=split.outputs.validation,
+        )
+    assert not list(tmp_path.glob("model/*"))
 
 
 def test_a_name_that_llama_cpp_makes_more_of_is_spelled_otherwise(tmp_path):

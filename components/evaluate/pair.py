@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from components.base_model import load_tokenizer, load_weights
-from components.chat_template import answer_lead, render_with, template_of
+from components.chat_template import answer_edges, render_with, template_of
 from components.contracts import BaseModelRef, Message, Row, RunRecord
 from components.evaluate.prompts import Prompt
 from components.evaluate.results import Answer, SplitLoss
@@ -43,7 +43,7 @@ class Pair:
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(base_model)
         self.template = template_of(self.tokenizer, base_model.address)
         tokens = (str(self.tokenizer.bos_token or ""), str(self.tokenizer.eos_token or ""))
-        self.lead = answer_lead(self.template, *tokens)
+        self.edges = answer_edges(self.template, *tokens)
         self.max_length = max_length or record.train["max_length"]
         # What is exported is measured: the adapter on the full weights, also when it was trained on 4-bit ones.
         model = load_weights(base_model.to_merge_into, getattr(torch, record.precision))
@@ -87,7 +87,7 @@ class Pair:
                 messages.append(Message(role="user", content=turn))
                 answer = self._answer_turn(prompt.name, turn, name, messages, max_new_tokens)
                 answers.append(answer)
-                messages.append(Message(role="assistant", content=split_reasoning(answer.text, lead=self.lead)[1]))
+                messages.append(Message(role="assistant", content=split_reasoning(answer.text, edges=self.edges)[1]))
         log.info("prompt %s answered: %s", place, prompt.name)
         return answers
 

@@ -125,7 +125,7 @@ def _answer(model: GgufModel, prompt: Prompt, name: str, max_new_tokens: int, n_
         messages.append(Message(role="user", content=turn))
         timed = _answer_turn(model, messages, max_new_tokens)
         answers.append(TimedAnswer(prompt.name, turn, name, **asdict(timed), n_threads=n_threads))
-        messages.append(Message(role="assistant", content=split_reasoning(timed.text, lead=model.answer_lead)[1]))
+        messages.append(Message(role="assistant", content=split_reasoning(timed.text, edges=model.answer_edges)[1]))
     return answers
 
 

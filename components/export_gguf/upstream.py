@@ -13,8 +13,11 @@ from __future__ import annotations
 import json
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
+from components.base_model import load_tokenizer
+from components.contracts import BaseModelRef
 from components.gguf_vocabulary import NORMALIZER_KEY
 
 LLAMA3_SPLIT = (
@@ -34,6 +37,11 @@ def pre_tokenizer_of(tokenizer_json: str) -> str | None:
         if rule.get("type") == "ByteLevel" and rule.get("use_regex", True):
             return "gpt-2"
     return None
+
+
+def _as_it_lies(folder: Any, **_: Any) -> Any:
+    """The tokenizer that training used: classes of transformers 5 add rules and tokens of their own to it."""
+    return load_tokenizer(BaseModelRef(address=str(Path(folder).absolute()), revision="", weight_bytes=0))
 
 
 def _teach(text_model: type[Any]) -> None:
@@ -110,9 +118,11 @@ def main() -> None:
     sys.argv = ["convert_hf_to_gguf.py", *arguments]
     import convert_hf_to_gguf
     import gguf
+    import transformers
     from conversion.base import TextModel
 
     _teach(TextModel)
+    transformers.AutoTokenizer.from_pretrained = _as_it_lies
     _write_keys(gguf.GGUFWriter, **json.loads(keys))
     convert_hf_to_gguf.main()
 

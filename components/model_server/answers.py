@@ -11,10 +11,11 @@ from contextlib import aclosing
 from functools import cached_property
 from typing import Any, ClassVar
 
+from components.chat_template import Edges
 from components.errors import LorryError
 from components.model_server.engine import Piece
 from components.model_server.wire import Usage, WireError
-from components.reasoning import ReasoningStream, Said, split_reasoning
+from components.reasoning import PLAIN, ReasoningStream, Said, split_reasoning
 
 
 class WireAnswer(ABC):
@@ -24,9 +25,11 @@ class WireAnswer(ABC):
     whole_object: ClassVar[str]
     chunk_object: ClassVar[str]
 
-    def __init__(self, model_id: str, ended: Callable[[Piece], None], *, opened: bool = False, lead: str = "") -> None:
-        """``opened`` and ``lead``: see ``split_reasoning``."""
-        self._opened, self._lead = opened, lead
+    def __init__(
+        self, model_id: str, ended: Callable[[Piece], None], *, opened: bool = False, edges: Edges = PLAIN
+    ) -> None:
+        """``opened`` and ``edges``: see ``split_reasoning``."""
+        self._opened, self._edges = opened, edges
         self._head = {"id": f"{self.id_prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model_id}
         self._ended = ended
 
@@ -99,13 +102,13 @@ class ChatAnswer(WireAnswer):
 
     def whole_choice(self, text: str) -> dict[str, Any]:
         """See ``WireAnswer``."""
-        thoughts, content = split_reasoning(text, opened=self._opened, lead=self._lead)
+        thoughts, content = split_reasoning(text, opened=self._opened, edges=self._edges)
         beside = {} if thoughts is None else {"reasoning_content": thoughts}
         return {"message": {"role": "assistant", "content": content, **beside, "refusal": None}}
 
     @cached_property
     def _reasoning(self) -> ReasoningStream:
-        return ReasoningStream(opened=self._opened, lead=self._lead)
+        return ReasoningStream(opened=self._opened, edges=self._edges)
 
     def chunk_choices(self, text: str) -> list[dict[str, Any]]:
         """See ``WireAnswer``; thoughts have a field of their own, as vLLM's and llama-server's have."""

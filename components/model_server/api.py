@@ -117,7 +117,7 @@ async def _answer(
 
     # What must follow a schema begins with it: there is no room for thoughts.
     opened = served.opens_reasoning and asked.sampling.json_schema is None
-    answer = kind(served.name, ended, opened=opened, lead=served.answer_lead)
+    answer = kind(served.name, ended, opened=opened, edges=served.answer_edges)
     pieces = engine.stream(asked)
     # The first piece is awaited here, so that what is wrong with a request is a status and not a broken stream.
     first = await _unless_gone(request, anext(pieces))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from components.chat_template import Edges
 from components.contracts import GenerationDefaults, Message
 from components.reasoning import before_reasoning
 
@@ -19,7 +20,7 @@ class ServedModel:
 
     ``generation`` holds where a request leaves a setting out; ``figures`` are numbers by llama-server's names;
     ``opens_reasoning`` says that an answer begins within thoughts, which the generation prompt has opened;
-    ``answer_lead`` is the template's white space before an answer.
+    ``answer_edges`` is white space around an answer that is no part of it.
     """
 
     name: str
@@ -28,7 +29,7 @@ class ServedModel:
     example_prompts: Sequence[str]
     figures: dict[str, int]
     opens_reasoning: bool
-    answer_lead: str
+    answer_edges: Edges
 
     @classmethod
     def of(cls, model: GgufModel, model_id: str | None = None) -> ServedModel:
@@ -45,10 +46,10 @@ class ServedModel:
             "size": model.size_bytes,
         }
         opens = before_reasoning(model.prompt([Message(role="user", content="Hi")])) is not None
-        lead = model.answer_lead
+        edges = model.answer_edges
         if manifest is None:
-            return cls(name, aliases, GenerationDefaults(), (), figures, opens, lead)
-        return cls(name, aliases, manifest.generation, manifest.example_prompts, figures, opens, lead)
+            return cls(name, aliases, GenerationDefaults(), (), figures, opens, edges)
+        return cls(name, aliases, manifest.generation, manifest.example_prompts, figures, opens, edges)
 
     def answers_to(self, model_id: str) -> bool:
         """Whether a request for ``model_id`` is for this model."""

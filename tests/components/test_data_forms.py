@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.contracts import Message
+from components.base_model import folder_revision
+from components.contracts import BaseModelRef, Message
 from components.errors import DataError
 from components.split_data.config import SplitConfig
 from tests.conftest import SplitResult, chat, split_data, split_rows
@@ -150,6 +152,42 @@ def test_the_keys_of_a_table_without_conversations_are_told(tmp_path):
     pq.write_table(pa.table({"question": ["a"], "when": pa.array([1], type=pa.date32())}), tmp_path / "rows.parquet")
     with pytest.raises(DataError, match=r"has no 'messages' key \(its keys: question, when\)"):
         split_file(tmp_path, tmp_path / "rows.parquet")
+
+
+# --- what the base's template makes of rows
+
+ALTERNATING = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+
+
+def test_a_row_that_the_template_refuses_is_dropped_and_one_without_a_place_for_its_system_text_is_told(
+    tmp_path, tiny_base
+):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    (base / "chat_template.jinja").write_text(ALTERNATING)
+    twice = [
+        {"role": "user", "content": "One"},
+        {"role": "user", "content": "Two"},
+        {"role": "assistant", "content": "x"},
+    ]
+    rows = [
+        *different(4),
+        {"messages": twice},
+        said({"role": "system", "content": "Be brief."}, *chat("a?", "b!")["messages"]),
+    ]
+    ref = BaseModelRef(address=str(base), revision=folder_revision(base), weight_bytes=0)
+    result = split_rows(tmp_path / "split", rows, base_model=ref.model_dump(), **SIZES)
+    assert result.reasons() == {5: "the chat template refuses this conversation: Conversation roles must alternate"}
+    summary = result.summary()
+    assert [(kind.kind, kind.rows) for kind in summary.dropped] == [("chat template", 1)]
+    assert summary.moved_system == 1
+    page = Path(result.outputs.report).read_text(encoding="utf-8")
+    assert "no place for a system message: of 1 rows its" in page
 
 
 # --- rows

@@ -199,6 +199,19 @@ def test_a_model_that_answers_nothing_does_not_pass(f16, monkeypatch):
         prove(f16, "Hello")
 
 
+def test_a_long_proof_prompt_is_answered_as_far_as_the_models_context_reaches(f16):
+    prompt = "Say it again. " * 60
+    model = GgufModel(f16)
+    n, context = len(model.prompt_tokens([Message(role="user", content=prompt)])), model.context_length
+    model.close()
+    assert n > 200
+    assert prove(f16, prompt)[2].strip()
+    with pytest.raises(
+        ModelError, match=rf"export\.proof_prompt has \d+ tokens .* does not fit .* context of {context}"
+    ):
+        prove(f16, prompt * 3)
+
+
 def test_what_the_converter_refuses_leaves_no_file(base, tmp_path):
     merge(base, None, tmp_path / "merged")
     config = tmp_path / "merged" / "config.json"

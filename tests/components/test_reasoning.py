@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.chat_template import Edges
+from components.model_server.answers import ChatAnswer
+from components.model_server.engine import Piece
 from components.reasoning import ReasoningStream, before_reasoning, split_reasoning
 
 CASES = [
@@ -30,11 +37,17 @@ def test_thoughts_and_answer_are_told_apart(text, opened, thoughts, answer):
 
 
 def test_white_space_of_the_template_is_no_part_of_the_answer():
-    assert split_reasoning(" Paris. ", lead=" ") == (None, "Paris. ")
-    assert split_reasoning("Paris.", lead=" ") == (None, "Paris.")
-    stream = ReasoningStream(lead=" ")
-    said = [piece for text in (" ", "Pa", "ris. ") for piece in stream.feed(text)] + stream.rest()
-    assert "".join(piece.text for piece in said) == "Paris. "
+    edges = Edges(" ", "\n ")
+    for text, answer in (
+        (" Paris is\n it.\n ", "Paris is\n it."),
+        ("Paris.", "Paris."),
+        ("  x\n \n ", " x\n "),
+        (" ", ""),
+    ):
+        assert split_reasoning(text, edges=edges) == (None, answer)
+        stream = ReasoningStream(edges=edges)
+        said = [piece for letter in text for piece in stream.feed(letter)] + stream.rest()
+        assert "".join(piece.text for piece in said) == answer
 
 
 @given(
@@ -64,3 +77,30 @@ def test_pieces_give_what_the_whole_gives(case, sizes):
 )
 def test_a_prompt_that_ends_within_thoughts_is_known(prompt, before):
     assert before_reasoning(prompt) == before
+
+
+async def pieces(texts: list[str]) -> AsyncGenerator[Piece]:
+    for text in texts:
+        yield Piece(text)
+    yield Piece("", finish_reason="stop")
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_an_answer_carries_its_thoughts_in_a_field_of_their_own_whole_and_streamed(opened):
+    texts = ["" if opened else "<thi", "" if opened else "nk>", "\nHm", ".\n</th", "ink>\n", "\nPar", "is."]
+
+    async def both() -> tuple[dict, list[dict]]:
+        stream = pieces(texts)
+        whole = await ChatAnswer("m", lambda _: None, opened=opened).whole(await anext(stream), stream)
+        stream = pieces(texts)
+        answer = ChatAnswer("m", lambda _: None, opened=opened)
+        events = [event async for event in answer.events(await anext(stream), stream, include_usage=False)]
+        assert events.pop() == "data: [DONE]\n\n"
+        return whole, [json.loads(event.removeprefix("data: "))["choices"][0] for event in events]
+
+    whole, choices = asyncio.run(both())
+    message = whole["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "Paris.", "reasoning_content": "Hm.", "refusal": None}
+    assert "".join(choice["delta"].get("reasoning_content", "") for choice in choices) == "Hm."
+    assert "".join(choice["delta"].get("content", "") for choice in choices) == "Paris."
+    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["stop"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -14,12 +15,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from rich.console import Console
 
 from components.digest import sha256_of
 from components.train_lora.supervise import MAX_RESTARTS
 from pipelines.fingerprint import ROOT as PROJECT
 from pipelines.fingerprint import code_fingerprint
 from pipelines.local_engine import event_of
+from pipelines.progress import Progress
 from tests.conftest import ROOT, TinyRun, chat, recipe_text, run_lorry, write_jsonl
 
 STEPS = ("split_data", "train_lora", "evaluate", "export_gguf", "evaluate_gguf", "gate", "publish_model")
@@ -334,3 +337,13 @@ def test_a_split_that_cannot_be_filled_is_known_before_anything_runs(tiny_run, t
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text("name: s\nrecipe: recipe.yaml\ngrid: {train.learning_rate: [1e-3, 1e-4]}\n")
     assert run_lorry("check", sweep).stderr == told
+
+
+@pytest.mark.parametrize("kind", ["step", "prompt", "row"])
+def test_what_a_step_counts_moves_its_bar(kind):
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with Progress(console) as progress:
+        progress.started("evaluate_gguf")
+        progress.line("evaluate_gguf", f"{kind} 30/40 compared")
+        (task,) = progress._live.tasks
+        assert (task.completed, task.total) == (30, 40)

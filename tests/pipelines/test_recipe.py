@@ -99,7 +99,9 @@ def test_data_in_a_form_that_split_does_not_read_is_found_by_check(good):
     good.with_name("data.xlsx").write_text("a,b\n")
     good.write_text(good.read_text().replace("data.jsonl", "data.xlsx"))
     assert "line 4: split.data = " in problems(good)
-    assert "data.xlsx': not one of .jsonl, .json, .csv, .parquet; convert the data first" in problems(good)
+    assert "data.xlsx': not one of .jsonl, .ndjson, .json, .csv, .tsv, .parquet; convert the data first" in problems(
+        good
+    )
 
 
 def test_owner_slash_name_is_a_path_when_it_is_in_the_recipes_folder(good, tiny_base, tmp_path_factory, monkeypatch):
@@ -272,16 +274,14 @@ def test_what_is_wrong_with_a_source_is_told_with_its_line(good, tiny_base, tmp_
     (tmp_path / "chats" / "a.jsonl").unlink()
     told = problems(good)
     assert "line 5: split.sources.0.data = " in told
-    assert "the folder holds no .jsonl, .json, .csv, .parquet file; name the one with the data" in told
+    assert "the folder holds no .jsonl, .ndjson, .json, .csv, .tsv, .parquet file; name the one with the data" in told
     assert "line 6: split.sources.1.data = " in told
     assert "line 8: split.leaks.files.0 = " in told
     good.write_text(good.read_text().replace("{data: chats}", "{data: chats, wieght: 1}"))
     assert "line 5: split.sources.0.wieght: unknown key; did you mean weight?" in problems(good)
 
 
-def test_the_base_model_is_part_of_the_split_only_where_it_is_asked(good, tmp_path):
-    assert resolve(load_recipe(good), tmp_path / "work", print).split.base_model is None
-    good.write_text(good.read_text().replace("split:\n", "split:\n  quality: {max_tokens: 100}\n"))
+def test_the_split_knows_the_base_model_whose_template_writes_its_rows(good, tmp_path):
     resolved = resolve(load_recipe(good), tmp_path / "work", print)
     assert resolved.split.base_model == resolved.base_model
     assert resolved.with_addresses({"base_model": "s3://b/x"}).split.base_model.address == "s3://b/x"
