@@ -30,10 +30,14 @@ LOCKED = (
 )
 
 SPLIT = """
+from components.contracts import BaseModelRef
 from components.split_data.config import SplitConfig
 from components.split_data.split import Outputs, split
 counts = split(
-    SplitConfig(data="/check/demo.jsonl", limit=40, validation_rows=4, test_rows=2, duplicates={"near": "keep"}),
+    SplitConfig(
+        data="/check/demo.jsonl", limit=40, validation_rows=4, test_rows=2, duplicates={"near": "keep"},
+        base_model=BaseModelRef(address="/check/base", revision="not looked at", weight_bytes=0),
+    ),
     Outputs(*(f"/check/{name}" for name in ("train", "validation", "test", "report", "summary", "accounts"))),
 )
 print("rows for training:", counts["train"])
@@ -63,7 +67,7 @@ from components.export_gguf.export import export
 manifest = export(
     ExportConfig(quantization="Q4_K_M"),
     BaseModelRef(address="/check/base", revision=folder_revision(Path("/check/base")), weight_bytes=0),
-    adapter_path="/check/adapter", evaluation={}, model_path="/check/model",
+    adapter_path="/check/adapter", evaluation={}, model_path="/check/model", validation_path="/check/validation",
 )
 print("bytes:", manifest.size_bytes)
 """

@@ -406,6 +406,8 @@ def test_a_question_asked_while_the_page_still_loads_stays(browser, address):
 
 def test_an_error_is_told_and_what_was_typed_stays(page, stub):
     page.get_by_text("Settings", exact=True).click()
+    page.locator("#seed input").wait_for()
+    page.wait_for_timeout(1000)  # what opens is mounted, and its values are set once more: typed text would be lost
     page.locator("#seed input").fill("seven")
     n_asked = len(stub.asked)
     ask(page, "which number?")
