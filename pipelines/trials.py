@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.contracts import BaseModelRef, Trial
+from components.contracts import Trial
 from components.errors import RecipeError
 from pipelines.addresses import is_local, is_made
 from pipelines.checked_bases import require_usable_bases
@@ -62,21 +62,25 @@ def resolve_sweep(
         RecipeError: the trials are too many for one parameter.
         LorryError: see ``resolve``.
     """
+    inputs_of = {name: recipe.model_dump_json(exclude={"name", "train"}) for name, recipe in loaded.recipes.items()}
     known: dict[str, ResolvedRecipe] = {}
-    items = []
     for name, recipe in loaded.recipes.items():
-        inputs = recipe.model_dump_json(exclude={"name", "train"})
-        if inputs not in known:
-            known[inputs] = place(resolve(recipe, workdir, tell))
-        items.append(_item(name, loaded.settings[name], recipe, known[inputs]))
+        if inputs_of[name] not in known:
+            known[inputs_of[name]] = resolve(recipe, workdir, tell)
+    uses = [
+        (known[inputs_of[name]].base_model, recipe.train.lora_target_modules) for name, recipe in loaded.recipes.items()
+    ]
+    require_usable_bases(uses, workdir, tell)
+    known = {inputs: place(resolved) for inputs, resolved in known.items()}
+    items = [
+        _item(name, loaded.settings[name], recipe, known[inputs_of[name]]) for name, recipe in loaded.recipes.items()
+    ]
     if (size := len(json.dumps(items))) > MAX_BYTES:
         raise RecipeError(
             f"sweep {loaded.sweep.name}: {len(items)} trials take {size} bytes as one parameter of the pipeline, which "
             f"holds {MAX_BYTES}; try fewer at once: the next sweep reuses what finished"
         )
     resolved = list(known.values())
-    bases = [(BaseModelRef.model_validate(item["base_model"]), item["train"]["lora_target_modules"]) for item in items]
-    require_usable_bases(bases, workdir, tell)
     return ResolvedSweep(
         sweep=loaded.sweep,
         trials=items,
