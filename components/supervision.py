@@ -28,10 +28,12 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class Turn:
-    """One answer: the text of the prompt that asks for it, and the text that a model shall say to it."""
+    """One answer: the text of the prompt that asks for it, the text that a model shall say to it, and what the template
+    writes behind that, such as ChatML's newline, which nobody says."""
 
     prompt: str
     answer: str
+    behind: str = ""
 
 
 def turns_of(tokenizer: PreTrainedTokenizerBase, template: str, row: Row) -> list[Turn]:
@@ -56,7 +58,8 @@ def prompts_of(row: Row) -> list[list[Message]]:
 def sequences_of(tokenizer: PreTrainedTokenizerBase, template: str, row: Row) -> list[Example]:
     """The row as token sequences, each with labels: the ids of the answers, -100 elsewhere.
 
-    A sequence goes on as long as the next answer's prompt begins with it, token by token.
+    A sequence goes on as long as the next answer's prompt begins with it, token by token, and ends as the template
+    ends the conversation.
 
     Raises:
         ModelError: as ``turns_of``.
@@ -64,14 +67,24 @@ def sequences_of(tokenizer: PreTrainedTokenizerBase, template: str, row: Row) ->
     sequences: list[Example] = []
     ids: list[int] = []
     labels: list[int] = []
-    for turn in turns_of(tokenizer, template, row):
+    turns = turns_of(tokenizer, template, row)
+    for number, turn in enumerate(turns):
         prompt, answer = _tokens(tokenizer, turn)
         if prompt[: len(ids)] != ids:
-            sequences.append(Example(ids, labels))
+            sequences.append(_as_the_template_ends_it(tokenizer, turns[number - 1], Example(ids, labels)))
             ids, labels = [], []
         labels = [*labels, *[-100] * (len(prompt) - len(ids)), *answer]
         ids = [*prompt, *answer]
-    return [*sequences, Example(ids, labels)] if ids else []
+    return [*sequences, _as_the_template_ends_it(tokenizer, turns[-1], Example(ids, labels))] if turns else []
+
+
+def _as_the_template_ends_it(tokenizer: PreTrainedTokenizerBase, last: Turn, example: Example) -> Example:
+    """The sequence with what the template writes behind its last answer, which is not supervised."""
+    whole = _ids(tokenizer, last.prompt + last.answer + last.behind) if last.behind else []
+    n = len(example.input_ids)
+    if whole[:n] != example.input_ids:
+        return example
+    return Example(whole, [*example.labels, *[-100] * (len(whole) - n)])
 
 
 def examples_of(
@@ -111,8 +124,8 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
         ModelError: as ``turns_of``.
     """
     row = Row(id="", messages=[Message(role="user", content="Hi"), Message(role="assistant", content="Yes")])
-    (sequence,) = sequences_of(tokenizer, template, row)
-    return sequence.input_ids[-1]
+    (turn,) = turns_of(tokenizer, template, row)
+    return _tokens(tokenizer, turn)[1][-1]
 
 
 def _without_thoughts(message: Message) -> Message:
@@ -133,7 +146,8 @@ def _turn(
     through = render_with(tokenizer, template, [*before, message], tools=tools)
     answer = _answer(tokenizer, prompt, through, message)
     _require_nothing_lost(prompt, answer, before, message, tools)
-    return Turn(prompt, _until_end_of_turn(tokenizer, answer))
+    said = _until_end_of_turn(tokenizer, answer)
+    return Turn(prompt, said, answer.removeprefix(said) if answer.startswith(said) else "")
 
 
 def _answer(tokenizer: PreTrainedTokenizerBase, prompt: str, through: str, message: Message) -> str:

@@ -104,7 +104,7 @@ CHATML = (
 def test_what_a_template_puts_behind_the_end_of_a_turn_is_not_supervised(tokenizer):
     """ChatML ends each turn with a newline, which no server waits for."""
     assert written(tokenizer, CHATML, row("Hi", "Yo", "So", "Bye")) == [
-        "<user>Hi<|eot_id|>\n<assistant>[Yo<|eot_id|>]\n<user>So<|eot_id|>\n<assistant>[Bye<|eot_id|>]"
+        "<user>Hi<|eot_id|>\n<assistant>[Yo<|eot_id|>]\n<user>So<|eot_id|>\n<assistant>[Bye<|eot_id|>]\n"
     ]
 
 
@@ -118,7 +118,7 @@ def test_a_message_of_weight_0_is_context_and_is_not_trained_on(tokenizer):
     given = row("Hi", "WRONG", "No.", "Yo")
     given.messages[1] = given.messages[1].model_copy(update={"weight": 0})
     assert written(tokenizer, CHATML, given) == [
-        "<user>Hi<|eot_id|>\n<assistant>WRONG<|eot_id|>\n<user>No.<|eot_id|>\n<assistant>[Yo<|eot_id|>]"
+        "<user>Hi<|eot_id|>\n<assistant>WRONG<|eot_id|>\n<user>No.<|eot_id|>\n<assistant>[Yo<|eot_id|>]\n"
     ]
     assert sequences_of(tokenizer, CHATML, row("Hi", "WRONG", weight=0)) == []
 
@@ -174,7 +174,7 @@ def test_where_the_prompt_opens_thoughts_an_answer_closes_them(tokenizer, conten
 def test_a_prompt_that_says_more_than_the_template_writes_is_followed_by_the_answer(tokenizer):
     """As templates do that close the thoughts at once in their generation prompt."""
     template = CHATML.replace("{{ '<assistant>' }}", "{{ '<assistant><quiet>' }}")
-    assert written(tokenizer, template, row("Hi", "Yo")) == ["<user>Hi<|eot_id|>\n<assistant><quiet>[Yo<|eot_id|>]"]
+    assert written(tokenizer, template, row("Hi", "Yo")) == ["<user>Hi<|eot_id|>\n<assistant><quiet>[Yo<|eot_id|>]\n"]
 
 
 def test_a_template_that_asks_for_an_answer_in_another_way_than_it_writes_it_is_refused(tokenizer):
