@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.base_model import copy_tokenizer_files, load_config, load_tokenizer, tokens_without_rows
+from components.base_model import load_config, load_tokenizer, tokens_without_rows
 from components.chat_template import render_with, template_of
 from components.contracts import BaseModelRef, Message
 from components.errors import LorryError, ModelError
@@ -51,10 +51,15 @@ def check_base(base_model: BaseModelRef, targets: Sequence[str | list[str]]) -> 
     with tempfile.TemporaryDirectory(prefix="lorry-base-") as folder:
         merged, gguf = Path(folder) / "merged", Path(folder) / "vocabulary.gguf"
         merged.mkdir()
-        copy_tokenizer_files(base_model, merged)
         load_config(base_model.to_merge_into).save_pretrained(merged)
         write_tokenizer(base_model, tokenizer, merged)
-        convert(merged, gguf, vocab_only=True)
+        try:
+            convert(merged, gguf, vocab_only=True)
+        except ModelError as error:
+            reason = str(error).removeprefix(f"{merged}: ").partition("; the step's log")[0]
+            raise ModelError(
+                f"{base_model.address}: its vocabulary cannot be written as GGUF: {reason}; use another base model"
+            ) from error
         with vocabulary_of(gguf) as vocabulary:
             require_agreement(tokenizer, vocabulary, base_model.address)
 
@@ -63,8 +68,15 @@ def _without_weights(base_model: BaseModelRef) -> PreTrainedModel:
     import torch
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(load_config(base_model), trust_remote_code=False)
+    config = load_config(base_model)
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            f"{base_model.address}: transformers has no causal language model of its kind ({type(config).__name__}); "
+            "use another base model"
+        ) from error
     return model
 
 

@@ -54,15 +54,13 @@ def load_tokenizer(base_model: BaseModelRef) -> PreTrainedTokenizerBase:
         ModelError: it cannot be loaded.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    from transformers.utils import has_file
 
-    where = _tokenizer_place(base_model)
-    name, revision = where["pretrained_model_name_or_path"], where.get("revision", "main")
+    folder = _tokenizer_folder(base_model)
     try:
         # The rules that lie beside the weights. Classes of transformers 5 that are named after a model take only the
         # vocabulary out of them, and split and normalize text by rules of their own.
-        kind = PreTrainedTokenizerFast if has_file(name, TOKENIZER_NAME, revision=revision) else AutoTokenizer
-        tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(**where, trust_remote_code=False)
+        kind = PreTrainedTokenizerFast if (folder / TOKENIZER_NAME).is_file() else AutoTokenizer
+        tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises no class of its own
         raise _cannot_load(base_model, "tokenizer", error) from error
     if tokenizer.pad_token is None:
@@ -79,7 +77,7 @@ def load_config(base_model: BaseModelRef) -> PretrainedConfig:
     from transformers import AutoConfig
 
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(**_tokenizer_place(base_model), trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(_tokenizer_folder(base_model), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _cannot_load(base_model, "config.json", error) from error
     return config
@@ -101,16 +99,8 @@ def copy_tokenizer_files(base_model: BaseModelRef, folder: Path) -> None:
     Raises:
         ModelError: they cannot be brought.
     """
-    place = _tokenizer_place(base_model)
-    source = place["pretrained_model_name_or_path"]
-    if "revision" in place:
-        from huggingface_hub import snapshot_download
-
-        try:
-            source = snapshot_download(source, revision=place["revision"], allow_patterns=list(TOKENIZER_FILES))
-        except (OSError, ValueError) as error:
-            raise _cannot_load(base_model, "tokenizer", error) from error
-    for path in (path for pattern in TOKENIZER_FILES for path in Path(source).glob(pattern)):
+    source = _tokenizer_folder(base_model)
+    for path in (path for pattern in TOKENIZER_FILES for path in source.glob(pattern)):
         if path.name not in OF_THE_WEIGHTS and not path.name.endswith(".index.json"):
             shutil.copyfile(path, folder / path.name)
 
@@ -124,15 +114,14 @@ def load_generation(base_model: BaseModelRef) -> GenerationDefaults:
         ModelError: the file cannot be read.
     """
     from transformers import GenerationConfig
-    from transformers.utils import GENERATION_CONFIG_NAME, has_file
+    from transformers.utils import GENERATION_CONFIG_NAME
 
-    where = _where(base_model)
-    name, revision = where["pretrained_model_name_or_path"], where.get("revision", "main")
+    folder = _tokenizer_folder(base_model)
     try:
-        if not has_file(name, GENERATION_CONFIG_NAME, revision=revision):
+        if not (folder / GENERATION_CONFIG_NAME).is_file():
             log.info("%s has no %s", base_model.address, GENERATION_CONFIG_NAME)
             return GenerationDefaults()
-        config = GenerationConfig.from_pretrained(name, revision=revision)
+        config = GenerationConfig.from_pretrained(folder)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise _cannot_load(base_model, GENERATION_CONFIG_NAME, error) from error
     defaults, left_out = GenerationDefaults.within_bounds(_generation_of(config))
@@ -227,21 +216,27 @@ def _where(base_model: BaseModelRef) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": base_model.address, "revision": base_model.revision}
 
 
-def _tokenizer_place(base_model: BaseModelRef) -> dict[str, Any]:
-    """As ``_where``, of the tokenizer alone: weights are neither brought from a bucket nor held against a digest.
+def _tokenizer_folder(base_model: BaseModelRef) -> Path:
+    """Where everything but the weights lies on this machine; these are neither brought nor held against a digest.
 
     Raises:
-        ModelError: there is no such folder.
+        ModelError: there is no such folder, or the hub does not give it.
     """
     if in_bucket(base_model.address):
-        folder = brought_folder(base_model.address, f"{base_model.revision}-tokenizer", TOKENIZER_FILES)
-    elif base_model.is_local:
+        return brought_folder(base_model.address, f"{base_model.revision}-tokenizer", TOKENIZER_FILES)
+    if base_model.is_local:
         folder = Path(base_model.address)
-    else:
-        return _where(base_model)
-    if not folder.is_dir():
-        raise ModelError(f"base_model {base_model.address}: no such folder; mend the address")
-    return {"pretrained_model_name_or_path": str(folder)}
+        if not folder.is_dir():
+            raise ModelError(f"base_model {base_model.address}: no such folder; mend the address")
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(base_model.address, revision=base_model.revision, allow_patterns=list(TOKENIZER_FILES))
+        )
+    except (OSError, ValueError) as error:
+        raise _cannot_load(base_model, "tokenizer", error) from error
 
 
 def folder_of(base_model: BaseModelRef) -> Path | None:

@@ -39,11 +39,11 @@ def local_file(address: str, sha256: str | None) -> Path:
 
 
 def _by_digest(sha256: str, key: str) -> Path:
-    return _cache() / "inputs" / sha256 / key
+    return cache_folder() / "inputs" / sha256 / key
 
 
 def _brought_anew(store: Store, key: str) -> Path:
-    root = _cache() / "inputs"
+    root = cache_folder() / "inputs"
     with _refusals_in_words(root):
         root.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=root, prefix=".new-")
@@ -81,16 +81,21 @@ def local_folder(address: str, revision: str, files: tuple[str, ...], revision_o
 
 
 def brought_folder(address: str, name: str, files: tuple[str, ...]) -> Path:
-    """The files of a bucket's folder that have the patterns ``files``, brought once into the folder ``name`` here.
+    """The files of a bucket's folder that have the patterns ``files``, in whichever case, brought once into the folder
+    ``name`` here.
 
     Raises:
         StoreError: the bucket refuses.
     """
-    folder = _cache() / "folders" / name
+    folder = cache_folder() / "folders" / name
     store = Store(address)
     with _sole_fetcher(folder):
         for key in store.keys(""):
-            if "/" not in key and any(Path(key).match(pattern) for pattern in files) and not (folder / key).is_file():
+            if (
+                "/" not in key
+                and any(Path(key.lower()).match(pattern) for pattern in files)
+                and not (folder / key).is_file()
+            ):
                 _fetch(store, key, folder / key, None)
     return folder
 
@@ -123,6 +128,6 @@ def _refusals_in_words(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """``LORRY_CACHE``, or a folder of this user's."""
     return Path(os.environ.get("LORRY_CACHE", Path.home() / ".cache" / "lorry"))

@@ -88,9 +88,15 @@ def _as_the_template_ends_it(tokenizer: PreTrainedTokenizerBase, last: Turn, exa
 
 
 def examples_of(
-    base_model: BaseModelRef, tokenizer: PreTrainedTokenizerBase, template: str, rows: Sequence[Row]
+    base_model: BaseModelRef,
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    rows: Sequence[Row],
+    max_length: int | None = None,
 ) -> tuple[list[list[Example]], dict[str, str]]:
     """The sequences of each row, none of a row that the base model cannot read; why, by the ids of those rows.
+
+    With ``max_length`` they are cut to so many tokens, and those without a supervised one left out.
 
     Raises:
         ModelError: the base model's config cannot be read.
@@ -104,6 +110,8 @@ def examples_of(
         except ModelError as error:
             sequences = []
             refused[row.id] = str(error)
+        if max_length is not None:
+            sequences = [cut for one in sequences if (cut := one.cut(max_length)).n_supervised]
         examples.append(sequences)
     return examples, refused
 
@@ -145,23 +153,24 @@ def _turn(
     prompt = render_with(tokenizer, template, before, add_generation_prompt=True, tools=tools)
     through = render_with(tokenizer, template, [*before, message], tools=tools)
     answer = _answer(tokenizer, prompt, through, message)
-    _require_nothing_lost(prompt, answer, before, message, tools)
-    said = _until_end_of_turn(tokenizer, answer)
+    said = _until_end_of_turn(tokenizer, answer, message)
+    _require_nothing_lost(prompt, said, before, message, tools)
     return Turn(prompt, said, answer.removeprefix(said) if answer.startswith(said) else "")
 
 
 def _answer(tokenizer: PreTrainedTokenizerBase, prompt: str, through: str, message: Message) -> str:
     """What ``through`` says after ``prompt``."""
-    if through.startswith(prompt):
-        return through[len(prompt) :]
     unopened = before_reasoning(prompt)
     if unopened is not None and through.startswith(unopened):
-        rest = through[len(unopened) :].lstrip()
-        if rest.startswith(OPEN):
-            return rest.removeprefix(OPEN).lstrip()
-        thoughts, _ = split_reasoning(message.content)
-        return f"{message.reasoning_content or thoughts or ''}\n{CLOSE}\n\n{rest}"
-    begin = through.rfind(message.content.strip()) if _is_plain(message) else -1
+        if not through.startswith(prompt):
+            return _with_thoughts_closed(through[len(unopened) :], message)
+        rest = through[len(prompt) :]
+        return rest if _closes_thoughts_once(rest, message) else _with_thoughts_closed(rest, message)
+    if through.startswith(prompt):
+        return through[len(prompt) :]
+    # The words of an answer may be those of a token's name: "end" is in <|im_end|>.
+    body = _without_end(tokenizer, through)
+    begin = body.rfind(message.content.strip()) if _is_plain(message) else -1
     if begin > 0 and _asks_for(tokenizer, prompt, through[:begin]):
         return through[begin:]
     same = _n_same(prompt, through)
@@ -169,6 +178,46 @@ def _answer(tokenizer: PreTrainedTokenizerBase, prompt: str, through: str, messa
         f"the chat template asks for this answer with {prompt[same:][:_SHOWN]!r} and writes it as "
         f"{through[same:][:_SHOWN]!r}: a server would ask for it in another way than it is trained"
     )
+
+
+def _thoughts_of(message: Message) -> str:
+    return (message.reasoning_content or split_reasoning(message.content)[0] or "").strip()
+
+
+def _closes_thoughts_once(rest: str, message: Message) -> bool:
+    """Whether an answer to a prompt that has opened thoughts is the thoughts, what closes them, and no more tags."""
+    thoughts, closed, answer = rest.partition(CLOSE)
+    return bool(closed) and thoughts.strip() == _thoughts_of(message) and not answer.lstrip().startswith((OPEN, CLOSE))
+
+
+def _with_thoughts_closed(rest: str, message: Message) -> str:
+    """An answer to a prompt that has opened thoughts: these, closed once, and what the template writes behind them.
+
+    Templates write them, or leave them out, or close what they have not opened.
+    """
+    thoughts = _thoughts_of(message)
+    words, gap, closed = rest.lstrip(), "\n\n", ""
+    while True:
+        block, found, after = words.removeprefix(OPEN).partition(CLOSE)
+        if not found or block.strip() not in ("", thoughts):
+            break
+        words = after.lstrip()
+        gap = after[: len(after) - len(words)]
+        closed = closed or f"{block.lstrip() if block.strip() else block}{CLOSE}"
+    if not closed or split_reasoning(closed, opened=True)[0] != (thoughts or None):
+        closed = f"{thoughts}\n{CLOSE}"
+    return f"{closed}{gap}{words}"
+
+
+def _without_end(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The text without the special tokens and the white space at its end."""
+    while True:
+        shorter = text.rstrip()
+        for token in special_tokens(tokenizer):
+            shorter = shorter.removesuffix(token)
+        if shorter == text:
+            return text
+        text = shorter
 
 
 def _is_plain(message: Message) -> bool:
@@ -198,41 +247,75 @@ def _require_nothing_lost(
     message: Message,
     tools: Sequence[Mapping[str, Any]] | None,
 ) -> None:
-    """Check that the template has written all that it was given."""
+    """Check that the template has written all that it was given, and the answer as a server would give it."""
     thoughts, content = split_reasoning(message.content)
     for text in (content, thoughts, message.reasoning_content):
         if text and text.strip() not in answer:
             what = "answer" if text is content else "thoughts (reasoning_content)"
             raise ModelError(f"the chat template does not write the {what} {text.strip()[:_SHOWN]!r} as it is")
-    for name in _function_names(message.tool_calls):
-        if name not in answer:
-            raise ModelError(f"the chat template has no place for tool calls (the call of {name!r} vanishes)")
+    opened = before_reasoning(prompt) is not None
+    if opened and not split_reasoning(answer, opened=True)[1].startswith(content.strip()):
+        raise ModelError(f"the chat template does not end the thoughts before the answer {content.strip()[:_SHOWN]!r}")
+    lead = answer.partition(content.strip())[0] if content.strip() else ""
+    # Some formats write thoughts as a message of the assistant's own.
+    if not message.reasoning_content and "assistant" in split_reasoning(lead, opened=opened)[1].lower():
+        raise ModelError(
+            f"the chat template writes {lead[:_SHOWN]!r} before an answer and does not ask for one with it: it "
+            "does not look at add_generation_prompt"
+        )
+    for said, where in ((message, answer), *((earlier, prompt) for earlier in before)):
+        for name in _function_names(said.tool_calls):
+            if name not in where:
+                raise ModelError(f"the chat template has no place for tool calls (the call of {name!r} vanishes)")
     for name in _function_names(tools):
         if name not in prompt:
             raise ModelError(f"the chat template has no place for tools (the tool {name!r} vanishes)")
     for earlier in before:
-        if earlier.content.strip() not in prompt:
+        if not any(form in prompt for form in _forms_of(earlier)):
             where = "system message" if has_system([earlier]) else f"{earlier.role} turn"
             raise ModelError(f"the chat template leaves out the {where} {earlier.content.strip()[:_SHOWN]!r}")
+
+
+def _forms_of(message: Message) -> Iterator[str]:
+    """The ways in which a template may write a message's text; what a tool says as JSON text too."""
+    text = message.content.strip()
+    yield text
+    if message.role == "tool":
+        yield json.dumps(text, ensure_ascii=False)[1:-1]
+        yield json.dumps(text)[1:-1]
 
 
 def _function_names(tools: Sequence[Mapping[str, Any]] | None) -> Iterator[str]:
     return (str(tool["function"]["name"]) for tool in tools or ())
 
 
-def _until_end_of_turn(tokenizer: PreTrainedTokenizerBase, answer: str) -> str:
-    """The answer without white space behind its last special token, which is the template's own, such as ChatML's
-    newline: a server stops before it. Where the template ends no turn, the tokenizer's end of text does.
+def _until_end_of_turn(tokenizer: PreTrainedTokenizerBase, answer: str, message: Message) -> str:
+    """The answer up to the special token, or tokens side by side, that end it. What comes behind is the template's own,
+    such as ChatML's newline: a server stops before it. Where the template ends no turn, the end of text does.
 
     Raises:
         ModelError: the tokenizer has none.
     """
+    content = split_reasoning(message.content)[1].strip()
+    begin = answer.rfind(CLOSE) + len(CLOSE) if CLOSE in answer and CLOSE not in content else 0
+    at = answer.find(content, begin) if content and not message.tool_calls else -1
+    if at >= 0 and (end := _end_behind(tokenizer, answer, at + len(content))) is not None:
+        return answer[:end]
     words = answer.rstrip()
     if words.endswith(special_tokens(tokenizer)):
         return words
     if not tokenizer.eos_token:
         raise ModelError("neither the chat template nor the tokenizer ends an answer: a server would never stop")
     return f"{words}{tokenizer.eos_token}"
+
+
+def _end_behind(tokenizer: PreTrainedTokenizerBase, text: str, place: int) -> int | None:
+    """Where the special tokens end that follow ``place`` side by side, white space before them apart; None without."""
+    place += len(text[place:]) - len(text[place:].lstrip())
+    end = None
+    while (token := next((t for t in special_tokens(tokenizer) if text.startswith(t, place)), None)) is not None:
+        place = end = place + len(token)
+    return end
 
 
 @lru_cache(maxsize=4)

@@ -8,11 +8,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from components import base_check
 from components.contracts import BaseModelRef
-from components.errors import ModelError
+from components.errors import LorryError, ModelError
+from components.export_gguf.convert import converter_folder
+from components.inputs import cache_folder
 from pipelines.addresses import claim_of
 from pipelines.fingerprint import code_fingerprint
 from pipelines.stopping import interrupt_on_sigterm
@@ -21,9 +25,7 @@ NEEDED = ("torch", "transformers", "llama_cpp")
 Targets = str | list[str]
 
 
-def require_usable_bases(
-    uses: Iterable[tuple[BaseModelRef, Targets]], workdir: Path, tell: Callable[[str], None]
-) -> None:
+def require_usable_bases(uses: Iterable[tuple[BaseModelRef, Targets]], tell: Callable[[str], None]) -> None:
     """Check each base model with the layers that are trained on it; what was found fine is not checked again.
 
     Raises:
@@ -37,15 +39,21 @@ def require_usable_bases(
         if target not in targets.setdefault(key, []):
             targets[key].append(target)
     for key, base in bases.items():
-        _require_usable(base, targets[key], workdir / "cache" / "checked-bases", tell)
+        _require_usable(base, targets[key], cache_folder() / "checked-bases", tell)
 
 
 def _require_usable(base: BaseModelRef, targets: list[Targets], folder: Path, tell: Callable[[str], None]) -> None:
-    if claim_of(base.address):
-        tell(f"{base.address}: not checked, only the cluster can read it")
-        return
+    for ref in (base, base.to_merge_into):
+        if claim_of(ref.address):
+            tell(f"{ref.address}: not checked, only the cluster can read it")
+            return
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         tell(f"{base.address}: not checked, {', '.join(missing)} is not installed here; the export checks it")
+        return
+    try:
+        converter_folder()
+    except LorryError as error:
+        tell(f"{base.address}: not checked ({error})")
         return
     job = {"base_model": base.model_dump(mode="json"), "targets": targets}
     fine = folder / f"{_digest(job)}.fine"
@@ -68,4 +76,6 @@ def _require_usable(base: BaseModelRef, targets: list[Targets], folder: Path, te
 def _digest(job: dict[str, Any]) -> str:
     """Of what is checked and of the code that checks it."""
     code = [code_fingerprint(part) for part in ("export_gguf", "train_lora")]
-    return hashlib.sha256(json.dumps([job, code]).encode()).hexdigest()[:24]
+    own = Path(base_check.__file__).read_text(encoding="utf-8")
+    versions = [version(name) for name in ("transformers", "tokenizers", "peft", "llama-cpp-python")]
+    return hashlib.sha256(json.dumps([job, code, own, versions]).encode()).hexdigest()[:24]

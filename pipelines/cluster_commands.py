@@ -127,7 +127,7 @@ def submit(
 
         resolved = resolve(loaded, workdir.absolute(), tell)
         bases = [(resolved.base_model, resolved.train.lora_target_modules)]
-        require_usable_bases(bases, workdir.absolute(), tell)
+        require_usable_bases(bases, tell)
         run_id, sent = start(resolved, placement, kubeflow, experiment_id, tell, always)
         progress.finished("resolve")
         say_submitted(kubeflow, run_id, progress)

@@ -33,14 +33,22 @@ def rehearse(recipes: Iterable[Recipe], tell: Callable[[str], None]) -> None:
         bases: dict[tuple[str, str | None], BaseModelRef] = {}
         for recipe in recipes:
             base = None
-            if is_local(recipe.base_model) and not is_made(recipe.base_model) and recipe.full_precision_base is None:
+            if _is_whole_here(recipe):
                 key = (recipe.base_model, recipe.base_revision)
                 base = bases.get(key) or bases.setdefault(key, resolve_base(recipe, Path(folder), tell))
                 uses.append((base, recipe.train.lora_target_modules))
             splits[f"{recipe.base_model} {recipe.split.model_dump_json()}"] = recipe.split, base
-        require_usable_bases(uses, Path(folder), tell)
+        require_usable_bases(uses, tell)
     for split, base in splits.values():
         rehearse_split(split, base)
+
+
+def _is_whole_here(recipe: Recipe) -> bool:
+    """Whether the base is a folder of this machine with full weights: nothing is fetched to know it."""
+    if not is_local(recipe.base_model) or is_made(recipe.base_model) or recipe.full_precision_base is not None:
+        return False
+    config = Path(recipe.base_model) / "config.json"
+    return config.is_file() and '"quantization_config"' not in config.read_text(encoding="utf-8", errors="replace")
 
 
 def rehearse_splits(recipes: Iterable[Recipe]) -> None:

@@ -30,7 +30,7 @@ def run_recipe(console: Console, path: Path, workdir: Workdir, no_reuse: Collect
         pinned = resolve(recipe, workdir.root, lambda line: progress.line("resolve", line))
         resolved = on_this_machine(pinned, workdir.store)
         bases = [(resolved.base_model, resolved.train.lora_target_modules)]
-        require_usable_bases(bases, workdir.root, lambda line: progress.line("resolve", line))
+        require_usable_bases(bases, lambda line: progress.line("resolve", line))
         require_room(workdir.root, resolved.base_model.to_merge_into.weight_bytes)
         progress.finished("resolve")
         result = run_pipeline(resolved, as_trial(recipe.name, {}, recipe, resolved), workdir, progress, no_reuse)

@@ -70,7 +70,7 @@ def resolve_sweep(
     uses = [
         (known[inputs_of[name]].base_model, recipe.train.lora_target_modules) for name, recipe in loaded.recipes.items()
     ]
-    require_usable_bases(uses, workdir, tell)
+    require_usable_bases(uses, tell)
     known = {inputs: place(resolved) for inputs, resolved in known.items()}
     items = [
         _item(name, loaded.settings[name], recipe, known[inputs_of[name]]) for name, recipe in loaded.recipes.items()

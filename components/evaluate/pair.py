@@ -75,8 +75,8 @@ class Pair:
         return token_loss(self.model, examples, batch_size=batch_size, pad_token_id=self.tokenizer.pad_token_id)
 
     def _examples(self, rows: Sequence[Row]) -> list[Example]:
-        whole, _ = examples_of(self.base_model, self.tokenizer, self.template, rows)
-        return [example.cut(self.max_length) for examples in whole for example in examples]
+        examples, _ = examples_of(self.base_model, self.tokenizer, self.template, rows, self.max_length)
+        return [example for own in examples for example in own]
 
     def answer(self, prompt: Prompt, max_new_tokens: int, place: str) -> list[Answer]:
         """Both models' greedy answers to every turn; each hears its own earlier answers, without its thoughts."""

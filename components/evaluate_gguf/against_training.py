@@ -14,7 +14,7 @@ from components.errors import ModelError
 from components.evaluate_gguf.quality import Quality
 from components.gguf_model import GgufModel
 from components.sampling import Sampling
-from components.token_loss import Example
+from components.token_loss import Example, gives_chosen_logits
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 MAX_ROWS = 3
 MAX_NEW_TOKENS = 24
+MAX_COMPARED_TOKENS = 256
 # Mean over the answers' tokens, in nats. Rounding to f16, and computing in bfloat16, stay far below.
 MAX_KL_DIVERGENCE = 0.1
 # Weights up to this size compute in float32; larger ones as they are stored.
@@ -59,14 +60,19 @@ def compare_with_training(
 
     tokenizer = load_tokenizer(base_model)
     full = base_model.to_merge_into
-    dtype = torch.float32 if full.weight_bytes <= MAX_FLOAT32_BYTES else "auto"
+    # Of what lies on a cluster's volume nobody has said the size: 0.
+    dtype = torch.float32 if 0 < full.weight_bytes <= MAX_FLOAT32_BYTES else "auto"
     weights: PeftModel = PeftModel.from_pretrained(load_weights(full, dtype), adapter_path).eval()
     file = GgufModel(f16, n_ctx=max(len(example.input_ids) for example in examples) + MAX_NEW_TOKENS)
     quality, agreement = Quality(), Agreement()
     try:
-        for number, example in enumerate(examples[:MAX_ROWS], start=1):
+        for number, whole in enumerate(examples[:MAX_ROWS], start=1):
+            first = next(i for i, label in enumerate(whole.labels) if label != -100)
+            example = whole.cut(min(first + MAX_COMPARED_TOKENS, file.n_ctx))
+            if first + MAX_NEW_TOKENS > file.n_ctx or not example.n_supervised:
+                log.info("row %d is not compared with training: its prompt fills the model's context", number)
+                continue
             _add_predictions(quality, weights, file, example)
-            first = next(i for i, label in enumerate(example.labels) if label != -100)
             prompt = example.input_ids[:first]
             said = [_of_weights(weights, file, prompt), _of_file(file, prompt)]
             adapter, served = (tokenizer.decode(ids, skip_special_tokens=True) for ids in said)
@@ -91,17 +97,23 @@ def compare_with_training(
 
 
 def _add_predictions(quality: Quality, weights: PeftModel, file: GgufModel, example: Example) -> None:
-    import numpy as np
     import torch
 
     wanted = [label != -100 for label in example.labels[1:]] + [False]
     targets = [token for token, counts in zip(example.input_ids[1:], wanted[:-1], strict=True) if counts]
+    positions = torch.tensor(wanted).nonzero().flatten()
+    ids = torch.tensor([example.input_ids])
     with torch.inference_mode():
-        logits = weights(input_ids=torch.tensor([example.input_ids])).logits[0]
-    ours = logits[torch.tensor(wanted)].float().numpy()
-    theirs = np.concatenate(list(file.logits(example.input_ids, wanted)))
-    n_vocab = min(ours.shape[1], theirs.shape[1])  # one of them may be padded
-    quality.add(ours[:, :n_vocab], theirs[:, :n_vocab], targets)
+        if gives_chosen_logits(weights):
+            logits = weights(input_ids=ids, use_cache=False, logits_to_keep=positions).logits[0]
+        else:
+            logits = weights(input_ids=ids, use_cache=False).logits[0, positions]
+    done = 0
+    for theirs in file.logits(example.input_ids, wanted):
+        ours = logits[done : done + len(theirs)].float().numpy()
+        n_vocab = min(ours.shape[1], theirs.shape[1])  # one of them may be padded
+        quality.add(ours[:, :n_vocab], theirs[:, :n_vocab], targets[done : done + len(theirs)])
+        done += len(theirs)
 
 
 def _of_weights(weights: PeftModel, file: GgufModel, prompt: Sequence[int]) -> list[int]:

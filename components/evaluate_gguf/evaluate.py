@@ -116,8 +116,8 @@ def _examples(path: str, max_rows: int, base_model: BaseModelRef, max_length: in
     tokenizer = load_tokenizer(base_model)
     template = template_of(tokenizer, base_model.address)
     rows = read_rows(path)[:max_rows]
-    whole, _ = examples_of(base_model, tokenizer, template, rows)
-    kept = [cut for examples in whole for example in examples if (cut := example.cut(max_length)).n_supervised]
+    examples, _ = examples_of(base_model, tokenizer, template, rows, max_length)
+    kept = [example for own in examples for example in own]
     if not kept:
         raise DataError(f"{path}: no validation row has a word of the assistant; set split.validation_rows")
     return kept

@@ -167,10 +167,11 @@ def _row(record: RawRecord, batch: Batch) -> Row:
     except ValueError as error:
         raise RowProblem(str(error)) from error
     messages, tools = messages_of(value, batch.form), tools_of(value)
-    n_bytes = sum(len(message.content.encode()) for message in messages)
+    row = Row(id=row_id(messages, tools), messages=messages, tools=tools)
+    n_bytes = len(row.model_dump_json())
     if n_bytes > MAX_ROW_BYTES:
         raise RowProblem(too_long(n_bytes))
-    return Row(id=row_id(messages, tools), messages=messages, tools=tools)
+    return row
 
 
 def _repetition(words: Words) -> NDArray[np.float64]:

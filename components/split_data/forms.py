@@ -9,7 +9,7 @@ from typing import Any
 
 from components.contracts import Message
 from components.split_data.config import Form
-from components.split_data.turns import RowProblem, message_of, what_it_is
+from components.split_data.turns import NOT_TEXT, RowProblem, message_of, what_it_is
 
 # What a record of each form has. The first that fits is taken.
 KEYS: dict[Form, tuple[str, ...]] = {
@@ -18,8 +18,8 @@ KEYS: dict[Form, tuple[str, ...]] = {
     "alpaca": ("instruction", "output"),
     "prompt_completion": ("prompt", "completion"),
 }
-# Beside a conversation, what would be lost without a word.
-NOT_TEXT = ("images", "image", "audio", "audios", "videos", "video")
+# Each answer's prompt is rendered, and with so many that takes long.
+MAX_ANSWERS = 256
 
 
 def form_of(record: Any) -> Form | None:
@@ -57,6 +57,8 @@ def messages_of(record: Any, form: Form) -> list[Message]:
         raise RowProblem(f"begins with a turn of the {first.role}, not the user")
     if turns[-1].role != "assistant":
         raise RowProblem(f"ends with a turn of the {turns[-1].role}, not the assistant")
+    if (n := sum(turn.role == "assistant" for turn in turns)) > MAX_ANSWERS:
+        raise RowProblem(f"has {n} answers; a row may have {MAX_ANSWERS}: cut it into conversations")
     if all(turn.weight == 0 for turn in turns if turn.role == "assistant"):
         raise RowProblem("every answer has weight 0: there is nothing to train on")
     return turns

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from components.contracts import Row
 from components.cores import usable_cores
 from components.errors import DataError
+from components.memory import memory_limit
 from components.rows import read_rows
 from components.split_data.accounts import Dropped
 from components.split_data.examine import Examined, Examiner
@@ -24,8 +25,9 @@ from components.split_data.sources import BATCH_ROWS, Batch
 
 log = logging.getLogger(__name__)
 
-# Starting processes costs about a second; a process takes about 200 MB.
+# Starting processes costs about a second; a process takes 200 to 500 MB, with the tokenizer's vocabulary.
 MAX_PROCESSES = 8
+BYTES_A_PROCESS = 600_000_000
 LOGGED_EVERY = 50 * BATCH_ROWS
 
 
@@ -158,7 +160,9 @@ def _examine(number: int, batch: Batch) -> Examined:
 
 
 def _n_processes() -> int:
-    return min(usable_cores(), MAX_PROCESSES)
+    limit = memory_limit()
+    room = MAX_PROCESSES if limit is None else max(limit // BYTES_A_PROCESS, 1)
+    return min(usable_cores(), MAX_PROCESSES, room)
 
 
 def _joined(arrays: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,7 +63,11 @@ def _with_first(line: str, rest: Iterator[str]) -> Iterator[str]:
 
 def _delimiter(header: str, usual: str, names: Collection[str]) -> str:
     for delimiter in (usual, *DELIMITERS):
-        if set(next(csv.reader([header], delimiter=delimiter), [])) & set(names):
+        try:
+            cells = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error:
+            continue  # the reader of the rows says what is wrong
+        if set(cells) & set(names):
             return delimiter
     return usual
 
@@ -72,30 +76,45 @@ def read_parquet(path: Path, columns: Collection[str] | None) -> Iterator[RawRec
     """The rows of a Parquet file: the values of ``columns``, None for every other; where it is None, all values.
 
     Raises:
-        DataError: it is no Parquet file.
+        DataError: it is no Parquet file, or two of its columns have one name.
     """
     import pyarrow as pa
     import pyarrow.parquet
 
-    number = 0
     try:
         file = pa.parquet.ParquetFile(path)
         names = file.schema_arrow.names
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise DataError(f"{path}: has the column {twice[0]!r} twice; write it again with one of each name")
         wanted = [name for name in names if columns is None or name in columns]
-        others = dict.fromkeys(name for name in names if name not in wanted)
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
-            for values in zip(*(_values(batch.column(name)) for name in wanted), strict=True):
-                number += 1
-                broken = next((name for name, value in zip(wanted, values, strict=True) if value is _BROKEN), None)
-                problem = None if broken is None else f"the text of the column {broken!r} is not UTF-8"
-                row = None if problem else {**dict(zip(wanted, values, strict=True)), **others}
-                yield RawRecord(number, row, problem)
-            if not wanted:
-                for _ in range(batch.num_rows):
-                    number += 1
-                    yield RawRecord(number, dict(others))
+        batches = file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
+        yield from rows_of(batches, wanted, [name for name in names if name not in wanted])
     except pa.ArrowException as error:
         raise DataError(f"{path}: not a Parquet file ({error}); write it again") from error
+
+
+def rows_of(batches: Iterable[Any], wanted: Sequence[str], others: Sequence[str] = ()) -> Iterator[RawRecord]:
+    """The rows of Arrow's batches or tables: the values of the columns ``wanted``, None for ``others``.
+
+    Keys of objects that a row does not have are left out: a table gives every row every key.
+    """
+    number = 0
+    for batch in batches:
+        columns = [_values(batch.column(name)) for name in wanted]
+        for at in range(batch.num_rows):
+            number += 1
+            values = {name: column[at] for name, column in zip(wanted, columns, strict=True)}
+            broken = next((name for name, value in values.items() if value is _BROKEN), None)
+            if broken is None:
+                yield RawRecord(number, {**{k: _without_none(v) for k, v in values.items()}, **dict.fromkeys(others)})
+            else:
+                yield RawRecord(number, None, f"the text of the column {broken!r} is not UTF-8")
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return [_without_none(inner) for inner in value] if isinstance(value, list) else value
 
 
 _BROKEN = object()

@@ -17,12 +17,12 @@ TEXT_PARTS = ("text", "input_text", "output_text")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 # OpenAI's key, and what axolotl and ms-swift call the same.
 WEIGHTS = ("weight", "train", "training", "loss")
+# Beside text, in a turn or in a record.
+NOT_TEXT = ("images", "image", "audio", "audios", "videos", "video")
 # What a turn may hold that is lost without a word unless the row is dropped.
 NOT_TAKEN = {
     "function_call": "has a function_call, OpenAI's former way; write it as tool_calls",
-    "images": "has images, and only text is trained on",
-    "audio": "has audio, and only text is trained on",
-    "videos": "has videos, and only text is trained on",
+    **{key: f"has '{key}', and only text is trained on" for key in NOT_TEXT},
     "refusal": "is a refusal, which no chat template writes; write it as content",
 }
 _JSON_NAMES = {
@@ -165,7 +165,7 @@ def _function(given: Any, key: str, holds: str) -> dict[str, Any]:
         raise RowProblem(f"the {holds} of {function['name']!r} are {what_it_is(inner)}, not an object")
     rest = {} if function is given else {name: value for name, value in given.items() if name != "function"}
     whole = {**rest, "type": "function", "function": {**function, holds: inner or {}}}
-    return _checked(_without_none(whole), key)
+    return _checked(whole, key)
 
 
 def _json_list(given: Any, key: str) -> list[Any]:
@@ -183,16 +183,6 @@ def _json(text: str, what: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RowProblem(f"{what} is text that is not JSON ({error})") from error
-
-
-def _without_none(value: Any) -> Any:
-    """A value without the empty keys that a table's columns give to every row."""
-    try:
-        if isinstance(value, dict):
-            return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
-        return [_without_none(inner) for inner in value] if isinstance(value, list) else value
-    except RecursionError as error:
-        raise RowProblem("is nested too deeply") from error
 
 
 def _checked(document: dict[str, Any], key: str) -> dict[str, Any]:

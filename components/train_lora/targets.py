@@ -25,6 +25,13 @@ def require_targets(model: PreTrainedModel, targets: str | list[str], address: s
 
     if targets == ALL_LINEAR:
         return
+    if isinstance(targets, str):
+        try:
+            re.compile(targets)
+        except re.error as error:
+            raise ModelError(
+                f"train.lora_target_modules: {targets!r} is no pattern ({error}); give a list of names, or {ALL_LINEAR}"
+            ) from error
     modules: dict[str, Module] = dict(model.named_modules())
     output, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     linear = [name for name, module in modules.items() if isinstance(module, Linear | Conv1D) and module is not output]

@@ -138,16 +138,15 @@ def _examples(
     base_model: BaseModelRef, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: str, max_length: int
 ) -> tuple[list[Example], int]:
     """Sequences that keep at least one supervised token within ``max_length``, and how many rows have none."""
-    whole, refused = examples_of(base_model, tokenizer, template, rows)
+    kept, refused = examples_of(base_model, tokenizer, template, rows, max_length)
     if refused:
         row, reason = next(iter(refused.items()))
         told = f"row {row} (the split's accounts say where it is from): {reason}"
         if len(refused) == len(rows):
             raise DataError(f"none of the {len(rows)} rows can be trained on: {told}")
         log.warning("%d of %d rows left out, the first: %s", len(refused), len(rows), told)
-    cut = [[example.cut(max_length) for example in examples] for examples in whole]
-    kept = [[example for example in examples if example.n_supervised] for examples in cut]
     if not any(kept):
+        whole, _ = examples_of(base_model, tokenizer, template, rows)
         needed = min(_n_needed(example) for examples in whole for example in examples)
         raise DataError(
             f"none of the {len(rows)} rows has a word of the assistant within train.max_length = {max_length} tokens: "
@@ -161,7 +160,14 @@ def _examples(
             len(rows),
             max_length,
         )
-    return [example for examples in kept for example in examples], n_skipped
+    flat = [example for examples in kept for example in examples]
+    if len(flat) > len(rows):
+        log.info(
+            "%d rows are %d sequences: the chat template writes earlier turns otherwise than the last one",
+            len(rows),
+            len(flat),
+        )
+    return flat, n_skipped
 
 
 def _n_needed(example: Example) -> int:

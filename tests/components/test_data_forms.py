@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -154,6 +155,29 @@ def test_the_keys_of_a_table_without_conversations_are_told(tmp_path):
         split_file(tmp_path, tmp_path / "rows.parquet")
 
 
+def test_a_csv_whose_first_line_is_too_long_is_a_row_that_is_told(tmp_path):
+    (tmp_path / "rows.csv").write_text('{"x": "' + "y" * 1_200_000 + '"}\n')
+    with pytest.raises(
+        DataError, match=r"none of its 1 rows can be used; the first, line 1: not a CSV row \(field larger"
+    ):
+        split_file(tmp_path, tmp_path / "rows.csv")
+
+
+def test_a_table_with_two_columns_of_one_name_is_told(tmp_path):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match="has the column 'prompt' twice"):
+        split_file(tmp_path, tmp_path / "rows.parquet")
+
+
+def test_a_hub_data_set_is_read_without_what_nobody_needs(tmp_path, monkeypatch):
+    turns = [row["messages"] for row in different(5)]
+    table = pa.table({"messages": turns, "when": pa.array([10**17] * 5, type=pa.timestamp("ms"))})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset(table))
+    result = split_data(tmp_path / "split", SplitConfig.model_validate({"data": "some/set", **SIZES}))
+    assert len(kept(result)) == 5
+
+
 # --- what the base's template makes of rows
 
 ALTERNATING = (
@@ -263,7 +287,7 @@ def test_tools_and_calls_are_kept(tmp_path):
             {"content": "x", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]},
             "the arguments of 'f' is text that is not JSON",
         ),
-        ({"content": "x", "images": ["a"]}, "the assistant turn has images"),
+        ({"content": "x", "images": ["a"]}, "the assistant turn has 'images', and only text"),
         ({"content": None, "refusal": "No."}, "the assistant turn is a refusal"),
         ({"content": "x", "reasoning_content": ["a"]}, "the reasoning of the assistant turn is a list, not text"),
     ],
@@ -298,6 +322,17 @@ def test_earlier_exchanges_of_an_alpaca_row_come_first(tmp_path):
     result = split_rows(tmp_path, [record, *others], **SIZES)
     said_there = [[message.content for message in messages] for messages in kept(result) if len(messages) == 6]
     assert said_there == [["Who?", "Me.", "Why?", "Because.", "And now?", "It goes on."]]
+
+
+def test_an_empty_value_that_the_user_gave_is_kept(tmp_path):
+    call = {"function": {"name": "f", "arguments": '{"a": null, "b": 1}'}}
+    messages = one(tmp_path, said(USER, {"role": "assistant", "content": "x", "tool_calls": [call]}))
+    assert messages[1].tool_calls[0]["function"]["arguments"] == {"a": None, "b": 1}
+
+
+def test_a_row_of_too_many_answers_is_dropped(tmp_path):
+    reason = why(tmp_path, chat(*(text for i in range(257) for text in (f"ask {i}", f"say {i}"))))
+    assert reason == "has 257 answers; a row may have 256: cut it into conversations"
 
 
 def test_rows_that_differ_in_what_stands_beside_the_text_are_not_the_same(tmp_path):

@@ -171,6 +171,54 @@ def test_where_the_prompt_opens_thoughts_an_answer_closes_them(tokenizer, conten
     assert written(tokenizer, OPENS, given) == [f"<user>a<assistant><think>\n[{taught}<|eot_id|>]"]
 
 
+# As GLM-4.7's and Nemotron's: the template closes thoughts that it has not opened, or writes the answer behind them open.
+CLOSES = OPENS.replace(
+    "m.content.split('</think>')[-1] }}", "('</think>' if m.role == 'assistant' else '') + m.content }}"
+)
+LEAVES_OPEN = OPENS.replace(
+    "{{ '<' + m.role + '>'", "{{ '<' + m.role + '>' + ('<think>\n' if m.role == 'assistant' and loop.last else '')"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "taught"), [(CLOSES, "</think>yes<|eot_id|>"), (LEAVES_OPEN, "\n</think>\n\nyes<|eot_id|>")]
+)
+def test_thoughts_are_closed_once_whatever_the_template_writes(tokenizer, template, taught):
+    (turn,) = turns_of(tokenizer, template, row("a", "yes"))
+    assert (turn.prompt, turn.answer) == ("<user>a<assistant><think>\n", taught)
+
+
+def test_a_short_answer_is_not_looked_for_in_the_name_of_a_token(tokenizer):
+    template = CHATML.replace("{{ '<assistant>' }}", "{{ '<assistant><quiet>' }}")
+    (turn,) = turns_of(tokenizer, template, row("Hi", "eot"))
+    assert turn.answer == "eot<|eot_id|>"
+
+
+def test_what_a_template_writes_behind_the_end_of_the_conversation_is_not_supervised(tokenizer):
+    """As Phi-3's end of text behind the end of the turn: the next turn's prompt does not have it."""
+    template = CHATML + "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}"
+    (text,) = written(tokenizer, template, row("a", "b", "c", "d"))
+    assert text.endswith("<user>c<|eot_id|>\n<assistant>[d<|eot_id|>]\n<|eot_id|>")
+
+
+def test_a_template_without_a_generation_prompt_is_refused(tokenizer):
+    template = CHATML.partition("{% if add_generation_prompt")[0].replace("'<' + m.role", "'<|eot_id|>' + m.role")
+    with pytest.raises(ModelError, match="it does not look at add_generation_prompt"):
+        turns_of(tokenizer, template, row("Hi", "Yo"))
+
+
+def test_what_a_tool_says_may_be_written_as_json(tokenizer):
+    template = CHATML.replace("m.content +", "(m.content | tojson if m.role == 'tool' else m.content) +")
+    said = '{"temp": 20, "where": "Köln"}'
+    given = row("Weather?", "20 degrees.")
+    given.messages.insert(1, Message(role="assistant", content="I look.", weight=0))
+    given.messages.insert(2, Message(role="tool", content=said))
+    assert len(turns_of(tokenizer, template, given)) == 1
+    given.messages[1] = given.messages[1].model_copy(update={"tool_calls": CALLS})
+    with pytest.raises(ModelError, match="no place for tool calls"):
+        turns_of(tokenizer, template, given)
+
+
 def test_a_prompt_that_says_more_than_the_template_writes_is_followed_by_the_answer(tokenizer):
     """As templates do that close the thoughts at once in their generation prompt."""
     template = CHATML.replace("{{ '<assistant>' }}", "{{ '<assistant><quiet>' }}")
