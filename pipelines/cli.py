@@ -39,7 +39,7 @@ console = Console()
 
 @app.command()
 def check(recipe: RecipePath) -> None:
-    """Say in plain words what is wrong with a recipe or a sweep; nothing runs, nothing is fetched."""
+    """Say in plain words what is wrong with a recipe or a sweep; no step runs, nothing is fetched."""
     from pipelines.rehearsal import rehearse
 
     def tell(line: str) -> None:

@@ -171,7 +171,7 @@ def test_where_the_prompt_opens_thoughts_an_answer_closes_them(tokenizer, conten
     assert written(tokenizer, OPENS, given) == [f"<user>a<assistant><think>\n[{taught}<|eot_id|>]"]
 
 
-# As GLM-4.7's and Nemotron's: the template closes thoughts that it has not opened, or writes the answer behind them open.
+# As GLM-4.7's and Nemotron's: the template closes thoughts that it has not opened, or leaves them open.
 CLOSES = OPENS.replace(
     "m.content.split('</think>')[-1] }}", "('</think>' if m.role == 'assistant' else '') + m.content }}"
 )
