@@ -120,13 +120,15 @@ def _make(config: ExportConfig, base_model: BaseModelRef, adapter_path: str, row
 
 def about(config: ExportConfig, base_model: BaseModelRef) -> About:
     """What the file says of itself: its name, what it was made from, the licence and the quantization."""
-    base = base_model.published_as or base_model.source or base_model.address
-    on_hub = base_model.published_as or (None if "://" in base or base_model.is_local else base_model.address)
+    is_folder = base_model.is_local or "://" in base_model.address
+    address = Path(base_model.address).name if is_folder else base_model.address  # a file names no place of a machine
+    base = base_model.published_as or base_model.source or address
+    on_hub = base_model.published_as or (None if is_folder else address)
     return About(
         name=config.model_name or Path(base).name,
         description=f"a LoRA fine-tune of {base}, merged and written as {config.quantization} by Lorry",
         license=base_model.license or base_model.to_merge_into.license,
-        base_name=base if on_hub else Path(base).name,
+        base_name=base,
         base_url=on_hub and f"https://huggingface.co/{on_hub}",
     )
 
