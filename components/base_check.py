@@ -46,8 +46,10 @@ def check_base(base_model: BaseModelRef, targets: Sequence[str | list[str]]) -> 
                 f"token (number {tokenizer.convert_tokens_to_ids(token)}); resize the embedding to the tokenizer "
                 "(resize_token_embeddings) and save it again, or use a template without the token"
             )
-    for target in targets:
-        require_targets(_without_weights(base_model), target, base_model.address)
+    if targets:
+        model = _without_weights(base_model)
+        for target in targets:
+            require_targets(model, target, base_model.address)
     with tempfile.TemporaryDirectory(prefix="lorry-base-") as folder:
         merged, gguf = Path(folder) / "merged", Path(folder) / "vocabulary.gguf"
         merged.mkdir()

@@ -64,6 +64,8 @@ def compare_with_training(
     dtype = torch.float32 if 0 < full.weight_bytes <= MAX_FLOAT32_BYTES else "auto"
     weights: PeftModel = PeftModel.from_pretrained(load_weights(full, dtype), adapter_path).eval()
     file = GgufModel(f16, n_ctx=max(len(example.input_ids) for example in examples) + MAX_NEW_TOKENS)
+    n_vocab = min(file.n_vocab, weights.config.get_text_config().vocab_size)
+    ends = [token for token in range(n_vocab) if file.is_end(token)]
     quality, agreement = Quality(), Agreement()
     try:
         for number, whole in enumerate(examples[:MAX_ROWS], start=1):
@@ -74,7 +76,7 @@ def compare_with_training(
                 continue
             _add_predictions(quality, weights, file, example)
             prompt = example.input_ids[:first]
-            said = [_of_weights(weights, file, prompt), _of_file(file, prompt)]
+            said = [_of_weights(weights, ends, prompt), _of_file(file, prompt)]
             adapter, served = (tokenizer.decode(ids, skip_special_tokens=True) for ids in said)
             agreement.answers.append((tokenizer.decode(prompt), adapter, served))
             log.info("row %d/%d compared with training", number, min(len(examples), MAX_ROWS))
@@ -116,24 +118,21 @@ def _add_predictions(quality: Quality, weights: PeftModel, file: GgufModel, exam
         done += len(theirs)
 
 
-def _of_weights(weights: PeftModel, file: GgufModel, prompt: Sequence[int]) -> list[int]:
+def _of_weights(weights: PeftModel, ends: Sequence[int], prompt: Sequence[int]) -> list[int]:
     import torch
 
     ids = torch.tensor([list(prompt)])
-    ends = [
-        token for token in range(min(file.n_vocab, weights.config.get_text_config().vocab_size)) if file.is_end(token)
-    ]
     with torch.inference_mode():
         output = weights.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             do_sample=False,
             max_new_tokens=MAX_NEW_TOKENS,
-            eos_token_id=ends,
+            eos_token_id=list(ends),
             pad_token_id=ends[0],
         )
     new: list[int] = output[0, len(prompt) :].tolist()
-    return [token for token in new if not file.is_end(token)]
+    return [token for token in new if token not in ends]
 
 
 def _of_file(file: GgufModel, prompt: Sequence[int]) -> list[int]:

@@ -9,7 +9,7 @@ from components.chat_template import render_with, template_of
 from components.contracts import Message, Row
 from components.errors import ModelError
 from components.gguf_vocabulary import GgufVocabulary
-from components.supervision import end_of_turn, prompts_of, special_tokens
+from components.supervision import end_of_turn, n_same, prompts_of, special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,8 +82,7 @@ def _difference(
     theirs: Sequence[int],
     text: str,
 ) -> str:
-    pairs = zip(ours, theirs, strict=False)
-    at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(ours), len(theirs)))
+    at = n_same(ours, theirs)
     shown = slice(max(at - _BEFORE, 0), at + _AFTER)
     return (
         f"{address}: training and llama.cpp read a prompt as other tokens, so the file would answer another question: "
