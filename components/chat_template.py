@@ -74,10 +74,12 @@ def render(
     eos_token: str = "",
     add_generation_prompt: bool = False,
     tools: Sequence[Mapping[str, Any]] | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> str:
     """The conversation as the text the model sees, special tokens spelled out.
 
-    Where the template has no place for a system message, its text stands at the beginning of the first user turn.
+    ``template_kwargs`` are variables of the template that a user may set, such as ``enable_thinking``. Where the
+    template has no place for a system message, its text stands at the beginning of the first user turn.
 
     Raises:
         ModelError: the template is not valid, or it refuses these messages.
@@ -87,7 +89,7 @@ def render(
     forms = _forms(messages)
     for form in forms:
         try:
-            return _render(template, form, bos_token, eos_token, add_generation_prompt, tools)
+            return _render(template, form, bos_token, eos_token, add_generation_prompt, tools, template_kwargs)
         except ModelError:
             if form is forms[-1]:
                 raise
@@ -101,9 +103,11 @@ def _render(
     eos_token: str,
     add_generation_prompt: bool,
     tools: Sequence[Mapping[str, Any]] | None,
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> str:
     try:
         return _compiled(template).render(
+            **(template_kwargs or {}),
             messages=messages,
             bos_token=bos_token,
             eos_token=eos_token,

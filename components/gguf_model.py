@@ -33,14 +33,22 @@ class GgufModel(GgufVocabulary):
     """
 
     def __init__(
-        self, path: Path, *, n_ctx: int = 0, n_threads: int = 0, n_places: int = 1, n_rows: int = SERIAL_ROWS
+        self,
+        path: Path,
+        *,
+        n_ctx: int = 0,
+        n_threads: int = 0,
+        n_places: int = 1,
+        n_rows: int = SERIAL_ROWS,
+        template: str | None = None,
     ) -> None:
         """Load ``path`` for ``n_places`` conversations of at most ``n_ctx`` tokens each (0: as trained).
 
-        ``n_threads`` 0: every usable core. ``n_rows``: the most that is decoded at once.
+        ``n_threads`` 0: every usable core. ``n_rows``: the most that is decoded at once. ``template`` stands in the
+        place of the file's own chat template.
 
         Raises:
-            ModelError: llama.cpp cannot load it, no kernels run here, it has no chat template, or not its manifest's.
+            ModelError: llama.cpp cannot load it, no kernels run here, or its chat template is not its manifest's.
         """
         checked = check_file(path)
         load_proven_kernels(path)
@@ -63,6 +71,8 @@ class GgufModel(GgufVocabulary):
         self.size_bytes = int(llama_cpp.llama_model_size(self._model))
         if self.manifest is not None and fingerprint(self.template) != self.manifest.template_fingerprint:
             raise ModelError(f"{path}: its chat template is not the one that {MANIFEST_NAME} names; export it again")
+        if template is not None:
+            self.template = template
         self.decoder = LlamaDecoder(
             self._model,
             n_ctx=min(n_ctx or checked.context_length, checked.context_length),
@@ -137,7 +147,3 @@ class TextStream:
     def feed(self, piece: bytes) -> str:
         """The characters that ``piece`` completes."""
         return self._decoder.decode(piece)
-
-    def rest(self) -> str:
-        """What is left at the end; an unfinished character becomes U+FFFD."""
-        return self._decoder.decode(b"", final=True)

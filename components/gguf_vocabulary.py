@@ -24,11 +24,7 @@ class GgufVocabulary:
     """What a loaded model says of its vocabulary. Any thread may ask."""
 
     def __init__(self, path: Path, model: Any) -> None:
-        """``model`` is llama.cpp's pointer.
-
-        Raises:
-            ModelError: it has no chat template.
-        """
+        """``model`` is llama.cpp's pointer; ``template`` is empty where the file has none."""
         import llama_cpp
 
         self.path = path
@@ -36,8 +32,6 @@ class GgufVocabulary:
         self.vocab = llama_cpp.llama_model_get_vocab(model)
         self.n_vocab = llama_cpp.llama_vocab_n_tokens(self.vocab)
         self.template = self._metadata("tokenizer.chat_template") or ""
-        if not self.template:
-            raise ModelError(f"{path}: has no chat template; export it from a base model that has one")
         self._normalizer: Any = self._metadata(NORMALIZER_KEY)
         self._pieces: dict[int, bytes] = {}
 
@@ -59,8 +53,18 @@ class GgufVocabulary:
         *,
         add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> str:
-        """The text of a conversation."""
+        """The text of a conversation; ``template_kwargs`` are variables of the template.
+
+        Raises:
+            ModelError: there is no template, or it refuses the conversation.
+        """
+        if not self.template:
+            raise ModelError(
+                f"{self.path}: has no chat template; export it from a base model that has one, "
+                "or name one with --chat-template"
+            )
         return render(
             self.template,
             messages,
@@ -68,6 +72,7 @@ class GgufVocabulary:
             eos_token=self._special(EOS_KEY),
             add_generation_prompt=add_generation_prompt,
             tools=tools,
+            template_kwargs=template_kwargs,
         )
 
     @property

@@ -75,7 +75,7 @@ class LlamaDecoder:
         parameters.n_ctx = n_ctx * n_places
         parameters.n_seq_max = n_places
         parameters.n_batch = parameters.n_ubatch = n_rows
-        parameters.n_outputs_max = n_outputs
+        self.n_outputs = parameters.n_outputs_max = n_outputs
         parameters.n_threads = parameters.n_threads_batch = n_threads
         parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO
         parameters.kv_unified = False

@@ -96,7 +96,7 @@ class ReasoningStream:
             self._held, self._phase = after, self._answer_from_words
             return Said(thoughts.rstrip(), is_reasoning=True)
         # White space before the tag is not part of the thoughts.
-        certain = thoughts[: len(thoughts) - _n_overlap(thoughts, CLOSE)].rstrip()
+        certain = thoughts[: len(thoughts) - n_overlap(thoughts, CLOSE)].rstrip()
         self._held = self._held[len(certain) :]
         return Said(certain, is_reasoning=True)
 
@@ -107,11 +107,11 @@ class ReasoningStream:
         return None
 
     def _answer(self) -> Said | None:
-        certain = self._held[: len(self._held) - _n_overlap(self._held, f"{self._edges.tail}.")]
+        certain = self._held[: len(self._held) - n_overlap(self._held, f"{self._edges.tail}.")]
         self._held = self._held[len(certain) :]
         return Said(certain, is_reasoning=False)
 
 
-def _n_overlap(text: str, tag: str) -> int:
+def n_overlap(text: str, tag: str) -> int:
     """How many characters at the end of a text are the beginning of a tag."""
     return next((n for n in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:n])), 0)

@@ -12,7 +12,7 @@ class Sampling:
 
     ``frequency_penalty`` and ``presence_penalty`` are subtracted from the logits of tokens of this answer,
     ``repetition_penalty`` divides them (1 changes nothing); ``logit_bias`` is added, by token id. ``seed`` None draws
-    a new one. ``json_schema`` (JSON) allows only texts that follow it.
+    a new one.
     """
 
     temperature: float = 0.0
@@ -24,7 +24,6 @@ class Sampling:
     presence_penalty: float = 0.0
     repetition_penalty: float = 1.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
-    json_schema: str | None = None
 
     @property
     def penalizes(self) -> bool:

@@ -154,7 +154,7 @@ def _answer_turn(model: GgufModel, messages: Sequence[Message], max_new_tokens: 
         n_tokens += 1
         if n_tokens >= limit:
             break
-    return _Timed(text + stream.rest(), time.monotonic() - started, first, n_tokens, len(prompt))
+    return _Timed(text, time.monotonic() - started, first, n_tokens, len(prompt))
 
 
 if __name__ == "__main__":

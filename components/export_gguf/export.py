@@ -154,7 +154,6 @@ def prove(path: Path, prompt: str) -> tuple[str, int, str]:
             if model.is_end(token):
                 break
             text += stream.feed(model.piece(token))
-        text += stream.rest()
         if not text.strip():
             raise ModelError(
                 f"{path}: the finished file answers {prompt!r} with nothing; train longer, or quantize less"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar, cast
 
@@ -12,20 +12,23 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Send
 
+from components.contracts import Message
 from components.model_server import engine as engines
 from components.model_server.answers import ChatAnswer, TextAnswer, WireAnswer
 from components.model_server.api_keys import ApiKeys
 from components.model_server.engine import Engine, Piece
 from components.model_server.gatekeeper import Gatekeeper
 from components.model_server.metrics import Metrics
-from components.model_server.refusals import answer_errors_as_openai_does
+from components.model_server.refusals import NoSuchModelError, answer_errors_as_openai_does
 from components.model_server.served_model import ServedModel
 from components.model_server.wire import ChatCompletionRequest, CompletionRequest, WireError
 
 T = TypeVar("T")
 
+READ = ["GET", "HEAD"]
 # nginx buffers a stream unless told not to.
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 REFUSED: dict[int | str, dict[str, Any]] = {
@@ -35,14 +38,20 @@ REFUSED: dict[int | str, dict[str, Any]] = {
         401: "no valid API key",
         404: "no such model",
         413: "the body is too long",
+        415: "the body is no plain JSON",
         429: "as many requests wait as may",
         503: "the server is stopping, or not ready yet",
     }.items()
 }
 
 
-def create_app(engine: Engine, keys: ApiKeys, metrics: Metrics, served: ServedModel) -> FastAPI:
-    """The application around an engine, which has loaded ``served``; it closes the engine when it ends."""
+def create_app(
+    engine: Engine, keys: ApiKeys, metrics: Metrics, served: ServedModel, *, cors_origins: Sequence[str] = ()
+) -> FastAPI:
+    """The application around an engine, which has loaded ``served``; it closes the engine when it ends.
+
+    Pages of ``cors_origins`` may ask from a browser; ``*`` is all of them.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -51,30 +60,40 @@ def create_app(engine: Engine, keys: ApiKeys, metrics: Metrics, served: ServedMo
 
     app = FastAPI(title="Lorry model server", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(Gatekeeper, engine=engine, keys=keys, metrics=metrics)
+    if cors_origins:
+        # Around the gatekeeper: a browser asks whether it may ask without a key.
+        app.add_middleware(
+            CORSMiddleware, allow_origins=cors_origins, allow_methods=[*READ, "POST"], allow_headers=["*"],
+            expose_headers=["X-Request-Id", "Retry-After"], allow_private_network=True,
+        )  # fmt: skip
     answer_errors_as_openai_does(app, metrics)
     started = int(time.time())
 
-    @app.get("/livez")
+    @app.api_route("/livez", methods=READ)
     async def livez() -> Response:
         """The process answers, and the thread that computes is alive."""
         return JSONResponse({"status": "ok" if engine.alive else "the engine has died"}, 200 if engine.alive else 503)
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=READ)
+    @app.api_route("/health", methods=READ, include_in_schema=False)
+    @app.api_route("/v1/health", methods=READ, include_in_schema=False)
     async def readyz() -> Response:
         """The model is loaded, has computed tokens, and takes requests."""
         return JSONResponse({"status": "ok" if engine.ready else "not ready"}, 200 if engine.ready else 503)
 
-    @app.get("/metrics")
+    @app.api_route("/metrics", methods=READ)
     async def prometheus() -> Response:
         """Figures for Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/v1/models", responses={401: REFUSED[401]})
+    @app.api_route("/v1/models", methods=READ, responses={401: REFUSED[401]})
     async def models() -> dict[str, Any]:
         """The one model that is served."""
         return {"object": "list", "data": [_model(served, started)]}
 
-    @app.get("/v1/models/{model_id:path}", responses={status: REFUSED[status] for status in (401, 404)})
+    @app.api_route(
+        "/v1/models/{model_id:path}", methods=READ, responses={status: REFUSED[status] for status in (401, 404)}
+    )
     async def model(model_id: str) -> dict[str, Any]:
         """The served model, by its name."""
         _require_model(served, model_id)
@@ -83,29 +102,24 @@ def create_app(engine: Engine, keys: ApiKeys, metrics: Metrics, served: ServedMo
     @app.post("/v1/chat/completions", response_model=None, responses=REFUSED)
     async def chat_completions(body: ChatCompletionRequest, request: Request) -> Response:
         """One answer to a conversation, whole or streamed."""
-        return await _answer(engine, served, body, request, ChatAnswer)
+        return await _answer(engine, served, body, request)
 
     @app.post("/v1/completions", response_model=None, responses=REFUSED)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """One continuation of a text, whole or streamed."""
-        return await _answer(engine, served, body, request, TextAnswer)
+        return await _answer(engine, served, body, request)
 
     return app
 
 
 async def _answer(
-    engine: Engine,
-    served: ServedModel,
-    body: ChatCompletionRequest | CompletionRequest,
-    request: Request,
-    kind: type[WireAnswer],
+    engine: Engine, served: ServedModel, body: ChatCompletionRequest | CompletionRequest, request: Request
 ) -> Response:
     _require_model(served, body.model)
     if not engine.ready:
         raise engines.StoppingError("the model is not ready, or the server is stopping; try again in a moment")
-    asked = body.to_engine(request.state.key, served.generation)
+    asked = body.to_engine(request.state.key, served)
     told: dict[str, Any] = request.state.told
-    arrived = time.monotonic()
 
     def ended(last: Piece) -> None:
         told.update(
@@ -113,19 +127,37 @@ async def _answer(
             cached_tokens=last.cached_tokens,
             completion_tokens=last.completion_tokens,
             finish_reason=last.finish_reason,
+            first_piece_seconds=answer.first_piece_seconds,
         )
 
-    # What must follow a schema begins with it: there is no room for thoughts.
-    opened = served.opens_reasoning and asked.sampling.json_schema is None
-    answer = kind(served.name, ended, opened=opened, edges=served.answer_edges)
+    answer = _form_of(asked, served, ended)
     pieces = engine.stream(asked)
-    # The first piece is awaited here, so that what is wrong with a request is a status and not a broken stream.
-    first = await _unless_gone(request, anext(pieces))
-    told["first_piece_seconds"] = round(time.monotonic() - arrived, 3)
+    # The first piece is awaited here, so that what is wrong with a request is a status and not a broken stream. It
+    # comes soon, though it may say no more than that the request waits.
+    pieces = _chain(await _unless_gone(request, anext(pieces)), pieces)
     if body.stream:
-        events = answer.events(first, pieces, include_usage=body.wants_usage)
+        events = answer.events(pieces, include_usage=body.wants_usage)
         return _Stream(events, media_type="text/event-stream", headers=STREAM_HEADERS)
-    return JSONResponse(await _unless_gone(request, answer.whole(first, pieces)))
+    return JSONResponse(await _unless_gone(request, answer.whole(pieces)))
+
+
+def _form_of(asked: engines.Request, served: ServedModel, ended: Callable[[Piece], None]) -> WireAnswer:
+    """The answer to a conversation, or to a text."""
+    if isinstance(asked.prompt, str) or not isinstance(asked.prompt[0], Message):
+        return TextAnswer(served.name, ended)
+    # What must follow a grammar begins with it: there is no room for thoughts.
+    is_free = asked.json_schema is None and not (asked.tools and asked.tools.must_call)
+    opened = is_free and served.opens_reasoning(asked.template_kwargs)
+    return ChatAnswer(served.name, ended, opened=opened, edges=served.answer_edges, tools=asked.tools)
+
+
+async def _chain(first: Piece, rest: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
+    try:
+        yield first
+        async for piece in rest:
+            yield piece
+    finally:
+        await rest.aclose()
 
 
 class _Stream(StreamingResponse):
@@ -170,4 +202,4 @@ def _model(served: ServedModel, started: int) -> dict[str, Any]:
 
 def _require_model(served: ServedModel, model_id: str) -> None:
     if not served.answers_to(model_id):
-        raise HTTPException(404, f"no model {model_id!r} here; this server serves {served.name!r}")
+        raise NoSuchModelError(f"no model {model_id!r} here; this server serves {served.name!r}")

@@ -11,20 +11,29 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
-from components.contracts import Message
 from components.errors import LorryError
 from components.gguf_model import GgufModel
 from components.llama_decoder import Rows
 from components.model_server.batches import Batches
-from components.model_server.engine import Piece, PromptTooLongError, QueueFullError, Request, StoppingError
+from components.model_server.engine import (
+    SECONDS_OF_SILENCE,
+    Piece,
+    PromptTooLongError,
+    QueueFullError,
+    Request,
+    StoppingError,
+)
 from components.model_server.fair_queue import FairQueue
-from components.model_server.json_schema import JsonFollower
+from components.model_server.grammars import Grammars
 from components.model_server.metrics import Metrics
 from components.model_server.pace import Pace
 from components.model_server.places import Places
+from components.model_server.prompts import prompt_tokens, require_tokens
 from components.model_server.scheduler import Job, Scheduler
 from components.model_server.threads import Threads, seconds_waited_for_a_core
+from components.model_server.tool_calls import grammar_of
 from components.sampling import Sampling
 
 log = logging.getLogger(__name__)
@@ -82,7 +91,7 @@ class BatchingEngine:
         self._waited = 0.0
         self._outbox = _Outbox()
         self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
-        self._json = JsonFollower(model.vocab)
+        self._grammars = Grammars(model.vocab)
         self._looked = time.monotonic()
         self._draining = threading.Event()
         self._stopping = threading.Event()
@@ -148,7 +157,11 @@ class BatchingEngine:
         self._work_to_do.set()
         try:
             while True:
-                item = await pieces.get()
+                try:
+                    async with asyncio.timeout(SECONDS_OF_SILENCE):
+                        item = await pieces.get()
+                except TimeoutError:
+                    item = Piece("")
                 if isinstance(item, Exception):
                     raise item
                 yield item
@@ -195,13 +208,10 @@ class BatchingEngine:
 
         Raises:
             PromptTooLongError: it leaves no room for an answer.
-            SchemaError: its JSON schema cannot be followed.
+            SchemaError: its JSON schema, or that of a tool, cannot be followed.
             LorryError: it is empty, or a bias is of no token.
         """
-        sampling = request.sampling
-        for token in sampling.logit_bias:
-            if not 0 <= token < self._model.n_vocab:
-                raise LorryError(f"logit_bias: there is no token {token}; this model has {self._model.n_vocab}")
+        require_tokens(self._model, request.sampling.logit_bias, "logit_bias")
         prompt = self._prompt_tokens(request)
         room = self._model.n_ctx - len(prompt)
         return Job(
@@ -210,18 +220,27 @@ class BatchingEngine:
             limit=room if request.max_tokens is None else min(request.max_tokens, room),
             deadline=time.monotonic() + self._settings.max_seconds,
             put=lambda item: self._outbox.put(loop, pieces, item),
-            matcher=None if sampling.json_schema is None else self._json.matcher(sampling.json_schema),
+            matcher=self._matcher(request),
+            spelled={} if request.tools is None else request.tools.call_format.specials,
         )
 
+    def _matcher(self, request: Request) -> Any:
+        """What says which token may come next; None where any may."""
+        if request.tools is not None:
+            grammar = grammar_of(request.tools, request.json_schema, self._grammars.is_special)
+            return self._grammars.of_lark(grammar, "tools")
+        return None if request.json_schema is None else self._grammars.of_schema(request.json_schema)
+
     def _prompt_tokens(self, request: Request) -> list[int]:
-        if isinstance(request.prompt, str):
-            tokens = self._model.tokenize(request.prompt, special=False, begin=True)
-        else:
-            tokens = self._model.prompt_tokens(request.prompt)
+        try:
+            tokens = prompt_tokens(self._model, request)
+        except UnicodeEncodeError as error:
+            raise LorryError(f"the prompt holds half a character ({error.reason}); correct it") from error
         if len(tokens) >= self._model.n_ctx:
             self._metrics.rejected.labels("prompt_too_long").inc()
+            # Clients tell this error from others by the words "maximum context length is".
             raise PromptTooLongError(
-                f"the prompt has {len(tokens)} tokens and the context holds {self._model.n_ctx}; "
+                f"This model's maximum context length is {self._model.n_ctx} tokens, and the prompt has {len(tokens)}; "
                 "shorten the conversation"
             )
         if not tokens:
@@ -267,7 +286,7 @@ class BatchingEngine:
 
     def _warm_up(self) -> None:
         """Compute tokens before traffic: weights come from the disk, and the node says what rows cost on it."""
-        hello = self._model.prompt_tokens([Message(role="user", content="Hello")])
+        hello = self._model.tokenize("Hello there", special=False, begin=True)
         for _, _ in zip(range(WARM_UP_TOKENS), self._model.generate(hello, Sampling()), strict=False):
             pass
         self._measure_prompts(hello)

@@ -76,6 +76,20 @@ def serve(
         Path | None,
         typer.Option(envvar="LORRY_API_KEYS_FILE", help="file with one API key a line; without it nobody needs a key"),
     ] = None,
+    chat_template: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="LORRY_CHAT_TEMPLATE", help="file with a Jinja chat template in the place of the model's own"
+        ),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="LORRY_CORS_ORIGIN",
+            help="origin whose pages may ask from a browser, such as http://localhost:5173, or *; may be repeated "
+            "(variable: spaces)",
+        ),
+    ] = None,
 ) -> None:
     """Serve a GGUF model over OpenAI's API: /v1/chat/completions, /v1/completions, /v1/models; probes and metrics."""
     # Loading takes a while, and a process 1 without a handler would not hear it; later the server has its own.
@@ -96,10 +110,11 @@ def serve(
     path = model or _last_model(workdir)
     if path.is_dir():
         path = model_in(path)
-    keys = ApiKeys.from_file(api_keys_file) if api_keys_file else ApiKeys([])
+    keys = ApiKeys.from_file(api_keys_file) if api_keys_file else ApiKeys({})
+    template = _template(chat_template) if chat_template else None
     with listen(host, port, "--port") as bound:
         require_token(path)
-        loaded = GgufModel(path, n_ctx=n_ctx, n_threads=n_threads, n_places=n_places)
+        loaded = GgufModel(path, n_ctx=n_ctx, n_threads=n_threads, n_places=n_places, template=template)
         metrics = Metrics()
         settings = EngineSettings(
             max_waiting=max_waiting,
@@ -120,9 +135,13 @@ def serve(
         log.info(
             "%s", f"API keys: {len(keys)}" if len(keys) else "no API keys are configured: whoever reaches it may ask"
         )
+        if not loaded.template:
+            log.warning(
+                "the file has no chat template: only /v1/completions is answered; name one with --chat-template"
+            )
         # No log_config: uvicorn's own handlers would write on the thread that serves all sockets.
         config = uvicorn.Config(
-            create_app(engine, keys, metrics, served),
+            create_app(engine, keys, metrics, served, cors_origins=cors_origin or []),
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -133,6 +152,25 @@ def serve(
         )
         with log_apart():
             DrainingServer(config, engine, drain_seconds).run(sockets=[bound])
+
+
+def _template(path: Path) -> str:
+    """The text of a chat template.
+
+    Raises:
+        ModelError: it cannot be read, or writes no conversation.
+    """
+    from components.chat_template import PROBED, render
+
+    try:
+        template = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: the chat template cannot be read ({error}); give a file in Jinja") from error
+    try:
+        render(template, PROBED[:1], add_generation_prompt=True)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    return template
 
 
 def _last_model(workdir: Path) -> Path:

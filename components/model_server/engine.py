@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from components.contracts import Message
 from components.errors import LorryError
+from components.model_server.tool_calls import CallFormat
 from components.sampling import Sampling
 
 FinishReason = Literal["stop", "length"]
+# Proxies take a connection that is silent for long for a dead one; the shortest limits are of some ten seconds.
+SECONDS_OF_SILENCE = 3.0
 # Of clients without a key.
 NO_KEY = ""
 
@@ -32,28 +35,70 @@ class QueueFullError(LorryError):
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to answer: a conversation, or a text to go on with. ``max_tokens`` None: as far as the context reaches.
+class ToolUse:
+    """Tools in OpenAI's form, of which those named in ``callable_names`` may be called in the template's form.
 
-    ``key`` says whose request it is: waiting requests are taken from the keys in turn.
+    ``must_call``: the answer is a call; ``several``: it may be more than one.
     """
 
-    prompt: Sequence[Message] | str
+    tools: Sequence[Mapping[str, Any]]
+    callable_names: Sequence[str]
+    call_format: CallFormat
+    must_call: bool = False
+    several: bool = True
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to answer: a conversation, a text to go on with, or its token ids. ``max_tokens`` None: as far as the
+    context reaches.
+
+    ``key`` says whose request it is: waiting requests are taken from the keys in turn. ``json_schema`` (JSON) allows
+    only answers that follow it. ``template_kwargs`` are variables of the chat template. ``top_logprobs`` asks for the
+    log probability of each token, and of so many that were likeliest there; ``echo`` begins the answer with the prompt.
+    """
+
+    prompt: Sequence[Message] | str | Sequence[int]
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     stop: Sequence[str] = ()
     key: str = NO_KEY
+    json_schema: str | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    tools: ToolUse | None = None
+    top_logprobs: int | None = None
+    echo: bool = False
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """A token as text and bytes, with its natural log probability: None for the first of a prompt."""
+
+    text: str
+    bytes: bytes
+    logprob: float | None
+
+
+@dataclass(frozen=True)
+class TokenLogprob(Logprob):
+    """A token of an answer, and those that were likeliest in its place, the likeliest first."""
+
+    top: Sequence[Logprob] = ()
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of an answer. The last one carries ``finish_reason`` and the token counts."""
+    """A piece of an answer; without text and ``finish_reason``, it says that the answer is still worked on.
+
+    ``logprobs`` are of the tokens since the last piece. The last one carries ``finish_reason`` and the token counts.
+    """
 
     text: str
     finish_reason: FinishReason | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    logprobs: Sequence[TokenLogprob] = ()
 
 
 class Engine(Protocol):
@@ -80,6 +125,8 @@ class Engine(Protocol):
 
     def stream(self, request: Request) -> AsyncGenerator[Piece]:
         """The answer, piece by piece; closing the generator cancels the request.
+
+        Where nothing comes for ``SECONDS_OF_SILENCE``, an empty piece does.
 
         Raises:
             PromptTooLongError: before the first piece.

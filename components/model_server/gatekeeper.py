@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 
 # An id that a client gives is kept when it is harmless in a log.
 HARMLESS_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+SLASHES = re.compile("/{2,}")
 TOO_LONG = f"the body has more than {MAX_BODY_BYTES} bytes"
-WITHOUT_KEY = ("/livez", "/readyz", "/metrics")
+WITHOUT_KEY = ("/livez", "/readyz", "/health", "/v1/health", "/metrics")
 ANSWERED = ("/v1/chat/completions", "/v1/completions")
 # Probes come every second or so: a line for each would hide the others.
 NOT_LOGGED = WITHOUT_KEY
@@ -48,6 +49,7 @@ class Gatekeeper:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
+        scope["path"] = _plain(scope["path"])
         headers = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id", b""))
         told: dict[str, Any] = {"status": None}
@@ -79,7 +81,7 @@ class Gatekeeper:
             return error_response(413, TOO_LONG, "invalid_request_error")
         if scope["path"] in WITHOUT_KEY:
             return None
-        name = self._keys.name_of(headers.get(b"authorization", b"").decode("latin-1"))
+        name = self._keys.name_of(headers.get(b"authorization", b""))
         if name is None:
             self._metrics.rejected.labels("unauthorized").inc()
             return error_response(
@@ -92,7 +94,10 @@ class Gatekeeper:
         scope["state"]["key"] = name
         if name:
             scope["state"]["told"]["key"] = name
-        if scope["path"] in ANSWERED:
+        if scope["path"] in ANSWERED and scope["method"] == "POST":
+            if (words := _unread(headers)) is not None:
+                self._metrics.rejected.labels("invalid").inc()
+                return error_response(415, words, "invalid_request_error")
             # Here, and not in the route: a crowd that is refused must cost those who were admitted next to nothing.
             try:
                 self._engine.require_room(name)
@@ -119,3 +124,21 @@ class _Bounded:
 
 def _request_id(given: bytes) -> str:
     return given.decode() if HARMLESS_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _plain(path: str) -> str:
+    """A path as it is routed: clients put slashes together from an address and a path, and one may be too many."""
+    return SLASHES.sub("/", path).rstrip("/") or "/"
+
+
+def _unread(headers: dict[bytes, bytes]) -> str | None:
+    """Why a body cannot be read, by its headers."""
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
+    if encoding not in ("", "identity"):
+        return f"a body with Content-Encoding {encoding} is not read here; send it as it is, without that header"
+    kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        return (
+            f"Content-Type is {kind or 'missing'}; send the header 'Content-Type: application/json' with the JSON body"
+        )
+    return None

@@ -1,72 +1,225 @@
-"""JSON that follows a client's schema. A schema is hostile: llguidance takes it or says no, and bounds its own work."""
+"""JSON that follows a client's schema, as people write schemas.
+
+A key that a schema does not name is not invented, white space is bounded, and what llguidance has no rule for (a format
+that it does not know, ``uniqueItems``, ``not``) is left to the model. A schema is hostile: llguidance takes it or says
+no, and bounds its own work; its options (``x-guidance``) are not the client's.
+"""
 
 from __future__ import annotations
 
 import json
-import warnings
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.errors import LorryError
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 MAX_BYTES = 16_384
+# A space, or a new line with the indentation of some ten levels: a model that likes white space ends all the same.
+OPTIONS: dict[str, Any] = {"whitespace_pattern": r"[ ]?|\n[ \t]{0,32}", "coerce_one_of": True, "lenient": True}
+OPTIONS_KEY = "x-guidance"
+
+# Where schemas lie within a schema: one, a list of them, or many by name.
+SINGLE = ("items", "additionalItems", "additionalProperties", "unevaluatedItems", "unevaluatedProperties", "contains",
+          "propertyNames", "not", "if", "then", "else")  # fmt: skip
+LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+DEFINITIONS = ("$defs", "definitions")
+BY_NAME = ("properties", "patternProperties", "dependentSchemas", *DEFINITIONS)
+# Schemas of these say more of the same value.
+OF_SAME_VALUE = ("allOf", "anyOf", "oneOf")
+ABOUT_OTHER_KEYS = ("additionalProperties", "patternProperties", "unevaluatedProperties")
 
 
 class SchemaError(LorryError):
     """The schema is too large, or says something that cannot be followed."""
 
 
-def to_text(schema: dict[str, Any]) -> str:
-    """The schema as JSON.
+def to_text(schema: Mapping[str, Any], field: str = "response_format") -> str:
+    """The schema as JSON; ``field`` of the request is where it comes from.
 
     Raises:
         SchemaError: it is too long, or no text.
     """
     try:
         n_bytes = len((text := json.dumps(schema, ensure_ascii=False)).encode())
-    except UnicodeEncodeError as error:
-        raise SchemaError(f"response_format: the schema holds half a character ({error.reason}); mend it") from error
+    except (UnicodeEncodeError, RecursionError) as error:
+        why = "half a character" if isinstance(error, UnicodeEncodeError) else "levels without end"
+        raise SchemaError(f"{field}: the schema holds {why}; correct it") from error
     if n_bytes > MAX_BYTES:
-        raise SchemaError(f"response_format: the schema has {n_bytes} bytes, more than {MAX_BYTES}; shorten it")
+        raise SchemaError(f"{field}: the schema has {n_bytes} bytes, more than {MAX_BYTES}; shorten it")
     return text
 
 
-class JsonFollower:
-    """Makes matchers for one vocabulary; a matcher says which token may come next."""
+def as_followed(text: str, field: str = "response_format") -> str:
+    """A schema in the form in which llguidance follows it, with our options in it.
 
-    def __init__(self, vocab: Any) -> None:
-        """``vocab`` is llama.cpp's; takes about a second for 128,000 tokens."""
-        import llama_cpp
-        from llguidance.llamacpp import lltokenizer_from_vocab
+    Raises:
+        SchemaError: it cannot be followed.
+    """
+    from llguidance import LLMatcher
 
-        n_tokens = llama_cpp.llama_vocab_n_tokens(vocab)
-        ends = [token for token in range(n_tokens) if llama_cpp.llama_vocab_is_eog(vocab, token)]
-        with warnings.catch_warnings():
-            # llguidance asks for a token's attributes by a name that llama-cpp-python will give up.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._tokenizer = lltokenizer_from_vocab(vocab, eos_token=ends)
-
-    def matcher(self, schema: str) -> Any:
-        """A matcher at the beginning of a text that follows ``schema``.
-
-        Raises:
-            SchemaError: it cannot be followed.
-        """
-        from llguidance import LLMatcher
-
+    try:
+        schema = _without_options(json.loads(text))
+        forms = [_closed(schema, schema, _references_of_parts(schema)), schema]
+        forms += [_without_unknown_patterns(form) for form in forms]
+    except RecursionError as error:
+        raise SchemaError(f"{field}: the schema has too many levels; make it flatter") from error
+    for form in forms:
+        followed = json.dumps({**form, OPTIONS_KEY: OPTIONS}, ensure_ascii=False)
         try:
-            grammar = LLMatcher.grammar_from_json_schema(schema)
+            wrong, said = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(followed))
         except ValueError as error:
-            raise SchemaError(
-                f"response_format: the schema cannot be followed ({_line(error)}); simplify it"
-            ) from error
-        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
-        if matcher.is_error():
-            raise SchemaError(
-                f"response_format: the schema cannot be followed ({_line(matcher.get_error())}); simplify it"
-            )
-        return matcher
+            wrong, said = True, [str(error)]
+        if not wrong:
+            return followed
+    why = " ".join(" ".join(map(str, said)).split())[:300]
+    raise SchemaError(f"{field}: the schema cannot be followed ({why}); simplify it")
 
 
-def _line(said: object) -> str:
-    return " ".join(str(said).split())[:300]
+def _without_options(schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: value for key, value in schema.items() if key != OPTIONS_KEY}
+    return _with_schemas(kept, _without_options)
+
+
+def _with_schemas(schema: dict[str, Any], change: Any) -> dict[str, Any]:
+    """A schema whose schemas are changed, each in its place."""
+    changed = dict(schema)
+    for key, value in schema.items():
+        if key in BY_NAME and isinstance(value, dict):
+            changed[key] = {name: change(one) for name, one in value.items()}
+        elif key in LISTS and isinstance(value, list):
+            changed[key] = [change(one) for one in value]
+        elif key in SINGLE and isinstance(value, dict):
+            changed[key] = change(value)
+    return changed
+
+
+def _closed(schema: Any, root: Any, parts: set[str], *, is_part: bool = False) -> Any:
+    """The schema, in which an object has only keys that are named.
+
+    ``is_part``: of what another schema says of that value, which is closed as a whole; ``parts`` are the references of
+    such ones.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    names = None if is_part else _names(schema, root)
+    closed = dict(schema)
+    for key, value in schema.items():
+        if key in OF_SAME_VALUE and isinstance(value, list):
+            closed[key] = [_closed(one, root, parts, is_part=is_part or names is not None) for one in value]
+        elif key in DEFINITIONS and isinstance(value, dict):
+            closed[key] = {
+                name: _closed(one, root, parts, is_part=f"#/{key}/{name}" in parts) for name, one in value.items()
+            }
+        else:
+            closed |= _with_schemas({key: value}, lambda one: _closed(one, root, parts))
+    if names is None or (_is_composed(schema) and not names):
+        return closed
+    named = dict.fromkeys(sorted(names), True)
+    if not _is_composed(schema):
+        # In the order of the schema: a model writes the keys so.
+        properties = closed["properties"] | {name: True for name in named if name not in closed["properties"]}
+        return {**closed, "properties": properties, "additionalProperties": False}
+    return {**closed, "allOf": [*closed.get("allOf", []), {"properties": named, "additionalProperties": False}]}
+
+
+def _is_composed(schema: Mapping[str, Any]) -> bool:
+    return "$ref" in schema or any(isinstance(schema.get(key), list) for key in OF_SAME_VALUE)
+
+
+def _names(schema: Mapping[str, Any], root: Any) -> set[str] | None:
+    """The keys that an object may have: those that its schema and the parts of it name.
+
+    None where it is no object, or may have others, or where each of its branches is closed by itself.
+    """
+    if not isinstance(schema.get("properties"), dict) and len(schema.get("allOf") or ()) < 2:
+        return None
+    return _named_in(schema, root, set())
+
+
+def _named_in(schema: Any, root: Any, seen: set[str]) -> set[str] | None:
+    """The keys that a schema names with what it is composed of; None: it says that others may be there."""
+    if not isinstance(schema, dict):
+        return set()
+    if any(key in schema for key in ABOUT_OTHER_KEYS):
+        return None
+    properties, required = schema.get("properties"), schema.get("required")
+    names = {*(properties if isinstance(properties, dict) else ())}
+    names |= {name for name in (required if isinstance(required, list) else ()) if isinstance(name, str)}
+    for part in _parts(schema, root, seen):
+        more = _named_in(part, root, seen)
+        if more is None:
+            return None
+        names |= more
+    return names
+
+
+def _parts(schema: Mapping[str, Any], root: Any, seen: set[str]) -> list[Any]:
+    """What else is said of the same value; a reference that was ``seen`` is not followed again."""
+    parts = [one for key in OF_SAME_VALUE if isinstance(schema.get(key), list) for one in schema[key]]
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference not in seen:
+        seen.add(reference)
+        parts.append(_resolved(reference, root))
+    return parts
+
+
+def _resolved(reference: Any, root: Any) -> Any:
+    """What a reference within the document stands for; None where it leads elsewhere."""
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        return None
+    found = root
+    for step in reference.removeprefix("#").strip("/").split("/") if reference != "#" else ():
+        found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, dict) else None
+    return found
+
+
+def _references_of_parts(root: Any) -> set[str]:
+    """References to what is only a part of what another schema says of a value."""
+    seen: set[str] = set()
+    waiting: list[Any] = [one for one in _all_schemas(root) if _is_composed(one) and _names(one, root) is not None]
+    while waiting:
+        at = waiting.pop()
+        if isinstance(at, dict):
+            waiting += _parts(at, root, seen)
+    return seen
+
+
+def _all_schemas(schema: Any) -> Iterator[dict[str, Any]]:
+    if not isinstance(schema, dict):
+        return
+    yield schema
+    for key, value in schema.items():
+        if key in BY_NAME and isinstance(value, dict):
+            for one in value.values():
+                yield from _all_schemas(one)
+        elif key in LISTS and isinstance(value, list):
+            for one in value:
+                yield from _all_schemas(one)
+        elif key in SINGLE:
+            yield from _all_schemas(value)
+
+
+def _is_regex(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
+
+
+def _without_unknown_patterns(schema: Any) -> Any:
+    """The schema without patterns that llguidance cannot read, such as those that look ahead."""
+    from llguidance import LLMatcher
+
+    if not isinstance(schema, dict):
+        return schema
+    kept = dict(schema)
+    if isinstance(schema.get("pattern"), str) and _is_regex(schema["pattern"]):
+        alone = json.dumps({"type": "string", "pattern": schema["pattern"]})
+        if LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(alone))[0]:
+            del kept["pattern"]
+    return _with_schemas(kept, _without_unknown_patterns)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from components.errors import LorryError
+from components.model_server.answers import words_of
 from components.model_server.engine import PromptTooLongError, QueueFullError, StoppingError
 from components.model_server.metrics import Metrics
 from components.model_server.wire import WireError
 
 SECONDS_UNTIL_ANOTHER_POD_ANSWERS = "5"
+PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/livez", "/readyz", "/metrics")
+# FastAPI's words where a body is of another encoding than JSON's, or endless.
+UNREAD_BODY = "There was an error parsing the body"
+# The field that an error of ours begins with.
+FIELD = re.compile(r"([a-z_]+(?:\.[\w.]+)?): ")
+
+
+class NoSuchModelError(LorryError):
+    """The request is for a model that is not served here."""
 
 
 def error_response(
@@ -35,14 +50,27 @@ def answer_errors_as_openai_does(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         metrics.rejected.labels("invalid").inc()
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
-        return error_response(400, f"{place or 'body'}: {first['msg']}", "invalid_request_error", param=place or None)
+        message, place = _in_words(error.errors()[0])
+        return error_response(400, message, "invalid_request_error", param=place)
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
         kind = "server_error" if error.status_code >= 500 else "invalid_request_error"
-        return error_response(error.status_code, str(error.detail), kind, headers=dict(error.headers or {}))
+        words, told = str(error.detail), HTTPStatus(error.status_code).phrase if error.status_code < 499 else ""
+        if words == told and error.status_code == 404:
+            words = f"nothing is at {request.url.path[:128]!r}; this server answers {', '.join(PATHS)}"
+        elif words == told and error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "")
+            words = (
+                f"{request.method} is not how {request.url.path[:128]!r} is asked; use {allowed or 'another method'}"
+            )
+        elif words == UNREAD_BODY:
+            words = "the body cannot be read: it is no JSON in UTF-8, or has too many levels; send plain JSON"
+        return error_response(error.status_code, words, kind, headers=dict(error.headers or {}))
+
+    @app.exception_handler(NoSuchModelError)
+    async def no_model(_: Request, error: NoSuchModelError) -> JSONResponse:
+        return error_response(404, str(error), "invalid_request_error", param="model", code="model_not_found")
 
     @app.exception_handler(PromptTooLongError)
     async def too_long(_: Request, error: PromptTooLongError) -> JSONResponse:
@@ -62,4 +90,27 @@ def answer_errors_as_openai_does(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(LorryError)
     async def user_error(_: Request, error: LorryError) -> JSONResponse:
         metrics.rejected.labels("invalid").inc()
-        return error_response(400, str(error), "invalid_request_error")
+        field = FIELD.match(str(error))
+        return error_response(400, str(error), "invalid_request_error", param=field.group(1) if field else None)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        return error_response(500, words_of(error), "server_error")
+
+
+def _in_words(error: Mapping[str, Any]) -> tuple[str, str | None]:
+    """What is wrong with a body, and which of its fields."""
+    if error["type"] == "json_invalid":
+        why = error.get("ctx", {}).get("error", "it breaks off")
+        return f"the body is no JSON: {why} at character {error['loc'][-1]}; correct it", None
+    if error["type"] == "missing" and len(error["loc"]) == 1:
+        return "the body is empty; send a JSON object", None
+    place = ".".join(str(part) for part in error["loc"][1:])
+    words = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        words = "this server knows no such field; leave it out"
+    elif error["type"] in ("model_attributes_type", "model_type") and not place:
+        return "the body is no JSON object; send one, such as {'model': '…', 'messages': […]}", None
+    if not place and (field := FIELD.match(words)):
+        return words, field.group(1)
+    return f"{place or 'body'}: {words}", place or None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,8 @@ from components.errors import LorryError, ModelError
 from components.gguf_model import GgufModel
 from components.llama_decoder import Abort, AbortedError, Rows
 from components.model_server.batches import Batches
-from components.model_server.engine import FinishReason, Piece, Request, StoppingError
+from components.model_server.engine import FinishReason, Piece, Request, StoppingError, TokenLogprob
+from components.model_server.logprobs import Logprobs
 from components.model_server.metrics import Metrics
 from components.model_server.pace import SIZES, Pace
 from components.model_server.places import Place, Places
@@ -32,7 +33,10 @@ CHUNKS_BETWEEN_TURNS_OF_THE_OLDEST = 4
 
 @dataclass(eq=False)
 class Job:
-    """One request, its prompt in tokens, and where its pieces go. ``deadline`` is a time of ``time.monotonic``."""
+    """One request, its prompt in tokens, and where its pieces go. ``deadline`` is a time of ``time.monotonic``.
+
+    Special tokens in ``spelled`` are a part of the answer's text: the template writes calls of tools with them.
+    """
 
     request: Request
     prompt: Sequence[int]
@@ -40,6 +44,7 @@ class Job:
     deadline: float
     put: Callable[[Piece | Exception], None]
     matcher: Any = None
+    spelled: Mapping[int, str] = field(default_factory=dict)
     arrived: float = field(default_factory=time.monotonic)
     abort: Abort = field(default_factory=Abort)
 
@@ -47,6 +52,11 @@ class Job:
     def cancelled(self) -> bool:
         """True once its client has gone."""
         return self.abort.requested
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """True when the prompt is a part of the answer, with its log probabilities: all of it is computed."""
+        return self.request.echo and self.request.top_logprobs is not None
 
 
 class Answer:
@@ -60,6 +70,8 @@ class Answer:
         self.next_token = 0
         self.last_time = job.arrived
         self.text = StoppingText(job.request.stop)
+        # Of tokens whose text is not sent yet.
+        self.logprobs: list[TokenLogprob] = []
         self.place: Place | None = None
         self.sampler: Any = None
 
@@ -67,6 +79,12 @@ class Answer:
     def n_unread(self) -> int:
         """Tokens of the prompt that are still to be computed."""
         return len(self.job.prompt) - (len(self.place.tokens) if self.place else self.n_known)
+
+    def put(self, text: str) -> None:
+        """Send a piece, once there is text."""
+        if text:
+            self.job.put(Piece(text, logprobs=self.logprobs))
+            self.logprobs = []
 
 
 class Scheduler:
@@ -81,6 +99,7 @@ class Scheduler:
         self._batches = batches
         self._threads = threads
         self._metrics = metrics
+        self._logprobs = Logprobs(model)
         self._reading: list[Answer] = []
         self._answering: list[Answer] = []
         self._n_chunks = 0
@@ -185,32 +204,56 @@ class Scheduler:
     def _read_chunk(self, answer: Answer, n_rows: int) -> int:
         prompt = answer.job.prompt
         if answer.place is None:
-            answer.place = self._places.take(prompt)
+            # What is shared has no logits any more.
+            answer.place = self._places.take(prompt[:1] if answer.job.wants_prompt_logprobs else prompt)
             answer.n_cached = len(answer.place.tokens)
             answer.sampler = self._model.sampler(answer.job.request.sampling, answer.job.matcher)
             self._metrics.prompt_tokens.labels("cached").inc(answer.n_cached)
             self._metrics.prefix_hits.inc(1 if answer.n_cached else 0)
         start = len(answer.place.tokens)
-        chunk = prompt[start : start + n_rows]
+        wants_all = answer.job.wants_prompt_logprobs
+        chunk = prompt[start : start + (min(n_rows, self._model.decoder.n_outputs) if wants_all else n_rows)]
         is_last = start + len(chunk) == len(prompt)
         started = time.monotonic()
-        rows = Rows(answer.place.number, chunk, start, [*[False] * (len(chunk) - 1), is_last])
+        rows = Rows(answer.place.number, chunk, start, [*[wants_all] * (len(chunk) - 1), is_last or wants_all])
         logits = self._model.decoder.decode([rows], answer.job.abort)
         seconds = time.monotonic() - started
         self._pace.prompt_rows_took(len(chunk), seconds, start=start)
         self._threads.computed(seconds)
         self._metrics.prompt_tokens.labels("computed").inc(len(chunk))
         answer.place.tokens.extend(chunk)
+        if wants_all:
+            self._note_prompt(answer, start, len(chunk), logits)
         if is_last:
+            if answer.job.request.echo:
+                answer.put(self._prompt_text(answer.job))
             self._reading.remove(answer)
             self._answering.append(answer)
-            self._sample(answer, logits[0])
+            if answer.job.limit == 0:
+                self._finish(answer, "length")
+            else:
+                self._sample(answer, logits[-1])
         return len(chunk)
+
+    def _note_prompt(self, answer: Answer, start: int, n: int, rows: Sequence[int]) -> None:
+        """Keep the log probabilities of a prompt's tokens: each is foretold by the row before it."""
+        prompt, n_top = answer.job.prompt, answer.job.request.top_logprobs or 0
+        if start == 0:
+            answer.logprobs.append(self._logprobs.of_first(prompt[0]))
+        followed = zip(rows, prompt[start + 1 : start + n + 1], strict=False)
+        answer.logprobs += [self._logprobs.of(row, token, n_top) for row, token in followed]
+
+    def _prompt_text(self, job: Job) -> str:
+        if isinstance(job.request.prompt, str):
+            return job.request.prompt
+        return b"".join(self._model.piece(token) for token in job.prompt).decode(errors="replace")
 
     def _sample(self, answer: Answer, row: int) -> None:
         """Draw the token after a row; the answer ends here, or waits for the next step."""
         try:
             token = answer.sampler.sample(self._model.decoder.context, row)
+            if answer.job.request.top_logprobs is not None and not self._model.is_end(token):
+                answer.logprobs.append(self._logprobs.of(row, token, answer.job.request.top_logprobs))
             self._say(answer, token)
         except Exception as error:  # the client must hear of it, and the others must go on
             if not isinstance(error, LorryError):
@@ -229,19 +272,20 @@ class Scheduler:
             return
         answer.n_said += 1
         self._metrics.completion_tokens.inc()
-        text = answer.text.feed(self._model.piece(token))
+        spelled = answer.job.spelled.get(token)
+        text = answer.text.feed(self._model.piece(token) if spelled is None else spelled.encode())
         if answer.text.stopped:
             self._finish(answer, "stop", text)
         elif answer.n_said >= answer.job.limit:
             self._finish(answer, "length", text)
         else:
             answer.next_token = token
-            if text:
-                answer.job.put(Piece(text))
+            answer.put(text)
 
     def _finish(self, answer: Answer, reason: FinishReason, text: str = "") -> None:
         text += answer.text.rest()
-        answer.job.put(Piece(text, reason, len(answer.job.prompt), answer.n_said, answer.n_cached))
+        counts = len(answer.job.prompt), answer.n_said, answer.n_cached
+        answer.job.put(Piece(text, reason, *counts, answer.logprobs))
         self._metrics.finished.labels(reason).inc()
         self._release(answer)
 

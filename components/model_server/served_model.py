@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from components.chat_template import Edges
 from components.contracts import GenerationDefaults, Message
+from components.model_server.tool_calls import CallFormat
 from components.reasoning import before_reasoning
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ class ServedModel:
     """``name`` is what the model is called on the wire, and ``aliases`` are answered as well.
 
     ``generation`` holds where a request leaves a setting out; ``figures`` are numbers by llama-server's names;
-    ``opens_reasoning`` says that an answer begins within thoughts, which the generation prompt has opened;
-    ``answer_edges`` is white space around an answer that is no part of it.
+    ``opens_reasoning`` says of variables of the chat template whether an answer begins within thoughts, which the
+    generation prompt has opened; ``answer_edges`` is white space around an answer that is no part of it;
+    ``call_format`` is how the model calls tools, None where its template does not let it.
     """
 
     name: str
@@ -28,8 +30,9 @@ class ServedModel:
     generation: GenerationDefaults
     example_prompts: Sequence[str]
     figures: dict[str, int]
-    opens_reasoning: bool
+    opens_reasoning: Callable[[Mapping[str, Any]], bool]
     answer_edges: Edges
+    call_format: CallFormat | None
 
     @classmethod
     def of(cls, model: GgufModel, model_id: str | None = None) -> ServedModel:
@@ -45,11 +48,17 @@ class ServedModel:
             "n_params": model.n_parameters,
             "size": model.size_bytes,
         }
-        opens = before_reasoning(model.prompt([Message(role="user", content="Hi")])) is not None
-        edges = model.answer_edges
-        if manifest is None:
-            return cls(name, aliases, GenerationDefaults(), (), figures, opens, edges)
-        return cls(name, aliases, manifest.generation, manifest.example_prompts, figures, opens, edges)
+        said = (
+            (GenerationDefaults(), ()) if manifest is None else (manifest.generation, tuple(manifest.example_prompts))
+        )
+        if not model.template:
+            return cls(name, aliases, *said, figures, lambda _: False, Edges(), None)
+        by_default = _opens_reasoning(model, {})
+
+        def opens_reasoning(template_kwargs: Mapping[str, Any]) -> bool:
+            return _opens_reasoning(model, template_kwargs) if template_kwargs else by_default
+
+        return cls(name, aliases, *said, figures, opens_reasoning, model.answer_edges, CallFormat.of(model))
 
     def answers_to(self, model_id: str) -> bool:
         """Whether a request for ``model_id`` is for this model."""
@@ -67,3 +76,8 @@ class ServedModel:
             "default_generation_settings": self.default_generation_settings,
             "example_prompts": list(self.example_prompts),
         }
+
+
+def _opens_reasoning(model: GgufModel, template_kwargs: Mapping[str, Any]) -> bool:
+    prompt = model.prompt([Message(role="user", content="Hi")], template_kwargs=template_kwargs)
+    return before_reasoning(prompt) is not None

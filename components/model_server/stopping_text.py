@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from components.gguf_model import TextStream
+from components.reasoning import n_overlap
 
 
 class StoppingText:
@@ -23,18 +24,13 @@ class StoppingText:
         if places:
             self.stopped = True
             return self._release(min(places), drop_rest=True)
-        held_back = max((_overlap(self._held, string) for string in self._stop), default=0)
+        held_back = max((n_overlap(self._held, string) for string in self._stop), default=0)
         return self._release(len(self._held) - held_back)
 
     def rest(self) -> str:
-        """What is left when no token follows."""
-        return "" if self.stopped else self._held + self._stream.rest()
+        """What is left when no token follows; of a character that was begun nothing is."""
+        return "" if self.stopped else self._held
 
     def _release(self, end: int, *, drop_rest: bool = False) -> str:
         ready, self._held = self._held[:end], "" if drop_rest else self._held[end:]
         return ready
-
-
-def _overlap(text: str, string: str) -> int:
-    """How many characters at the end of ``text`` are the beginning of ``string``."""
-    return next((n for n in range(min(len(text), len(string) - 1), 0, -1) if text.endswith(string[:n])), 0)

@@ -1,122 +1,176 @@
-"""OpenAI's wire, as far as this server speaks it. Fields are allow-listed: an unknown one is an error, not a shrug.
+"""OpenAI's wire, as far as this server speaks it. Fields are allow-listed: an unknown one is an error.
 
-Parameters of the engine are not reachable; ``top_k``, ``min_p`` and ``repetition_penalty`` are the extensions that
-other open servers have under these names.
+What cannot change an answer is taken and not used. Parameters of the engine are not reachable; ``top_k``, ``min_p``,
+``repetition_penalty`` and ``chat_template_kwargs`` are the extensions that other open servers have under these names.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
 from components.contracts import (
     GenerationDefaults,
     MaxTokens,
-    Message,
     MinP,
     RepetitionPenalty,
     Temperature,
-    TopK,
-    TopP,
 )
 from components.errors import LorryError
-from components.model_server.engine import Request
+from components.model_server.engine import Request, ToolUse
 from components.model_server.json_schema import ANY_OBJECT, to_text
+from components.model_server.served_model import ServedModel
+from components.model_server.tool_calls import CallFormat
+from components.model_server.wire_messages import (
+    MAX_CHARACTERS,
+    MAX_TOOLS,
+    NamedTool,
+    Text,
+    Tool,
+    Wire,
+    WireMessage,
+    tool_choice_of,
+)
 from components.sampling import Sampling
 
 MAX_BODY_BYTES = 4 << 20
 MAX_MESSAGES = 1024
-MAX_PARTS = 64
-MAX_CHARACTERS = 1_000_000
 MAX_BIASES = 300
+MAX_STOPS = 16
+MAX_TOP_LOGPROBS = 20
+MAX_TEMPLATE_KWARGS = 16
 LOWEST_TEMPERATURE = 0.01
-
-Text = Annotated[str, StringConstraints(max_length=MAX_CHARACTERS)]
-StopString = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class TextPart(_Wire):
-    """One part of a message's content; only text is understood."""
-
-    type: Literal["text"]
-    text: Text
-
-
-class WireMessage(_Wire):
-    """One turn; ``developer`` is OpenAI's newer word for ``system``."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS)]
-    name: Annotated[str, StringConstraints(max_length=64)] | None = None
-    reasoning_content: Annotated[Text | None, Field(description="thoughts of an earlier answer; not read again")] = None
-
-    def to_message(self) -> Message:
-        """The turn as Lorry's own."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Message(role="system" if self.role == "developer" else self.role, content=text)
+LOWEST_TOP_P = 1e-6
+# The largest seed of llama.cpp means that it chooses one.
+N_SEEDS = 2**32 - 1
+# The template's own, which no request may set.
+OWN_OF_TEMPLATE = ("messages", "tools", "bos_token", "eos_token", "add_generation_prompt", "date_string")
+# What other servers have under these names, and what does it here.
+INSTEAD = {
+    "functions": "tools", "function_call": "tool_choice", "guided_json": "response_format",
+    "json_schema": "response_format", "structured_outputs": "response_format", "guided_grammar": "response_format",
+    "guided_regex": "response_format with a pattern", "guided_choice": "response_format with an enum",
+    "grammar": "response_format", "repeat_penalty": "repetition_penalty", "n_predict": "max_tokens",
+    "num_predict": "max_tokens", "max_new_tokens": "max_tokens", "stop_token_ids": "stop",
+    "enable_thinking": "chat_template_kwargs", "thinking": "chat_template_kwargs", "input": "messages",
+}  # fmt: skip
 
 
-class StreamOptions(_Wire):
+def _as_list(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
+def _without_empty(stops: list[str]) -> list[str]:
+    return [stop for stop in stops if stop]
+
+
+def _without_bound(limit: Any) -> Any:
+    """-1 means no limit, as in llama.cpp."""
+    return None if limit == -1 else limit
+
+
+StopString = Annotated[str, StringConstraints(max_length=256)]
+Stops = Annotated[
+    list[StopString],
+    Field(max_length=MAX_STOPS),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+    AfterValidator(_without_empty),
+]
+Limit = Annotated[MaxTokens | None, BeforeValidator(_without_bound)]
+Seed = Annotated[int, AfterValidator(lambda seed: seed % N_SEEDS)]
+Ignored = Annotated[Any, Field(description="taken, and changes nothing here")]
+
+
+class StreamOptions(Wire):
     """Whether the token counts come in a last chunk of their own."""
 
     include_usage: bool = False
-    include_obfuscation: Literal[False] | None = None
+    continuous_usage_stats: Literal[False] | None = None
+    include_obfuscation: Ignored = None
 
 
-class NamedSchema(_Wire):
+class NamedSchema(Wire):
     """A JSON schema that the answer must follow; it is always followed to the letter, ``strict`` or not."""
 
-    name: Annotated[str, StringConstraints(max_length=64)]
-    description: Annotated[str, StringConstraints(max_length=4096)] | None = None
-    schema_: Annotated[dict[str, Any], Field(alias="schema")]
-    strict: bool | None = None
+    name: Annotated[str, StringConstraints(max_length=256)] = ""
+    description: Ignored = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: Ignored = None
 
 
-class PlainText(_Wire):
-    """Any text."""
+class ResponseFormat(Wire):
+    """Any text, any JSON object, or JSON that follows a schema."""
 
-    type: Literal["text"]
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+    # Together and llama-cpp-python have a schema beside ``json_object``.
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise ValueError("has no json_schema; give {'name': '…', 'schema': {…}} there")
+        return self
+
+    def json_schema_of_answer(self) -> dict[str, Any] | None:
+        """The schema of a JSON answer; None where it may be any text."""
+        if self.type == "text":
+            return None
+        given = self.schema_ if self.json_schema is None else self.json_schema.schema_
+        return ANY_OBJECT if given is None else given
 
 
-class JsonObject(_Wire):
-    """Any JSON object."""
-
-    type: Literal["json_object"]
-
-
-class JsonSchema(_Wire):
-    """JSON that follows a schema."""
-
-    type: Literal["json_schema"]
-    json_schema: NamedSchema
-
-
-class _Generation(_Wire):
+class _Generation(Wire):
     """What both kinds of completions have in common."""
 
     model: str
     stream: bool = False
     stream_options: StreamOptions | None = None
     temperature: Temperature | None = None
-    top_p: TopP | None = None
-    top_k: TopK | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=1_000_000, description="0 or -1: every token")] | None = None
     min_p: MinP | None = None
-    max_tokens: MaxTokens | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] | None = None
+    max_tokens: Limit = None
+    stop: Stops | None = None
+    seed: Seed | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     repetition_penalty: RepetitionPenalty | None = None
     logit_bias: Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)] | None = (
         None
     )
-    n: Literal[1] | None = None
-    user: Annotated[str, StringConstraints(max_length=512)] | None = None
+    n: int | None = None
+    user: Ignored = None
+    metadata: Ignored = None
+    store: Ignored = None
+    service_tier: Ignored = None
+    safety_identifier: Ignored = None
+    prompt_cache_key: Ignored = None
+    prompt_cache_retention: Ignored = None
+    prompt_cache_options: Ignored = None
+    prediction: Ignored = None
+    moderation: Ignored = None
+    verbosity: Ignored = None
+    request_id: Ignored = None
+    priority: Ignored = None
+    cache_prompt: Ignored = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_done(cls, given: Any) -> Any:
+        """Refuse what would change the answer and is not done here, and say what to use."""
+        if not isinstance(given, dict):
+            return given
+        for name, most in (("n", 1), ("best_of", 1)):
+            if isinstance(given.get(name), int) and given[name] != most:
+                raise ValueError(f"{name}: a request has one answer here; send several requests, at once if you like")
+        if given.get("suffix"):
+            raise ValueError("suffix: nothing is written into the middle of a text here; leave it out")
+        for name in given.keys() & INSTEAD.keys() - cls.model_fields.keys():
+            if given[name] not in (None, "", "none", "auto", [], {}):
+                raise ValueError(f"{name} is not known here; use {INSTEAD[name]}")
+        return {name: value for name, value in given.items() if name not in INSTEAD or name in cls.model_fields}
 
     @property
     def wants_usage(self) -> bool:
@@ -127,77 +181,175 @@ class _Generation(_Wire):
         """What the request gives, and the model's defaults where it gives nothing."""
         return defaults.overruled_by(dict(self))
 
-    def _sampling(self, defaults: GenerationDefaults, json_schema: str | None = None) -> Sampling:
+    def _sampling(self, defaults: GenerationDefaults) -> Sampling:
         held = self._held(defaults)
         temperature = 1.0 if held.temperature is None else held.temperature
         return Sampling(
             # Nearly nothing would make infinite logits, and means the same.
             temperature=temperature if temperature >= LOWEST_TEMPERATURE else 0.0,
-            top_p=1.0 if held.top_p is None else held.top_p,
-            top_k=held.top_k or 0,
+            top_p=1.0 if held.top_p is None else max(held.top_p, LOWEST_TOP_P),
+            top_k=max(held.top_k or 0, 0),
             min_p=held.min_p or 0.0,
             seed=self.seed,
             frequency_penalty=self.frequency_penalty or 0.0,
             presence_penalty=self.presence_penalty or 0.0,
             repetition_penalty=1.0 if held.repetition_penalty is None else held.repetition_penalty,
             logit_bias=self.logit_bias or {},
-            json_schema=json_schema,
         )
 
-    def _stop(self) -> list[str]:
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+def _of_template(given: dict[str, Any]) -> dict[str, Any]:
+    for name, value in given.items():
+        if name in OWN_OF_TEMPLATE:
+            raise ValueError(f"{name} cannot be set there; leave it out")
+        if not isinstance(value, bool | int | float | str) or len(str(value)) > 256:
+            raise ValueError(f"{name} is neither true, false, a number nor a short text; give one of these")
+    return {name: value for name, value in given.items() if value is not None}
+
+
+TemplateKwargs = Annotated[
+    dict[str, Any],
+    Field(max_length=MAX_TEMPLATE_KWARGS, description="variables of the chat template, such as enable_thinking"),
+    AfterValidator(_of_template),
+]
+ToolChoice = Annotated[
+    Literal["none", "auto", "required"] | NamedTool,
+    BeforeValidator(tool_choice_of, json_schema_input_type=Literal["none", "auto", "required"] | NamedTool),
+]
 
 
 class ChatCompletionRequest(_Generation):
     """The body of ``POST /v1/chat/completions``."""
 
     messages: Annotated[list[WireMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
-    max_completion_tokens: MaxTokens | None = None
-    response_format: Annotated[PlainText | JsonObject | JsonSchema, Field(discriminator="type")] | None = None
-    logprobs: Literal[False] | None = None
+    max_completion_tokens: Limit = None
+    response_format: ResponseFormat | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
+    reasoning_effort: Annotated[str, StringConstraints(max_length=64)] | None = None
+    modalities: list[str] | None = None
+    audio: Any = None
+    web_search_options: Any = None
+    add_generation_prompt: Literal[True] | None = None
+    continue_final_message: Literal[False] | None = None
 
-    def to_engine(self, key: str, defaults: GenerationDefaults) -> Request:
-        """The request as the engine takes it; ``defaults`` hold where it leaves something out.
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if (self.modalities and self.modalities != ["text"]) or self.audio is not None:
+            raise ValueError("modalities: this model writes only text; leave modalities and audio out")
+        if self.web_search_options is not None:
+            raise ValueError("web_search_options: nothing is searched here; give what was found as a message")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs: goes only with logprobs true")
+        if self.tool_choice not in (None, "none", "auto") and not self.tools:
+            raise ValueError("tool_choice: there are no tools to choose from; give tools")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in self._tool_names:
+            known = ", ".join(self._tool_names)
+            raise ValueError(f"tool_choice: no tool is called {self.tool_choice.function.name!r}; there are {known}")
+        if len(set(self._tool_names)) < len(self._tool_names):
+            raise ValueError("tools: two have the same name; give each its own")
+        return self
+
+    @property
+    def _tool_names(self) -> list[str]:
+        return [tool.function.name for tool in self.tools or ()]
+
+    @property
+    def template_kwargs(self) -> dict[str, Any]:
+        """Variables of the chat template."""
+        effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
+        return {**effort, **(self.chat_template_kwargs or {})}
+
+    def to_engine(self, key: str, served: ServedModel) -> Request:
+        """The request as the engine takes it; the model's defaults hold where it leaves something out.
 
         Raises:
             SchemaError: the JSON schema is too long.
+            LorryError: there are too many words, or tools for a model that takes none.
         """
         messages = [message.to_message() for message in self.messages]
         if sum(len(message.content) for message in messages) > MAX_CHARACTERS:
             raise LorryError(f"messages: more than {MAX_CHARACTERS} characters in all; shorten the conversation")
+        schema = None if self.response_format is None else self.response_format.json_schema_of_answer()
         return Request(
             prompt=messages,
-            sampling=self._sampling(defaults, self._json_schema()),
-            max_tokens=self.max_completion_tokens or self._held(defaults).max_tokens,
-            stop=self._stop(),
+            sampling=self._sampling(served.generation),
+            json_schema=None if schema is None else to_text(schema),
+            max_tokens=self.max_completion_tokens or self._held(served.generation).max_tokens,
+            stop=self.stop or [],
             key=key,
+            template_kwargs=self.template_kwargs,
+            tools=self._tool_use(served.call_format),
+            top_logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
 
-    def _json_schema(self) -> str | None:
-        if isinstance(self.response_format, JsonObject):
-            return to_text(ANY_OBJECT)
-        if isinstance(self.response_format, JsonSchema):
-            return to_text(self.response_format.json_schema.schema_)
-        return None
+    def _tool_use(self, call_format: CallFormat | None) -> ToolUse | None:
+        if not self.tools or self.tool_choice == "none":
+            return None
+        if call_format is None:
+            raise LorryError(
+                "tools: this model's chat template has no place for tools; ask for JSON with response_format, "
+                "or use a model whose template has one (lorry serve --chat-template FILE)"
+            )
+        named = self.tool_choice if isinstance(self.tool_choice, NamedTool) else None
+        must_call = named is not None or self.tool_choice == "required"
+        return ToolUse(
+            tools=[tool.model_dump(exclude_none=True) for tool in self.tools],
+            callable_names=self._tool_names if named is None else [named.function.name],
+            call_format=call_format,
+            must_call=must_call,
+            # A small model that has to call goes on calling: more than one call is given where it is asked for.
+            several=self.parallel_tool_calls is True if must_call else self.parallel_tool_calls is not False,
+        )
+
+
+def _one_prompt(given: Any) -> Any:
+    """The one prompt of a list: a text, or token ids."""
+    if isinstance(given, list) and given and isinstance(given[0], str | list):
+        if len(given) > 1:
+            raise ValueError("a request has one prompt here; send several requests, at once if you like")
+        given = given[0]
+    if given == []:
+        return ""
+    if isinstance(given, str) or (
+        isinstance(given, list) and all(type(token) is int and token >= 0 for token in given)
+    ):
+        return given
+    raise ValueError("is neither a text nor a list of token ids; give one of these")
+
+
+Prompt = Annotated[
+    Text | Annotated[list[int], Field(max_length=MAX_CHARACTERS)],
+    BeforeValidator(_one_prompt, json_schema_input_type=Text | list[Text] | list[int] | list[list[int]]),
+]
 
 
 class CompletionRequest(_Generation):
-    """The body of ``POST /v1/completions``: one text to go on with."""
+    """The body of ``POST /v1/completions``: one text to go on with, or its token ids."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=1)]
-    echo: Literal[False] | None = None
-    best_of: Literal[1] | None = None
-    logprobs: Literal[None] = None
-    suffix: Literal[None] = None
+    prompt: Prompt
+    max_tokens: Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_without_bound)] = None
+    echo: bool | None = None
+    best_of: int | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    suffix: None = None
 
-    def to_engine(self, key: str, defaults: GenerationDefaults) -> Request:
+    def to_engine(self, key: str, served: ServedModel) -> Request:
         """The request as the engine takes it; of its tokens OpenAI's default of 16 holds, whatever the model's is."""
+        if self.max_tokens == 0 and not self.echo:
+            raise LorryError("max_tokens: 0 goes only with echo; give at least 1")
         return Request(
-            prompt=self.prompt if isinstance(self.prompt, str) else self.prompt[0],
-            sampling=self._sampling(defaults),
-            max_tokens=self.max_tokens or 16,
-            stop=self._stop(),
+            prompt=self.prompt,
+            sampling=self._sampling(served.generation),
+            max_tokens=16 if self.max_tokens is None else self.max_tokens,
+            stop=self.stop or [],
             key=key,
+            top_logprobs=self.logprobs,
+            echo=bool(self.echo),
         )
 
 

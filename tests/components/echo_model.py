@@ -101,11 +101,12 @@ class EchoModel:
         self.samplers: list[EchoSampler] = []
         self.closed = False
 
-    def prompt_tokens(self, messages: Sequence[Message]) -> list[int]:
-        return [token for message in messages for token in [BEGIN_OF_TURN, *map(ord, message.content), END_OF_TURN]]
+    def prompt(self, messages: Sequence[Message], **_: Any) -> str:
+        return "".join(f"{chr(BEGIN_OF_TURN)}{message.content}{chr(END_OF_TURN)}" for message in messages)
 
-    def tokenize(self, text: str, *, special: bool, begin: bool) -> list[int]:
-        return [BEGIN_OF_TURN, *map(ord, text), END_OF_TURN] if text else []
+    def tokenize(self, text: str, *, special: bool, begin: bool = False) -> list[int]:
+        tokens = list(map(ord, text))
+        return tokens if special or not tokens else [BEGIN_OF_TURN, *tokens, END_OF_TURN]
 
     def sampler(self, sampling: Sampling, matcher: Any = None) -> EchoSampler:
         self.samplers.append(EchoSampler())

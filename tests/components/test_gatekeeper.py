@@ -28,10 +28,10 @@ def test_a_crowd_is_refused_before_its_bodies_are_read_and_told_when_to_come_aga
         await PlainTextResponse("here")(scope, receive, send)
 
     async def ask() -> tuple[httpx.Response, ...]:
-        app = Gatekeeper(route, FullEngine(), ApiKeys([]), Metrics())
+        app = Gatekeeper(route, FullEngine(), ApiKeys({}), Metrics())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lorry") as client:
             paths = ("/v1/chat/completions", "/v1/completions")
-            return *[await client.post(path, content=b"{") for path in paths], await client.get("/v1/models")
+            return *[await client.post(path, json={}) for path in paths], await client.get("/v1/models")
 
     *refused, models = asyncio.run(ask())
     for response in refused:

@@ -10,9 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from components.base_model import folder_revision, load_generation
+from components.chat_template import Edges
 from components.contracts import BaseModelRef, GenerationDefaults
 from components.errors import ModelError
 from components.export_gguf.config import ExportConfig
+from components.model_server.served_model import ServedModel
 from components.model_server.wire import ChatCompletionRequest, CompletionRequest
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -100,12 +102,16 @@ def test_a_recipe_out_of_bounds_is_refused(settings):
         ExportConfig.model_validate(settings)
 
 
+def served(generation: GenerationDefaults) -> ServedModel:
+    return ServedModel("m", (), generation, (), {}, lambda _: False, Edges(), None)
+
+
 def test_a_default_holds_where_a_request_leaves_a_setting_out_or_says_null():
     for said in ({}, {"temperature": None, "top_p": None, "top_k": None, "max_tokens": None}):
         request = ChatCompletionRequest(model="m", messages=HELLO, **said)
-        asked = request.to_engine("", LLAMA)
+        asked = request.to_engine("", served(LLAMA))
         assert (asked.sampling.temperature, asked.sampling.top_p, asked.max_tokens) == (0.6, 0.9, 64)
-        plain = request.to_engine("", GenerationDefaults())
+        plain = request.to_engine("", served(GenerationDefaults()))
         assert (plain.sampling.temperature, plain.sampling.top_p, plain.max_tokens) == (1.0, 1.0, None)
         assert (plain.sampling.top_k, plain.sampling.min_p, plain.sampling.repetition_penalty) == (0, 0.0, 1.0)
 
@@ -113,11 +119,13 @@ def test_a_default_holds_where_a_request_leaves_a_setting_out_or_says_null():
 def test_what_a_request_gives_is_not_overruled_not_even_by_its_neutral_values():
     defaults = GenerationDefaults(temperature=0, top_k=5, min_p=0.2, repetition_penalty=1.3, max_tokens=64)
     given = {"temperature": 1.5, "top_k": 0, "min_p": 0, "repetition_penalty": 1}
-    asked = ChatCompletionRequest(model="m", messages=HELLO, max_completion_tokens=9, **given).to_engine("", defaults)
+    asked = ChatCompletionRequest(model="m", messages=HELLO, max_completion_tokens=9, **given).to_engine(
+        "", served(defaults)
+    )
     assert {name: getattr(asked.sampling, name) for name in given} == given
     assert asked.max_tokens == 9
 
 
 def test_a_text_is_continued_by_16_tokens_whatever_the_models_own_limit():
-    asked = CompletionRequest(model="m", prompt="Lorry").to_engine("", LLAMA)
+    asked = CompletionRequest(model="m", prompt="Lorry").to_engine("", served(LLAMA))
     assert (asked.max_tokens, asked.sampling.temperature) == (16, 0.6)

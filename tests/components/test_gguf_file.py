@@ -168,7 +168,6 @@ SERVE = [sys.executable, "-m", "pipelines.cli", "serve", "--port", "0"]
     [
         ("blk.0.attn_q.weight", r"llama.cpp cannot load it \(.*tensor 'blk.0.attn_q.weight' not found"),
         ("tokenizer.ggml.pre", r"llama.cpp cannot load it \(.*"),
-        ("tokenizer.chat_template", "has no chat template; export it from a base model that has one"),
     ],
 )
 def test_what_the_head_does_not_show_llama_says_and_the_server_repeats_it(tiny_run, tmp_path, damage, reason):
