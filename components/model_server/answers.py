@@ -253,13 +253,18 @@ def _of_text(logprobs: Sequence[TokenLogprob], offset: int) -> dict[str, Any] | 
         return None
     lengths = (len(one.bytes.decode(errors="ignore")) for one in logprobs)
     return {
-        "tokens": [one.text for one in logprobs],
+        "tokens": list(map(_name, logprobs)),
         "token_logprobs": [one.logprob for one in logprobs],
         "top_logprobs": [
-            None if one.logprob is None else {other.text: other.logprob for other in one.top} for one in logprobs
+            None if one.logprob is None else {_name(other): other.logprob for other in one.top} for one in logprobs
         ],
         "text_offset": list(accumulate(lengths, initial=offset))[:-1],
     }
+
+
+def _name(one: Logprob) -> str:
+    """A token as OpenAI's older form names it: by its bytes where they are no whole characters."""
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in one.bytes) if "\ufffd" in one.text else one.text
 
 
 def _event(data: dict[str, Any]) -> str:

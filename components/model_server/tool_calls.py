@@ -133,6 +133,9 @@ def _said(model: GgufVocabulary, n_calls: int) -> str | None:
     except ModelError:
         return None
     n_same = next((n for n, (one, other) in enumerate(zip(prompt, through, strict=False)) if one != other), len(prompt))
+    # Two tags can begin alike: what is the same ends with a tag or with white space.
+    if n_same < len(prompt):
+        n_same = max(prompt.rfind(end, 0, n_same) + 1 for end in "> ]\n")
     said = through[n_same:]
     for call_id in IDS:
         said = said.replace(call_id, ID)
@@ -197,11 +200,13 @@ class CallStream:
         if was_cut and (call := self._cut_call((between or tail) if self._in_calls else head)):
             return [call]
         held, self._held = self._held, ""
-        if self._in_calls:
+        if self._in_calls and was_cut and between and (between.match(held) or self._may_go_on(held)):
+            held = ""  # of another call not even the name has come
+        elif self._in_calls:
             ended = tail.match(held)
             held = held[ended.end() :] if ended else held
             held = "" if _squeezed(self._format.tail).startswith(_squeezed(held)) else held
-        if was_cut and self._format.trigger in held:
+        elif was_cut:
             held = held.partition(self._format.trigger)[0]
         held = held.strip() if self.n_calls else held
         return [held] if held else []
@@ -232,12 +237,16 @@ class CallStream:
         if between is not None:
             if (call := self._call(between)) is not None:
                 return call
-            if _squeezed(self._format.between or "").startswith(_squeezed(self._held)) or between.match(self._held):
+            if self._may_go_on(self._held) or between.match(self._held):
                 return None
         ended = tail.match(self._held)
         if ended and self._held[ended.end() :].strip():
             self._held, self._in_calls = self._held[ended.end() :], False
         return None
+
+    def _may_go_on(self, held: str) -> bool:
+        """Whether a text is the beginning of what stands between two calls."""
+        return _squeezed(self._format.between or "").startswith(_squeezed(held))
 
     def _call(self, before: re.Pattern[str]) -> Call | None:
         """The call behind ``before`` at the beginning of what is held, once it is whole."""

@@ -292,8 +292,8 @@ class ChatCompletionRequest(_Generation):
             return None
         if call_format is None:
             raise LorryError(
-                "tools: this model's chat template has no place for tools; ask for JSON with response_format, "
-                "or use a model whose template has one (lorry serve --chat-template FILE)"
+                "tools: this model's chat template has no place for tools, or writes calls in a form that is not read "
+                "here; ask for JSON with response_format, or serve another template (lorry serve --chat-template FILE)"
             )
         named = self.tool_choice if isinstance(self.tool_choice, NamedTool) else None
         must_call = named is not None or self.tool_choice == "required"

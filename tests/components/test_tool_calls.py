@@ -1,0 +1,244 @@
+"""Calls of tools: how templates write them, what of an answer is a call, and what a grammar lets a model say."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import trl
+
+from components.chat_template import render
+from components.contracts import Message
+from components.model_server.tool_calls import Call, CallFormat, CallStream
+from tests.conftest import free_port, lorry_process
+
+TEMPLATES = Path(trl.__file__).parent / "chat_templates"
+LLAMA_CPP_TEMPLATES = Path(".venv/share/llama.cpp/models/templates")
+ADD = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a", "b"]}
+PAINT = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"]}
+TOOLS = [
+    {"type": "function", "function": {"name": "add", "description": "Adds", "parameters": ADD}},
+    {"type": "function", "function": {"name": "paint", "parameters": PAINT}},
+]
+PARAMETERS = {"add": ADD, "paint": PAINT}
+NAMES = list(PARAMETERS)
+
+
+# Tokens of their own, by characters that no template has.
+ENDS = {0xE000: "<|im_end|>", 0xE001: "<|eot_id|>", 0xE002: "</s>"}
+# Shorter than a real one: the model's context is.
+SHORT = """{% if tools %}{% for tool in tools %}{{ tool.function | tojson }}{% endfor %}{% endif %}
+{%- for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}{% for call in message.tool_calls or [] %}<call>{{ call.function.name }}:
+{{- call.function.arguments | tojson }}</call>{% endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+class Rendering:
+    """A model of a template; each character is a token, and so is what ends an answer."""
+
+    def __init__(self, template: str) -> None:
+        self._template = template
+
+    def prompt(self, messages: Sequence[Message], **options: Any) -> str:
+        options.setdefault("add_generation_prompt", True)
+        return render(self._template, messages, bos_token="<s>", eos_token="</s>", **options)
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        for token, end in ENDS.items():
+            text = text.replace(end, chr(token))
+        return list(map(ord, text))
+
+    def piece(self, token: int) -> bytes:
+        return b"" if token in ENDS else chr(token).encode()
+
+    def spelled(self, token: int) -> str:
+        return ENDS.get(token, chr(token))
+
+    def is_end(self, token: int) -> bool:
+        return token in ENDS
+
+
+def form(name: str, folder: Path = TEMPLATES) -> CallFormat:
+    found = CallFormat.of(Rendering((folder / f"{name}.jinja").read_text()))  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "middle"),
+    [
+        ("qwen2_5", '<tool_call>\n{"name": "', '", "arguments": '),
+        ("qwen3", '<tool_call>\n{"name": "', '", "arguments": '),
+        ("llama3_1", '{"name": "', '", "parameters": '),
+        ("llama3_2", '{"name": "', '", "parameters": '),
+    ],
+)
+def test_a_templates_way_to_call_is_learnt_from_it(name, head, middle):
+    found = form(name)
+    assert (found.head, found.middle) == (head, middle)
+    # Llama takes one call at a time.
+    assert (found.between is None) == name.startswith("llama")
+
+
+@pytest.mark.parametrize("name", ["gemma", "phi3", "llama3"])
+def test_a_template_without_a_place_for_tools_has_no_way_to_call(name):
+    assert CallFormat.of(Rendering((TEMPLATES / f"{name}.jinja").read_text())) is None  # type: ignore[arg-type]
+
+
+CALLS = [Call("add", '{"a": 1, "b": {"<tool_call>": "}]"}}'), Call("paint", '{"colour": "red"}')]
+
+
+def written(found: CallFormat, calls: Sequence[Call]) -> str:
+    said = [f"{call.name}{found.middle}{call.arguments}" for call in calls]
+    return found.head + (found.between or "").join(said) + found.tail
+
+
+def read(stream: CallStream, text: str, seed: int, *, was_cut: bool = False) -> tuple[str, list[Call]]:
+    """The text and the calls of an answer that comes in pieces."""
+    pieces, draw = [], random.Random(seed)
+    while text:
+        n = draw.randint(1, 9)
+        pieces.append(text[:n])
+        text = text[n:]
+    found = [one for piece in pieces for one in stream.feed(piece)] + stream.rest(was_cut=was_cut)
+    return "".join(one for one in found if isinstance(one, str)), [one for one in found if isinstance(one, Call)]
+
+
+MISTRAL = "mistralai-Mistral-Nemo-Instruct-2407"
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("name", ["qwen2_5", "llama3_1", MISTRAL])
+@pytest.mark.parametrize("before", ["", "Let me see.\n"])
+def test_an_answer_is_parted_into_text_and_calls_however_it_comes(name, seed, before):
+    found = form(name, LLAMA_CPP_TEMPLATES if name == MISTRAL else TEMPLATES)
+    calls = CALLS if found.between else CALLS[:1]
+    text = before + written(found, calls).replace("\0", "abcdefghi")
+    said, called = read(CallStream(found, NAMES), text, seed)
+    assert called == calls
+    assert said == before.strip()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "std::vector<tool> and <tool_cal", "Use <tool_call> to call.",
+        '<tool_call>{"name": "nobody", "arguments": {}}</tool_call>',
+        '<tool_call>\n{"name": "add", "arguments": 5}\n</tool_call>', "{}", '{"name": "add"}', " white space \n",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_call_is_text_and_nothing_is_lost(text, seed):
+    assert read(CallStream(form("qwen2_5"), NAMES), text, seed) == (text, [])
+
+
+def test_white_space_of_the_models_own_does_not_hide_a_call():
+    said = '<tool_call>{ "name" : "add", "arguments": {"a": 1, "b": 2} }</tool_call>\n\n<tool_call> {"name":"paint",'
+    said += '"arguments":{}}'
+    called = [Call("add", '{"a": 1, "b": 2}'), Call("paint", "{}")]
+    assert read(CallStream(form("qwen2_5"), NAMES), said, 3) == ("", called)
+
+
+@pytest.mark.parametrize("n", range(11, 200, 3))
+def test_of_a_call_that_is_cut_the_arguments_are_given_as_far_as_they_came(n):
+    found = form("qwen2_5")
+    whole = written(found, CALLS)
+    said, called = read(CallStream(found, NAMES), whole[:n], n, was_cut=True)
+    assert said == ""
+    assert [call.name for call in called] == NAMES[: len(called)]
+    for one, right in zip(called, CALLS, strict=False):
+        assert right.arguments.startswith(one.arguments)
+    assert called[:-1] == CALLS[: len(called)][:-1]
+
+
+@pytest.fixture(scope="module")
+def client(tiny_run, tmp_path_factory) -> Iterator[openai.OpenAI]:
+    """Of a model that was taught nothing, served with a template that knows tools."""
+    template = tmp_path_factory.mktemp("template") / "short.jinja"
+    template.write_text(SHORT)
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    flags = ["--chat-template", template, "--model-id", "m", "--n-places", "2", "--port", str(port)]
+    with (
+        lorry_process("serve", tiny_run.model, *flags, ready=f"{address}/readyz"),
+        openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,
+    ):
+        yield client
+
+
+ASKED = [{"role": "user", "content": "Hi"}]
+
+
+def require_follows(call: Any) -> None:
+    arguments, schema = json.loads(call.function.arguments), PARAMETERS[call.function.name]
+    assert set(arguments) == set(schema["required"])
+    if call.function.name == "paint":
+        assert arguments["colour"] in ("red", "blue")
+    else:
+        assert all(isinstance(value, int) for value in arguments.values())
+
+
+def named(name: str) -> Mapping[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("choice", ["required", "named"])
+def test_a_call_that_must_come_follows_the_tools_schema(client, choice, seed):
+    tool_choice = named("paint") if choice == "named" else choice
+    answer = client.chat.completions.create(
+        model="m", messages=ASKED, tools=TOOLS, tool_choice=tool_choice, temperature=1.2, seed=seed, max_tokens=200
+    ).choices[0]  # fmt: skip
+    calls = answer.message.tool_calls
+    if answer.finish_reason == "tool_calls":
+        (call,) = calls
+        require_follows(call)
+        assert answer.message.content is None
+        assert choice == "required" or call.function.name == "paint"
+    else:  # an integer of a model that was taught nothing may have no end
+        assert answer.finish_reason == "length"
+        assert calls[0].function.name == "add"
+
+
+def test_a_streamed_call_is_the_whole_ones_and_its_result_goes_back(client):
+    settings = {"model": "m", "messages": ASKED, "tools": TOOLS, "tool_choice": named("paint"), "temperature": 0}
+    (whole,) = client.chat.completions.create(**settings).choices[0].message.tool_calls
+    with client.chat.completions.stream(**settings) as stream:
+        streamed = stream.get_final_completion().choices[0]
+    assert streamed.finish_reason == "tool_calls"
+    assert streamed.message.tool_calls[0].function.arguments == whole.function.arguments
+    result = {"role": "tool", "tool_call_id": whole.id, "content": "done"}
+    messages = [*ASKED, streamed.message, result]
+    answer = client.chat.completions.create(model="m", messages=messages, tools=TOOLS, max_tokens=4)
+    assert answer.usage.prompt_tokens > 40
+
+
+def test_tools_stand_in_the_prompt_unless_none_may_be_called(client):
+    def n_prompt(**settings: Any) -> int:
+        return client.chat.completions.create(model="m", messages=ASKED, max_tokens=1, **settings).usage.prompt_tokens
+
+    assert n_prompt(tools=TOOLS) > n_prompt()
+    assert n_prompt(tools=TOOLS, tool_choice="none") == n_prompt()
+
+
+def test_a_model_whose_template_knows_no_tools_refuses_them_and_their_calls(server):
+    with openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0) as plain:
+        model = plain.models.list().data[0].id
+        with pytest.raises(openai.BadRequestError, match="chat template has no place for tools") as refused:
+            plain.chat.completions.create(model=model, messages=ASKED, tools=TOOLS)
+        assert refused.value.param == "tools"
+        call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+        called = [
+            *ASKED,
+            {"role": "assistant", "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "1", "content": "2"},
+        ]
+        with pytest.raises(openai.BadRequestError, match=r"messages.1.tool_calls: .*the call of 'add' would vanish"):
+            plain.chat.completions.create(model=model, messages=called)
