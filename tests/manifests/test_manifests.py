@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
+from ruamel.yaml import YAML
 
+from components.model_server.batching import EngineSettings
 from components.model_server.draining import SECONDS_TO_HAND_OVER
 from tests.conftest import ROOT
 from tests.manifests.rendering import render
@@ -27,7 +30,8 @@ OVERLAYS = sorted({path.parent for path in MANIFESTS.glob("overlays/**/kustomiza
 COMPONENTS = sorted(path.parent for path in MANIFESTS.glob("components/*/kustomization.yaml"))
 
 # What the local overlay has already, what is a kustomization of its own, and what belongs into another namespace.
-APART = {"one-machine", "second-model", "kubeflow-store-access", "store-volume", "argo-retries"}
+APART = {"one-machine", "second-model", "kubeflow-store-access", "store-volume", "argo-retries", "openshift"}
+SECOND = "../../components/second-model"
 
 Manifest = dict[str, Any]
 
@@ -35,15 +39,24 @@ Manifest = dict[str, Any]
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
     """The local overlay with every optional component, and a second model."""
-    folder = tmp_path_factory.mktemp("manifests")
+    components = [path.name for path in COMPONENTS if path.name not in APART]
+    return with_lines(tmp_path_factory.mktemp("manifests"), "local", components, [SECOND])
+
+
+def with_lines(
+    folder: Path, overlay: str, components: Sequence[str] = (), resources: Sequence[str] = (), more: str = ""
+) -> list[Manifest]:
+    """The objects of an overlay to which a user has added lines, below those that stand there."""
     shutil.copytree(MANIFESTS, folder, dirs_exist_ok=True)
-    overlay = folder / "overlays" / "everything"
-    overlay.mkdir()
-    resources = ["../local", "../../components/second-model"]
-    components = [f"../../components/{path.name}" for path in COMPONENTS if path.name not in APART]
-    lines = ["namespace: lorry", "resources:", *(f"  - {name}" for name in resources), "components:"]
-    (overlay / "kustomization.yaml").write_text("\n".join([*lines, *(f"  - {name}" for name in components)]) + "\n")
-    return render(overlay)
+    path = folder / "overlays" / overlay / "kustomization.yaml"
+    document = YAML(typ="safe", pure=True).load(path.read_text())
+    document["components"] += [f"../../components/{name}" for name in components]
+    document["resources"] += resources
+    for key, lines in (YAML(typ="safe", pure=True).load(more) or {}).items():
+        document[key] = [*document.get(key, []), *lines]
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump(document, file)
+    return render(path.parent)
 
 
 def names(path: Path) -> str:
@@ -236,25 +249,141 @@ def test_network_policies_select_only_lorrys_pods_and_let_the_page_reach_the_ser
 def test_rights_are_limited_to_named_objects(everything):
     (deployer,) = of_kind(everything, "Role")
     named = [rule["resourceNames"] for rule in deployer["rules"] if "resourceNames" in rule]
-    assert named == [["model-server", "chat"], ["model-server"]]
+    assert named == [["model-server", "model-server-second", "chat"], ["model-server", "model-server-second"]]
     for role in of_kind(everything, "Role"):
         for rule in role["rules"]:
             assert rule.get("resourceNames") or not {"patch", "update", "create", "delete"} & set(rule["verbs"])
             assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
 
 
-def test_an_autoscaled_server_has_no_number_of_replicas_of_its_own(everything, tmp_path):
-    shutil.copytree(MANIFESTS, tmp_path, dirs_exist_ok=True)
-    overlay = tmp_path / "overlays" / "local"
-    kustomization = overlay / "kustomization.yaml"
-    kustomization.write_text(
-        kustomization.read_text().replace("  - pinned", "  - pinned\n  - ../../components/autoscaling")
-    )
-    for objects in (everything, render(overlay)):
-        (server,) = [one for one in of_kind(objects, "Deployment") if one["metadata"]["name"] == "model-server"]
-        assert "replicas" not in server["spec"]
-    (autoscaler,) = of_kind(everything, "HorizontalPodAutoscaler")
-    assert autoscaler["spec"]["scaleTargetRef"]["name"] == "model-server"
+def scaled(objects: list[Manifest]) -> dict[str, tuple[int, int]]:
+    """The autoscaled Deployments: how many servers an apply starts, and how few the autoscaler leaves."""
+    replicas = {one["metadata"]["name"]: one["spec"]["replicas"] for one in of_kind(objects, "Deployment")}
+    found = {}
+    for autoscaler in of_kind(objects, "HorizontalPodAutoscaler"):
+        name = autoscaler["spec"]["scaleTargetRef"]["name"]
+        assert autoscaler["metadata"]["name"] == name
+        found[name] = (replicas[name], autoscaler["spec"]["minReplicas"])
+    return found
+
+
+def test_without_the_component_nothing_is_autoscaled(tmp_path):
+    assert scaled(with_lines(tmp_path, "gke", resources=[SECOND])) == {}
+
+
+def test_each_model_has_an_autoscaler_and_a_number_of_its_own(everything, tmp_path):
+    both = with_lines(tmp_path, "gke", ["autoscaling"], [SECOND])
+    assert scaled(both) == {"model-server": (2, 2), "model-server-second": (2, 2)}
+    assert set(scaled(everything)) == {"model-server", "model-server-second"}
+
+
+@pytest.mark.parametrize("order", [["autoscaling", "one-machine"], ["one-machine", "autoscaling"]], ids=" ".join)
+def test_the_order_of_components_does_not_matter(order, tmp_path):
+    assert scaled(with_lines(tmp_path, "gke", order, [SECOND])) == {
+        "model-server": (1, 1),
+        "model-server-second": (1, 1),
+    }
+
+
+@pytest.mark.parametrize("overlay", ["gke", "local", "openshift", "volume"])
+def test_turning_autoscaling_on_changes_no_deployment(overlay, tmp_path):
+    before = with_lines(tmp_path / "off", overlay, [], [SECOND])
+    after = with_lines(tmp_path / "on", overlay, ["autoscaling"], [SECOND])
+    autoscalers = of_kind(after, "HorizontalPodAutoscaler")
+    assert len(autoscalers) == 2
+    assert [one for one in after if one not in autoscalers] == before
+
+
+def test_no_pod_gets_a_sidecar_that_would_outlive_its_job_or_come_after_its_init_container(everything):
+    folders = [*OVERLAYS, MANIFESTS / "components" / "argo-retries"]
+    templates = [
+        found if found["kind"] == "Pod" else found["spec"]["template"]
+        for found in [*everything, *(one for folder in folders for one in render(folder))]
+        if found["kind"] in ("Pod", "Job", "Deployment")
+    ]
+    assert len(templates) > 10
+    for template in templates:
+        assert template["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+
+
+def test_a_service_monitor_has_the_label_that_prometheus_selects_by(everything):
+    (monitor,) = of_kind(everything, "ServiceMonitor")
+    assert monitor["metadata"]["labels"] == {"release": "kube-prometheus-stack"}
+
+
+def test_no_proxy_ends_an_answer_that_takes_its_whole_time(everything):
+    (route,) = of_kind(everything, "HTTPRoute")
+    assert [rule["timeouts"] for rule in route["spec"]["rules"]] == [{"request": "0s"}]  # 0: none
+    (ingress,) = of_kind(everything, "Ingress")
+    annotations = ingress["metadata"]["annotations"]
+    prefix = "nginx.ingress.kubernetes.io"
+    # of silence, not of the whole answer
+    assert float(annotations[f"{prefix}/proxy-read-timeout"]) >= EngineSettings.max_seconds
+    assert annotations[f"{prefix}/proxy-buffering"] == "off"
+
+
+def on_openshift(tmp_path: Path) -> list[Manifest]:
+    objects = with_lines(tmp_path / "volume", "volume", ["openshift"], [SECOND])
+    objects += with_lines(tmp_path / "own", "openshift", ["autoscaling", "service-monitor"], [SECOND])
+    shell = tmp_path / "own" / "overlays" / "volume" / "store-shell"
+    with (shell / "kustomization.yaml").open("a") as file:
+        file.write("  - ../../../components/openshift\n")
+    return [*objects, *render(shell), *render(tmp_path / "own" / "overlays" / "openshift" / "pipelines")]
+
+
+def test_on_openshift_users_and_groups_are_the_clusters_and_pods_are_locked_down_as_elsewhere(tmp_path):
+    found = list(pods(on_openshift(tmp_path)))
+    assert {name for name, _ in found} == {
+        "model-server", "model-server-second", "chat", "lorry-prepare-volumes", "store-shell",
+    }  # fmt: skip
+    for name, pod in found:
+        containers = [*pod.get("initContainers", []), *pod["containers"]]
+        contexts = [pod["securityContext"], *(container["securityContext"] for container in containers)]
+        for context in contexts:
+            assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(context), name
+        assert list(violations(pod)) == [], name
+        assert all(context["readOnlyRootFilesystem"] for context in contexts[1:]), name
+
+
+def test_on_openshift_names_are_asked_where_it_answers_them(tmp_path):
+    policies = [one for one in of_kind(on_openshift(tmp_path), "NetworkPolicy") if "egress" in one["spec"]]
+    assert len(policies) == 6
+    for policy in policies:
+        (names, *others) = policy["spec"]["egress"]
+        (peer,) = names["to"]
+        assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "openshift-dns"}
+        assert [port["port"] for port in names["ports"]] == [5353, 5353]
+        assert all(port["port"] != 53 for rule in others for port in rule["ports"])
+
+
+def test_a_server_whose_store_is_a_volume_reaches_names_alone():
+    policies = {one["metadata"]["name"]: one["spec"] for one in of_kind(render(MANIFESTS / "overlays" / "volume"),
+                "NetworkPolicy")}  # fmt: skip
+    (names,) = policies["model-server"]["egress"]
+    assert {port["port"] for port in names["ports"]} == {53}
+
+
+def in_docs() -> list[str]:
+    """The pieces of a kustomization.yaml that docs/cluster.md says to add to an overlay."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs" / "cluster.md").read_text(), re.DOTALL | re.MULTILINE)
+    return [block for block in blocks if re.match(r"(patches|configMapGenerator|resources):", block)]
+
+
+def test_every_piece_of_the_docs_changes_what_an_overlay_applies(tmp_path):
+    pieces = in_docs()
+    assert len(pieces) >= 4
+    optional = ["http-route", "ingress", "service-monitor", "autoscaling"]
+    plain = with_lines(tmp_path / "plain", "gke", optional)
+    volumes = render(MANIFESTS / "overlays" / "gke" / "pipelines")
+    for number, piece in enumerate(pieces):
+        folder = tmp_path / str(number)
+        if "PersistentVolumeClaim" not in piece:
+            assert with_lines(folder, "gke", optional, more=piece) != plain, piece
+            continue
+        shutil.copytree(MANIFESTS, folder)
+        with (folder / "overlays" / "gke" / "pipelines" / "kustomization.yaml").open("a") as file:
+            file.write(piece)
+        assert render(folder / "overlays" / "gke" / "pipelines") != volumes
 
 
 def test_an_image_that_is_not_pinned_has_a_tag_that_says_what_to_do():
