@@ -25,6 +25,7 @@ def check_claims(context: str, namespace: str, placement: Placement, claims: Ite
         core = client.CoreV1Api(config.new_client_from_config(context=context))
         core.read_namespace(namespace, _request_timeout=SECONDS_TO_ANSWER)
         found = core.list_namespaced_persistent_volume_claim(namespace, _request_timeout=SECONDS_TO_ANSWER).items
+        modes = {claim.metadata.name: set(claim.spec.access_modes) for claim in found}
     except config.ConfigException as error:
         raise ClusterError(f"--context {context}: {error}; see kubectl config get-contexts") from error
     except ApiException as error:
@@ -36,7 +37,11 @@ def check_claims(context: str, namespace: str, placement: Placement, claims: Ite
     except urllib3.exceptions.HTTPError as error:
         reason = getattr(error, "reason", None) or error
         raise ClusterError(f"--context {context}: the cluster does not answer ({reason})") from error
-    modes = {claim.metadata.name: set(claim.spec.access_modes) for claim in found}
+    except (ValueError, TypeError, AttributeError) as error:  # the client's, over a page of another server
+        raise ClusterError(
+            f"--context {context}: its server answers, but not as Kubernetes does: it is another server, or a login "
+            "page; mend the context's address, or log in again"
+        ) from error
     for name in dict.fromkeys((placement.checkpoints_claim, placement.hub_cache_claim, *claims)):
         if name not in modes:
             raise ClusterError(

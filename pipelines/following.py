@@ -55,7 +55,7 @@ class Following:
 
         Raises:
             StepFailedError: it has not, or somebody ended it.
-            ClusterError: the endpoint is gone for ``seconds_without_answer``, or refuses.
+            ClusterError: the endpoint is gone for ``seconds_without_answer``, or refuses, or was never there.
         """
         last_answer, answered = time.monotonic(), bool(self.sent)
         while True:
@@ -64,7 +64,8 @@ class Following:
                 last_answer, answered = time.monotonic(), True
             except ClusterError as error:
                 gone = time.monotonic() - last_answer > self.seconds_without_answer
-                if gone or isinstance(error, RefusedError):
+                # What has not answered once may be another server: it is not waited for.
+                if gone or not answered or isinstance(error, RefusedError):
                     goes_on = f"; the run itself goes on: {self.kubeflow.page_of(self.run_id)}" if answered else ""
                     raise ClusterError(f"{error}{goes_on}") from error
                 self.progress.note(f"{error}; asking again")

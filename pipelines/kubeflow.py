@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import ssl
 from collections.abc import Callable
+from http.client import BadStatusLine
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import kfp_server_api
 import urllib3
 from ruamel.yaml import YAML
 
 from components.errors import ClusterError
+from pipelines.endpoint_words import address_of, content_of, in_one_line, names_no_user, words_of
 
 SECONDS_TO_ANSWER = 30
 WAY = "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80"
 T = TypeVar("T")
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+# What urllib3 writes before the reason itself.
+_CONNECTION = re.compile(r"^<?HTTPS?Connection\(.*?\): ")
+# What the generated client raises over an answer that is not of the API's form.
+_NOT_OF_THE_API = (ValueError, TypeError, AttributeError, LookupError)
 
 
 class RefusedError(ClusterError):
@@ -34,21 +43,21 @@ class Kubeflow:
         Raises:
             ClusterError: the endpoint is no address, or the token no header's value.
         """
-        self.endpoint = endpoint.strip().rstrip("/")
-        if not self.endpoint.startswith(("http://", "https://")):
-            raise ClusterError(f"--endpoint {endpoint}: not an address; it begins with http:// or https://")
+        self.endpoint = address_of(endpoint)
         self.namespace = namespace
         configuration = kfp_server_api.Configuration(host=self.endpoint)
-        # A lost connection is this module's to report, and a redirect leads to a login page.
-        configuration.retries = urllib3.Retry(connect=0, read=0, redirect=0)
+        # A lost connection is this module's to report, and so is a redirect: it leads to a login page as a rule.
+        configuration.retries = urllib3.Retry(connect=0, read=0, redirect=0, other=0, raise_on_redirect=False)
+        # The client looks into its own list of authorities, and not where OpenSSL's programs do.
+        configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE") or None
         if token := (token or "").strip():
             if not _TOKEN.fullmatch(token):
                 raise ClusterError("KFP_TOKEN: holds characters that no token has; set it again")
             configuration.api_key["authorization"] = token
             configuration.api_key_prefix["authorization"] = "Bearer"
-        client = kfp_server_api.ApiClient(configuration)
-        self._runs = kfp_server_api.RunServiceApi(client)
-        self._experiments = kfp_server_api.ExperimentServiceApi(client)
+        self._client = kfp_server_api.ApiClient(configuration)
+        self._runs = kfp_server_api.RunServiceApi(self._client)
+        self._experiments = kfp_server_api.ExperimentServiceApi(self._client)
 
     def page_of(self, run_id: str) -> str:
         """The run's address in the browser."""
@@ -68,7 +77,7 @@ class Kubeflow:
             runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=arguments),
         )
         create = self._runs.run_service_create_run
-        return self._required(self._ask(lambda: create(body, _request_timeout=SECONDS_TO_ANSWER)).run_id)
+        return self._required(self._ask(lambda: create(body, _request_timeout=SECONDS_TO_ANSWER)), "run_id")
 
     def run(self, run_id: str) -> kfp_server_api.V2beta1Run:
         """A run as it stands.
@@ -77,7 +86,8 @@ class Kubeflow:
             ClusterError: the endpoint does not answer, or refuses.
         """
         run = self._ask(lambda: self._runs.run_service_get_run(run_id, _request_timeout=SECONDS_TO_ANSWER))
-        self._required(run.run_id)
+        if self._required(run, "run_id") != run_id:
+            raise self._foreign()
         return run
 
     def terminate(self, run_id: str) -> None:
@@ -99,43 +109,79 @@ class Kubeflow:
         options = {"filter": json.dumps(named), "_request_timeout": SECONDS_TO_ANSWER}
         if self.namespace:
             options["namespace"] = self.namespace
-        found = self._ask(lambda: self._experiments.experiment_service_list_experiments(**options)).experiments
-        if found:
-            return self._required(found[0].experiment_id)
+        found = self._ask(lambda: self._experiments.experiment_service_list_experiments(**options))
+        if experiments := getattr(found, "experiments", None):
+            return self._required(experiments[0], "experiment_id")
         new = kfp_server_api.V2beta1Experiment(display_name=name, namespace=self.namespace)
         create = self._experiments.experiment_service_create_experiment
-        return self._required(self._ask(lambda: create(new, _request_timeout=SECONDS_TO_ANSWER)).experiment_id)
+        return self._required(self._ask(lambda: create(new, _request_timeout=SECONDS_TO_ANSWER)), "experiment_id")
 
-    def _required(self, value: str | None) -> str:
+    def _required(self, answer: Any, name: str) -> str:
         """A field that every answer of Kubeflow has: the client makes an empty object of any other page."""
-        if not value:
-            raise RefusedError(
-                f"{self.endpoint}: answers, but not as Kubeflow does: it is another server, or a login page; "
-                "set KFP_TOKEN, or mend --endpoint"
-            )
-        return str(value)
+        value = getattr(answer, name, None)
+        if not isinstance(value, str) or not value:
+            raise self._foreign()
+        return value
 
     def _ask(self, request: Callable[[], T]) -> T:
+        self._client.last_response = None
         try:
             return request()
         except kfp_server_api.ApiException as error:
-            kind = RefusedError if 400 <= (error.status or 0) < 500 else ClusterError
-            raise kind(self._refusal(error)) from error
+            raise self._refused(error) from error
+        except urllib3.exceptions.LocationValueError as error:
+            raise ClusterError(
+                f"--endpoint {self.endpoint}: not an address ({in_one_line(str(error))}); mend it"
+            ) from error
         except urllib3.exceptions.MaxRetryError as error:
-            if isinstance(error.reason, urllib3.exceptions.ResponseError):  # too many redirects: more than none
-                raise RefusedError(f"{self.endpoint}: leads to a login page; set KFP_TOKEN to a valid token") from error
             raise self._silent(error.reason or error) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._silent(error) from error
+        except _NOT_OF_THE_API as error:
+            # The client gives up on a refusal whose page is not in UTF-8.
+            refusal = error.__context__
+            is_refusal = isinstance(refusal, kfp_server_api.ApiException)
+            raise (self._refused(refusal) if is_refusal else self._foreign()) from error
+
+    def _refused(self, error: kfp_server_api.ApiException) -> ClusterError:
+        if not error.status:
+            return self._foreign()
+        is_final = (error.status < 500 and error.status not in (408, 429)) or names_no_user(error)
+        return (RefusedError if is_final else ClusterError)(self._refusal(error))
+
+    def _foreign(self) -> ClusterError:
+        return RefusedError(
+            f"{self.endpoint}: answers, but not as Kubeflow does: it is another server, or a login page; "
+            f"set KFP_TOKEN, or mend --endpoint (it sent {content_of(self._client.last_response)})"
+        )
 
     def _silent(self, reason: Exception) -> ClusterError:
+        """What a connection came to: what speaks another protocol there will go on doing so."""
+        said = in_one_line(_CONNECTION.sub("", str(reason)))
+        if isinstance(reason, urllib3.exceptions.SSLError | ssl.SSLError):
+            if "CERTIFICATE_VERIFY_FAILED" in said or "doesn't match" in said:
+                return RefusedError(
+                    f"{self.endpoint}: its certificate is not trusted ({said}); set SSL_CERT_FILE to a file with its "
+                    "authority's certificate, or mend --endpoint"
+                )
+            return RefusedError(
+                f"{self.endpoint}: speaks no TLS ({said}); if it is Kubeflow, --endpoint begins with http://"
+            )
+        if any(isinstance(one, BadStatusLine) for one in reason.args) and "without response" not in said:
+            return RefusedError(f"{self.endpoint}: speaks no HTTP ({said}); mend --endpoint: its port, or https://")
         return ClusterError(
-            f"{self.endpoint}: does not answer ({_plain(str(reason))}); check --endpoint and the network, or open "
-            f"a way to it: {WAY}"
+            f"{self.endpoint}: does not answer ({said}); check --endpoint and the network, or open a way to it: {WAY}"
         )
 
     def _refusal(self, error: kfp_server_api.ApiException) -> str:
-        said = _said(error)
+        said = words_of(error)
+        if 300 <= error.status < 400:
+            return self._redirect(str((error.headers or {}).get("Location") or "nowhere"))
+        if names_no_user(error) and error.status >= 500:
+            return (
+                f"{self.endpoint}: serves several users, and was reached past their login ({error.status}: {said}); "
+                "give the address of its gateway as --endpoint, set KFP_TOKEN, and give --namespace"
+            )
         if error.status in (401, 403):
             may = f"may use the namespace {self.namespace}" if self.namespace else "it takes"
             several = "" if self.namespace else "; where it serves several users, give --namespace too"
@@ -144,20 +190,24 @@ class Kubeflow:
             )
         if error.status in (400, 404) and "namespace" in said.lower():
             return f"{self.endpoint}: namespace {self.namespace!r}: {said}; name one that is there with --namespace"
-        if error.status == 404:
+        if error.status in (404, 405, 501):
             return (
-                f"{self.endpoint}: answers 404: {said}; is that Kubeflow? mend --endpoint, or open a way to it: {WAY}"
+                f"{self.endpoint}: answers {error.status}: {said}; is that Kubeflow? mend --endpoint, or open a way to "
+                f"it: {WAY}"
+            )
+        if error.status in (502, 503, 504):
+            return (
+                f"{self.endpoint}: answers {error.status}: {said}; Kubeflow is not up, or not reached by what stands "
+                "before it: kubectl -n kubeflow get pods; then try again"
             )
         return f"{self.endpoint}: answers {error.status}: {said}; its own log (deployment ml-pipeline) says more"
 
-
-def _said(error: kfp_server_api.ApiException) -> str:
-    try:
-        body = json.loads(error.body)
-        return _plain(str(body.get("error_message") or body.get("message") or body.get("error") or error.reason))
-    except (ValueError, TypeError, AttributeError):
-        return _plain(str(error.reason))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())[:300]
+    def _redirect(self, location: str) -> str:
+        there, here = urlsplit(location), urlsplit(self.endpoint)
+        if there.hostname == here.hostname and there.scheme not in ("", here.scheme) and "/apis/" in there.path:
+            address = location.partition("/apis/")[0]
+            return f"{self.endpoint}: has moved to {in_one_line(address)}; give that as --endpoint"
+        return (
+            f"{self.endpoint}: leads to a login page; set KFP_TOKEN to a valid token (it redirects to "
+            f"{in_one_line(location.partition('?')[0])})"
+        )

@@ -7,6 +7,7 @@ have, or of another type, is an error here as well.
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,12 +48,14 @@ class StandIn:
 
 
 @contextmanager
-def kubeflow(stand_in: StandIn) -> Iterator[StandIn]:
+def kubeflow(stand_in: StandIn, tls: ssl.SSLContext | None = None) -> Iterator[StandIn]:
     """Serve ``stand_in`` on a port of loopback until the context ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stand_in": stand_in}))
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    stand_in.url = f"http://127.0.0.1:{server.server_address[1]}"
+    stand_in.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
     try:
         yield stand_in
     finally:

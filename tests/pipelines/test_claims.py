@@ -104,3 +104,23 @@ def test_a_context_that_the_kubeconfig_lacks_is_named(cluster):
 def test_a_cluster_that_does_not_answer_is_told(tmp_path, monkeypatch):
     point_at(free_port(), tmp_path, monkeypatch)
     assert refusal().startswith("--context here: the cluster does not answer (")
+
+
+@pytest.mark.parametrize("body", [b"<html>log in</html>", b"{}", b"[]", b'{"items": [{}]}', b"\xff"])
+def test_a_server_that_is_not_kubernetes_is_told(body, tmp_path, monkeypatch):
+    class Page(_ApiServer):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        point_at(server.server_address[1], tmp_path, monkeypatch)
+        told = refusal()
+        server.shutdown()
+        thread.join()
+    assert told.startswith("--context here: its server answers, but not as Kubernetes does: it is another server")
+    assert len(told.splitlines()) == 1
