@@ -328,13 +328,16 @@ def on_openshift(tmp_path: Path) -> list[Manifest]:
     shell = tmp_path / "own" / "overlays" / "volume" / "store-shell"
     with (shell / "kustomization.yaml").open("a") as file:
         file.write("  - ../../../components/openshift\n")
-    return [*objects, *render(shell), *render(tmp_path / "own" / "overlays" / "openshift" / "pipelines")]
+    pipelines = tmp_path / "own" / "overlays" / "openshift" / "pipelines"
+    path = pipelines / "kustomization.yaml"
+    path.write_text(path.read_text().replace("components:", "  - ../../../components/argo-retries\ncomponents:", 1))
+    return [*objects, *render(shell), *render(pipelines)]
 
 
 def test_on_openshift_users_and_groups_are_the_clusters_and_pods_are_locked_down_as_elsewhere(tmp_path):
     found = list(pods(on_openshift(tmp_path)))
     assert {name for name, _ in found} == {
-        "model-server", "model-server-second", "chat", "lorry-prepare-volumes", "store-shell",
+        "model-server", "model-server-second", "chat", "lorry-prepare-volumes", "lorry-argo-retries", "store-shell",
     }  # fmt: skip
     for name, pod in found:
         containers = [*pod.get("initContainers", []), *pod["containers"]]
@@ -369,7 +372,7 @@ def in_docs() -> list[str]:
     return [block for block in blocks if re.match(r"(patches|configMapGenerator|resources):", block)]
 
 
-def test_every_piece_of_the_docs_changes_what_an_overlay_applies(tmp_path):
+def test_every_piece_of_the_docs_changes_what_an_overlay_applies_and_is_valid(tmp_path):
     pieces = in_docs()
     assert len(pieces) >= 4
     optional = ["http-route", "ingress", "service-monitor", "autoscaling"]
@@ -377,13 +380,17 @@ def test_every_piece_of_the_docs_changes_what_an_overlay_applies(tmp_path):
     volumes = render(MANIFESTS / "overlays" / "gke" / "pipelines")
     for number, piece in enumerate(pieces):
         folder = tmp_path / str(number)
-        if "PersistentVolumeClaim" not in piece:
-            assert with_lines(folder, "gke", optional, more=piece) != plain, piece
-            continue
-        shutil.copytree(MANIFESTS, folder)
-        with (folder / "overlays" / "gke" / "pipelines" / "kustomization.yaml").open("a") as file:
-            file.write(piece)
-        assert render(folder / "overlays" / "gke" / "pipelines") != volumes
+        if "PersistentVolumeClaim" in piece:
+            shutil.copytree(MANIFESTS, folder)
+            with (folder / "overlays" / "gke" / "pipelines" / "kustomization.yaml").open("a") as file:
+                file.write(piece)
+            changed, before = render(folder / "overlays" / "gke" / "pipelines"), volumes
+        else:
+            changed, before = with_lines(folder, "gke", optional, more=piece), plain
+        assert changed != before, piece
+        for found in changed:
+            if found["kind"] not in FOREIGN:
+                kubernetes_validate.validate(found, VERSIONS[-1], strict=True)
 
 
 def test_an_image_that_is_not_pinned_has_a_tag_that_says_what_to_do():
