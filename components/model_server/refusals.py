@@ -109,6 +109,8 @@ def _in_words(error: Mapping[str, Any]) -> tuple[str, str | None]:
     words = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         words = "this server knows no such field; leave it out"
+    elif error["type"] == "string_unicode":
+        words = "holds half a character, a surrogate alone; correct it"
     elif error["type"] in ("model_attributes_type", "model_type") and not place:
         return "the body is no JSON object; send one, such as {'model': '…', 'messages': […]}", None
     if not place and (field := FIELD.match(words)):

@@ -315,16 +315,17 @@ def _one_prompt(given: Any) -> Any:
         given = given[0]
     if given == []:
         return ""
-    if isinstance(given, str) or (
-        isinstance(given, list) and all(type(token) is int and token >= 0 for token in given)
-    ):
-        return given
-    raise ValueError("is neither a text nor a list of token ids; give one of these")
+    is_ids = isinstance(given, list) and all(type(token) is int and token >= 0 for token in given)
+    if not is_ids and not isinstance(given, str):
+        raise ValueError("is neither a text nor a list of token ids; give one of these")
+    if len(given) > MAX_CHARACTERS:
+        raise ValueError(f"is longer than {MAX_CHARACTERS}; shorten it")
+    return given
 
 
+# No union: its errors would name the branch, and not the field.
 Prompt = Annotated[
-    Text | Annotated[list[int], Field(max_length=MAX_CHARACTERS)],
-    BeforeValidator(_one_prompt, json_schema_input_type=Text | list[Text] | list[int] | list[list[int]]),
+    Any, BeforeValidator(_one_prompt, json_schema_input_type=Text | list[Text] | list[int] | list[list[int]])
 ]
 
 
