@@ -47,7 +47,7 @@ class WireAnswer(ABC):
         """What the choices of the chunks say that a piece becomes."""
 
     @abstractmethod
-    def rest(self, last: Piece) -> list[dict[str, Any]]:
+    def rest(self) -> list[dict[str, Any]]:
         """What the choices of the chunks say of what was held back until the end."""
 
     @abstractmethod
@@ -69,7 +69,7 @@ class WireAnswer(ABC):
             self._note(piece)
             self.feed(piece)
             last = piece
-        self.rest(last)
+        self.rest()
         self._ended(last)
         choice = {"index": 0, **self.whole_choice(), "finish_reason": self.finish_reason(last)}
         return {**self._head, "object": self.whole_object, "choices": [choice], "usage": _usage(last)}
@@ -102,7 +102,7 @@ class WireAnswer(ABC):
                 yield DONE
                 return
         self._ended(last)
-        for choice in [*(() if opened else self.opening), *self.rest(last)]:
+        for choice in [*(() if opened else self.opening), *self.rest()]:
             yield self._chunk(choice)
         yield self._chunk(self.end, self.finish_reason(last))
         if include_usage:
@@ -148,11 +148,11 @@ class ChatAnswer(WireAnswer):
         self._unsent += piece.logprobs
         return self._choices(self._reasoning.feed(piece.text))
 
-    def rest(self, last: Piece) -> list[dict[str, Any]]:
+    def rest(self) -> list[dict[str, Any]]:
         """See ``WireAnswer``."""
         choices = self._choices(self._reasoning.rest())
         if self._calling is not None:
-            choices += self._deltas(self._calling.rest(was_cut=last.finish_reason == "length"))
+            choices += self._deltas(self._calling.rest())
         if self._unsent:
             choices += self._with_logprobs([{"delta": {"content": ""}}])
         return choices
@@ -168,7 +168,8 @@ class ChatAnswer(WireAnswer):
 
     def finish_reason(self, last: Piece) -> str | None:
         """See ``WireAnswer``."""
-        return "tool_calls" if self._calls and last.finish_reason == "stop" else last.finish_reason
+        called = self._calling is not None and self._calling.n_calls > 0 and not self._calling.was_cut
+        return "tool_calls" if called and last.finish_reason == "stop" else last.finish_reason
 
     def _choices(self, said: Sequence[Said]) -> list[dict[str, Any]]:
         choices: list[dict[str, Any]] = []
@@ -218,7 +219,7 @@ class TextAnswer(WireAnswer):
         self._logprobs += piece.logprobs
         return [{"text": piece.text, "logprobs": logprobs}] if piece.text or piece.logprobs else []
 
-    def rest(self, last: Piece) -> list[dict[str, Any]]:
+    def rest(self) -> list[dict[str, Any]]:
         """See ``WireAnswer``."""
         return []
 

@@ -212,14 +212,25 @@ def _is_regex(pattern: str) -> bool:
 
 
 def _without_unknown_patterns(schema: Any) -> Any:
-    """The schema without patterns that llguidance cannot read, such as those that look ahead."""
-    from llguidance import LLMatcher
+    """The schema without patterns that llguidance cannot read, such as those that look ahead.
 
+    Where a value may be something else instead, it is that.
+    """
     if not isinstance(schema, dict):
         return schema
     kept = dict(schema)
-    if isinstance(schema.get("pattern"), str) and _is_regex(schema["pattern"]):
-        alone = json.dumps({"type": "string", "pattern": schema["pattern"]})
-        if LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(alone))[0]:
-            del kept["pattern"]
+    for key in ("anyOf", "oneOf"):
+        if isinstance(schema.get(key), list):
+            kept[key] = [one for one in schema[key] if not _has_unknown_pattern(one)] or schema[key]
+    if _has_unknown_pattern(schema):
+        del kept["pattern"]
     return _with_schemas(kept, _without_unknown_patterns)
+
+
+def _has_unknown_pattern(schema: Any) -> bool:
+    from llguidance import LLMatcher
+
+    if not isinstance(schema, dict) or not isinstance(schema.get("pattern"), str) or not _is_regex(schema["pattern"]):
+        return False
+    alone = json.dumps({"type": "string", "pattern": schema["pattern"]})
+    return bool(LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(alone))[0])

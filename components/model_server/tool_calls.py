@@ -173,7 +173,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 class CallStream:
-    """Tells calls from text in an answer that comes in pieces; ``n_calls`` have come."""
+    """Tells calls from text in an answer that comes in pieces; ``n_calls`` have come, the last of which ``was_cut``."""
 
     def __init__(self, call_format: CallFormat, names: Sequence[str]) -> None:
         """``names`` are those of the functions that may be called."""
@@ -182,6 +182,7 @@ class CallStream:
         # Behind a call: another may follow.
         self._in_calls = False
         self.n_calls = 0
+        self.was_cut = False
 
     def feed(self, text: str) -> list[str | Call]:
         """What is certain now."""
@@ -191,23 +192,23 @@ class CallStream:
             found += step
         return found
 
-    def rest(self, *, was_cut: bool) -> list[str | Call]:
-        """What is left when nothing follows; of a call that ``was_cut`` its arguments as far as they came.
+    def rest(self) -> list[str | Call]:
+        """What is left when nothing follows; of a call that was cut its arguments as far as they came.
 
-        What began like a call, and has ended without being one, is text.
+        What began like a call, and is none, is text.
         """
         head, _, between, tail = self._format.patterns
-        if was_cut and (call := self._cut_call((between or tail) if self._in_calls else head)):
+        if call := self._cut_call((between or tail) if self._in_calls else head):
             return [call]
         held, self._held = self._held, ""
-        if self._in_calls and was_cut and between and (between.match(held) or self._may_go_on(held)):
+        if self._in_calls and between and (between.match(held) or self._may_go_on(held)):
             held = ""  # of another call not even the name has come
         elif self._in_calls:
             ended = tail.match(held)
             held = held[ended.end() :] if ended else held
             held = "" if _squeezed(self._format.tail).startswith(_squeezed(held)) else held
-        elif was_cut:
-            held = held.partition(self._format.trigger)[0]
+        elif self._format.trigger in held and self._began_a_call(held):
+            held = ""
         held = held.strip() if self.n_calls else held
         return [held] if held else []
 
@@ -244,6 +245,11 @@ class CallStream:
             self._held, self._in_calls = self._held[ended.end() :], False
         return None
 
+    def _began_a_call(self, held: str) -> bool:
+        """Whether a text is the beginning of a call whose arguments have not come."""
+        form, held = self._format, _squeezed(held)
+        return any(_squeezed(form.head + name + form.middle).startswith(held) for name in self._names)
+
     def _may_go_on(self, held: str) -> bool:
         """Whether a text is the beginning of what stands between two calls."""
         return _squeezed(self._format.between or "").startswith(_squeezed(held))
@@ -262,7 +268,10 @@ class CallStream:
     def _cut_call(self, before: re.Pattern[str]) -> Call | None:
         """The call behind ``before``, of which all that has come is taken."""
         known = self._name(before)
-        return None if known is None else self._taken(Call(known[0], self._held[known[1] :]), len(self._held))
+        if known is None or self._held[known[1] : known[1] + 1] not in ("{", ""):
+            return None
+        self.was_cut = True
+        return self._taken(Call(known[0], self._held[known[1] :]), len(self._held))
 
     def _name(self, before: re.Pattern[str]) -> tuple[str, int] | None:
         """The function's name behind ``before`` at the beginning of what is held, and where its arguments begin."""

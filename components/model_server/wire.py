@@ -169,7 +169,7 @@ class _Generation(Wire):
             raise ValueError("suffix: nothing is written into the middle of a text here; leave it out")
         for name in given.keys() & INSTEAD.keys() - cls.model_fields.keys():
             if given[name] not in (None, "", "none", "auto", [], {}):
-                raise ValueError(f"{name} is not known here; use {INSTEAD[name]}")
+                raise ValueError(f"{name}: is not known here; use {INSTEAD[name]}")
         return {name: value for name, value in given.items() if name not in INSTEAD or name in cls.model_fields}
 
     @property
@@ -261,7 +261,9 @@ class ChatCompletionRequest(_Generation):
     @property
     def template_kwargs(self) -> dict[str, Any]:
         """Variables of the chat template."""
-        effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
+        effort: dict[str, Any] = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
+        if self.reasoning_effort == "none":
+            effort["enable_thinking"] = False
         return {**effort, **(self.chat_template_kwargs or {})}
 
     def to_engine(self, key: str, served: ServedModel) -> Request:

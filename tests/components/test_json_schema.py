@@ -124,6 +124,12 @@ def test_a_schema_of_pydantics_is_followed(follows):
     )
 
 
+def test_of_two_kinds_of_value_the_one_that_can_be_followed_is_given(follows):
+    amount = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}]}
+    assert follows(amount, "1.5")
+    assert not follows(amount, '"any text"')
+
+
 def test_llguidances_options_are_not_the_clients():
     theirs = {
         "x-guidance": {"whitespace_flexible": True, "item_separator": "x"},

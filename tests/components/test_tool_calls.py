@@ -100,14 +100,14 @@ def written(found: CallFormat, calls: Sequence[Call]) -> str:
     return found.head + (found.between or "").join(said) + found.tail
 
 
-def read(stream: CallStream, text: str, seed: int, *, was_cut: bool = False) -> tuple[str, list[Call]]:
+def read(stream: CallStream, text: str, seed: int) -> tuple[str, list[Call]]:
     """The text and the calls of an answer that comes in pieces."""
     pieces, draw = [], random.Random(seed)
     while text:
         n = draw.randint(1, 9)
         pieces.append(text[:n])
         text = text[n:]
-    found = [one for piece in pieces for one in stream.feed(piece)] + stream.rest(was_cut=was_cut)
+    found = [one for piece in pieces for one in stream.feed(piece)] + stream.rest()
     return "".join(one for one in found if isinstance(one, str)), [one for one in found if isinstance(one, Call)]
 
 
@@ -150,7 +150,7 @@ def test_white_space_of_the_models_own_does_not_hide_a_call():
 def test_of_a_call_that_is_cut_the_arguments_are_given_as_far_as_they_came(n):
     found = form("qwen2_5")
     whole = written(found, CALLS)
-    said, called = read(CallStream(found, NAMES), whole[:n], n, was_cut=True)
+    said, called = read(CallStream(found, NAMES), whole[:n], n)
     assert said == ""
     assert [call.name for call in called] == NAMES[: len(called)]
     for one, right in zip(called, CALLS, strict=False):

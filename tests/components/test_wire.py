@@ -146,9 +146,9 @@ def test_calls_and_thoughts_that_come_back_are_given_to_the_template():
 
 REFUSED = [
     ({"n": 2}, "n: a request has one answer here; send several requests"),
-    ({"functions": [TOOL]}, "functions is not known here; use tools"),
-    ({"guided_json": {"type": "object"}}, "guided_json is not known here; use response_format"),
-    ({"repeat_penalty": 1.1}, "repeat_penalty is not known here; use repetition_penalty"),
+    ({"functions": [TOOL]}, "functions: is not known here; use tools"),
+    ({"guided_json": {"type": "object"}}, "guided_json: is not known here; use response_format"),
+    ({"repeat_penalty": 1.1}, "repeat_penalty: is not known here; use repetition_penalty"),
     ({"modalities": ["text", "audio"]}, "modalities: this model writes only text"),
     ({"web_search_options": {"a": 1}}, "web_search_options: nothing is searched here"),
     ({"top_logprobs": 3}, "top_logprobs: goes only with logprobs true"),
@@ -187,6 +187,12 @@ def test_what_would_change_the_answer_and_is_not_done_is_refused_in_words(fields
     with pytest.raises(ValidationError) as refused:
         asked(**fields)
     assert words in str(refused.value)
+
+
+def test_variables_of_the_template_are_the_requests_and_no_effort_is_no_thinking():
+    assert asked(chat_template_kwargs={"enable_thinking": False}).template_kwargs == {"enable_thinking": False}
+    assert asked(reasoning_effort="low").template_kwargs == {"reasoning_effort": "low"}
+    assert asked(reasoning_effort="none").template_kwargs == {"reasoning_effort": "none", "enable_thinking": False}
 
 
 def test_tools_are_for_a_template_that_has_a_place_for_them():
