@@ -135,7 +135,7 @@ class ChatAnswer(WireAnswer):
         """``opened`` and ``edges``: see ``split_reasoning``; ``tools`` are those that may be called."""
         super().__init__(model_id, ended)
         self._reasoning = ReasoningStream(opened=opened, edges=edges)
-        self._calling = None if tools is None else CallStream(tools.call_format, tools.callable_names)
+        self._calling = None if tools is None else CallStream(tools.call_format, tools.parameters)
         self._thoughts, self._content = "", ""
         self._calls: list[dict[str, Any]] = []
         self._logprobs: list[TokenLogprob] = []

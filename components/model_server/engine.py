@@ -47,6 +47,12 @@ class ToolUse:
     must_call: bool = False
     several: bool = True
 
+    @property
+    def parameters(self) -> dict[str, Mapping[str, Any]]:
+        """The JSON schemas of the functions that may be called, by name."""
+        functions = {tool["function"]["name"]: tool["function"] for tool in self.tools}
+        return {name: functions[name].get("parameters") or {} for name in self.callable_names}
+
 
 @dataclass(frozen=True)
 class Request:

@@ -163,11 +163,11 @@ def _parts(schema: Mapping[str, Any], root: Any, seen: set[str]) -> list[Any]:
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference not in seen:
         seen.add(reference)
-        parts.append(_resolved(reference, root))
+        parts.append(resolved(reference, root))
     return parts
 
 
-def _resolved(reference: Any, root: Any) -> Any:
+def resolved(reference: Any, root: Any) -> Any:
     """What a reference within the document stands for; None where it leads elsewhere."""
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None

@@ -1,8 +1,8 @@
 """Calls of tools, as a model's own chat template writes them.
 
 How a template writes a call is learnt from the template: it renders a conversation with calls of names that no tool
-has, and what stands around names and arguments is how this model calls. Names come before arguments, and arguments are
-JSON; a template that does otherwise takes no tools here.
+has, and what stands around names and arguments is how this model calls. Names come before arguments; a template that
+does otherwise, or whose arguments are in a form that is not known here, takes no tools.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from components.contracts import Message
 from components.errors import ModelError
-from components.model_server.json_schema import as_followed, to_text
+from components.model_server.call_arguments import ARGUMENTS, Arguments, ElementArguments, JsonArguments
+from components.model_server.json_schema import as_followed
 from components.reasoning import CLOSE, n_overlap
 
 if TYPE_CHECKING:
@@ -25,14 +26,13 @@ if TYPE_CHECKING:
     from components.model_server.engine import ToolUse
 
 NAMES = ("lorryprobe_one", "lorryprobe_two")
-ARGUMENTS = {"lorrykey": "lorryvalue"}
 # Nine letters and digits: Mistral's templates take no other ids.
 IDS = ("lorryid01", "lorryid02")
 ID_LENGTH = len(IDS[0])
 # Stands for a call's id in what a template writes around calls.
 ID = "\0"
-NO_PARAMETERS = {"type": "object", "properties": {}}
 MAX_CALLS = 16
+_NAME = re.compile(r"\s*([A-Za-z0-9_.-]+)")
 _USER = Message(role="user", content="Hi")
 # What begins a call, where it is no text of JSON: a tag, or a word in brackets.
 _TAG = re.compile(r"(?:<[^\s<>]+>|\[[A-Z_]+\])")
@@ -60,6 +60,7 @@ class CallFormat:
 
     head: str
     middle: str
+    arguments: Arguments
     between: str | None
     tail: str
     specials: Mapping[int, str]
@@ -73,15 +74,19 @@ class CallFormat:
         first = None if one is None else _cut(one)
         if one is None or first is None:
             return None
-        head, middle, tail = first
+        head, middle, arguments, tail = first
         between = None
         both = None if two is None else _cut(two)
         if both is not None:
-            second = _cut(both[2])
+            second = _cut(both[3])
             between = None if second is None or second[1] != middle else second[0]
         # Thoughts before a call are no part of it.
         head = head.rpartition(CLOSE)[2].lstrip()
-        segments = (head, middle, between or "", tail)
+        segments = [head, middle, between or "", tail]
+        if isinstance(arguments, ElementArguments):
+            segments += [arguments.open, arguments.middle, arguments.close]
+        if not head.strip() or any(name in segment for name in NAMES for segment in segments):
+            return None
         specials = {
             token: spelled
             for segment in segments
@@ -89,7 +94,7 @@ class CallFormat:
             if not model.piece(token) and (spelled := model.spelled(token)) in segment
         }
         tail = _without_end(tail, model)
-        return cls(head, middle, between, tail, specials) if head.strip() and middle.strip() else None
+        return cls(head, middle, arguments, between, tail, specials)
 
     @property
     def trigger(self) -> str:
@@ -115,7 +120,9 @@ def takes_tools(model: GgufVocabulary) -> bool:
 _TOOLS = [
     {"type": "function", "function": {
         "name": name, "description": "Probe",
-        "parameters": {"type": "object", "properties": {"lorrykey": {"type": "string", "description": "Probe"}}},
+        "parameters": {
+            "type": "object", "properties": {key: {"type": "string", "description": "Probe"} for key in ARGUMENTS}
+        },
     }} for name in NAMES
 ]  # fmt: skip
 
@@ -142,8 +149,8 @@ def _said(model: GgufVocabulary, n_calls: int) -> str | None:
     return said
 
 
-def _cut(said: str) -> tuple[str, str, str] | None:
-    """What stands before the first name, between it and its arguments, and behind them."""
+def _cut(said: str) -> tuple[str, str, Arguments, str] | None:
+    """What stands before the first name, between it and its arguments, how those are written, and what follows."""
     places = [(place, name) for name in NAMES if (place := said.find(name)) >= 0]
     if not places:
         return None
@@ -155,8 +162,9 @@ def _cut(said: str) -> tuple[str, str, str] | None:
         except ValueError:
             continue
         if arguments == ARGUMENTS:
-            return said[:place], behind[:begin], behind[end:]
-    return None
+            return said[:place], behind[:begin], JsonArguments(), behind[end:]
+    elements = ElementArguments.cut(behind)
+    return None if elements is None else (said[:place], *elements)
 
 
 def _without_end(tail: str, model: GgufVocabulary) -> str:
@@ -175,9 +183,9 @@ def _pattern(text: str) -> re.Pattern[str]:
 class CallStream:
     """Tells calls from text in an answer that comes in pieces; ``n_calls`` have come, the last of which ``was_cut``."""
 
-    def __init__(self, call_format: CallFormat, names: Sequence[str]) -> None:
-        """``names`` are those of the functions that may be called."""
-        self._format, self._names = call_format, names
+    def __init__(self, call_format: CallFormat, parameters: Mapping[str, Mapping[str, Any]]) -> None:
+        """``parameters`` are the JSON schemas of the functions that may be called, by name."""
+        self._format, self._parameters = call_format, parameters
         self._held = ""
         # Behind a call: another may follow.
         self._in_calls = False
@@ -248,7 +256,7 @@ class CallStream:
     def _began_a_call(self, held: str) -> bool:
         """Whether a text is the beginning of a call whose arguments have not come."""
         form, held = self._format, _squeezed(held)
-        return any(_squeezed(form.head + name + form.middle).startswith(held) for name in self._names)
+        return any(_squeezed(form.head + name + form.middle).startswith(held) for name in self._parameters)
 
     def _may_go_on(self, held: str) -> bool:
         """Whether a text is the beginning of what stands between two calls."""
@@ -259,27 +267,26 @@ class CallStream:
         if (known := self._name(before)) is None:
             return None
         name, begin = known
-        try:
-            arguments, end = json.JSONDecoder().raw_decode(self._held, begin)
-        except (ValueError, RecursionError):
-            return None
-        return self._taken(Call(name, self._held[begin:end]), end) if isinstance(arguments, dict) else None
+        read = self._format.arguments.read(self._held, begin, self._parameters[name])
+        return None if read is None else self._taken(Call(name, read[0]), read[1])
 
     def _cut_call(self, before: re.Pattern[str]) -> Call | None:
         """The call behind ``before``, of which all that has come is taken."""
         known = self._name(before)
-        if known is None or self._held[known[1] : known[1] + 1] not in ("{", ""):
+        come = known and self._format.arguments.begun(self._held, known[1], self._parameters[known[0]])
+        if known is None or come is None:
             return None
         self.was_cut = True
-        return self._taken(Call(known[0], self._held[known[1] :]), len(self._held))
+        return self._taken(Call(known[0], come), len(self._held))
 
     def _name(self, before: re.Pattern[str]) -> tuple[str, int] | None:
         """The function's name behind ``before`` at the beginning of what is held, and where its arguments begin."""
         began = before.match(self._held)
-        middle = began and self._format.patterns[1].search(self._held, began.end())
-        if not began or not middle or (name := self._held[began.end() : middle.start()].strip()) not in self._names:
+        named = began and _NAME.match(self._held, began.end())
+        middle = named and self._format.patterns[1].match(self._held, named.end())
+        if not named or not middle or named[1] not in self._parameters:
             return None
-        return name, len(self._held) - len(self._held[middle.end() :].lstrip())
+        return named[1], middle.end()
 
     def _taken(self, call: Call, end: int) -> Call:
         self._held = self._held[end:]
@@ -310,7 +317,9 @@ def grammar_of(use: ToolUse, json_schema: str | None, is_special: Callable[[int]
     calls = []
     for number, name in enumerate(use.callable_names):
         calls.append(f"call_{number}")
-        lines.append(f"{calls[-1]}: {literal(name + form.middle)} %json {_parameters(use.tools, name)}")
+        arguments = f"arguments_{number}"
+        lines.append(f"{calls[-1]}: {literal(name + form.middle)} {arguments}")
+        lines.append(form.arguments.rule(arguments, use.parameters[name], f"tools: parameters of {name}", literal))
     lines.append(f"call: {' | '.join(calls)}")
     more = f"({literal(form.between)} call){{0,{MAX_CALLS - 1}}}" if use.several and form.between is not None else ""
     lines.append(f"calls: call {more} {literal(form.tail)}")
@@ -328,12 +337,6 @@ def grammar_of(use: ToolUse, json_schema: str | None, is_special: Callable[[int]
         trigger = f"TEXT {trigger}"
     again = "*" if use.several and form.between is not None else "?"
     return "\n".join([*lines, f"called: {trigger} {rest} calls", f"start: called{again} TEXT", r"TEXT: /(.|\n)*/"])
-
-
-def _parameters(tools: Sequence[Mapping[str, Any]], name: str) -> str:
-    function = next(tool["function"] for tool in tools if tool["function"]["name"] == name)
-    field = f"tools: parameters of {name}"
-    return as_followed(to_text(function.get("parameters") or NO_PARAMETERS, field), field)
 
 
 def _literal(text: str, specials: Mapping[int, str]) -> str:

@@ -14,7 +14,11 @@ import trl
 
 from components.chat_template import render
 from components.contracts import Message
-from components.model_server.tool_calls import Call, CallFormat, CallStream
+from components.gguf_model import GgufModel
+from components.model_server.call_arguments import JsonArguments
+from components.model_server.engine import ToolUse
+from components.model_server.grammars import Grammars
+from components.model_server.tool_calls import Call, CallFormat, CallStream, grammar_of
 from tests.conftest import free_port, lorry_process
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
@@ -78,6 +82,8 @@ def form(name: str, folder: Path = TEMPLATES) -> CallFormat:
         ("qwen3", '<tool_call>\n{"name": "', '", "arguments": '),
         ("llama3_1", '{"name": "', '", "parameters": '),
         ("llama3_2", '{"name": "', '", "parameters": '),
+        ("qwen3_5_think", "<tool_call>\n<function=", ">\n"),
+        ("glm4moe", "<tool_call>", "\n"),
     ],
 )
 def test_a_templates_way_to_call_is_learnt_from_it(name, head, middle):
@@ -87,16 +93,23 @@ def test_a_templates_way_to_call_is_learnt_from_it(name, head, middle):
     assert (found.between is None) == name.startswith("llama")
 
 
-@pytest.mark.parametrize("name", ["gemma", "phi3", "llama3"])
-def test_a_template_without_a_place_for_tools_has_no_way_to_call(name):
+@pytest.mark.parametrize("name", ["gemma", "phi3", "llama3", "gemma4", "muse_glimmer"])
+def test_a_template_without_a_place_for_tools_or_with_another_form_has_no_way_to_call(name):
     assert CallFormat.of(Rendering((TEMPLATES / f"{name}.jinja").read_text())) is None  # type: ignore[arg-type]
 
 
 CALLS = [Call("add", '{"a": 1, "b": {"<tool_call>": "}]"}}'), Call("paint", '{"colour": "red"}')]
 
 
+def written_arguments(form: Any, arguments: str) -> str:
+    if isinstance(form, JsonArguments):
+        return arguments
+    said = {key: one if isinstance(one, str) else json.dumps(one) for key, one in json.loads(arguments).items()}
+    return "".join(f"{form.open}{key}{form.middle}{one}{form.close}" for key, one in said.items())
+
+
 def written(found: CallFormat, calls: Sequence[Call]) -> str:
-    said = [f"{call.name}{found.middle}{call.arguments}" for call in calls]
+    said = [f"{call.name}{found.middle}{written_arguments(found.arguments, call.arguments)}" for call in calls]
     return found.head + (found.between or "").join(said) + found.tail
 
 
@@ -115,14 +128,16 @@ MISTRAL = "mistralai-Mistral-Nemo-Instruct-2407"
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("name", ["qwen2_5", "llama3_1", MISTRAL])
+@pytest.mark.parametrize("name", ["qwen2_5", "llama3_1", MISTRAL, "qwen3_5_nothink", "glm4moe"])
 @pytest.mark.parametrize("before", ["", "Let me see.\n"])
 def test_an_answer_is_parted_into_text_and_calls_however_it_comes(name, seed, before):
     found = form(name, LLAMA_CPP_TEMPLATES if name == MISTRAL else TEMPLATES)
     calls = CALLS if found.between else CALLS[:1]
     text = before + written(found, calls).replace("\0", "abcdefghi")
-    said, called = read(CallStream(found, NAMES), text, seed)
-    assert called == calls
+    said, called = read(CallStream(found, PARAMETERS), text, seed)
+    assert [(call.name, json.loads(call.arguments)) for call in called] == [
+        (call.name, json.loads(call.arguments)) for call in calls
+    ]
     assert said == before.strip()
 
 
@@ -136,26 +151,67 @@ def test_an_answer_is_parted_into_text_and_calls_however_it_comes(name, seed, be
     ],
 )  # fmt: skip
 def test_what_only_looks_like_a_call_is_text_and_nothing_is_lost(text, seed):
-    assert read(CallStream(form("qwen2_5"), NAMES), text, seed) == (text, [])
+    assert read(CallStream(form("qwen2_5"), PARAMETERS), text, seed) == (text, [])
 
 
 def test_white_space_of_the_models_own_does_not_hide_a_call():
     said = '<tool_call>{ "name" : "add", "arguments": {"a": 1, "b": 2} }</tool_call>\n\n<tool_call> {"name":"paint",'
     said += '"arguments":{}}'
     called = [Call("add", '{"a": 1, "b": 2}'), Call("paint", "{}")]
-    assert read(CallStream(form("qwen2_5"), NAMES), said, 3) == ("", called)
+    assert read(CallStream(form("qwen2_5"), PARAMETERS), said, 3) == ("", called)
 
 
 @pytest.mark.parametrize("n", range(11, 200, 3))
 def test_of_a_call_that_is_cut_the_arguments_are_given_as_far_as_they_came(n):
     found = form("qwen2_5")
     whole = written(found, CALLS)
-    said, called = read(CallStream(found, NAMES), whole[:n], n)
+    said, called = read(CallStream(found, PARAMETERS), whole[:n], n)
     assert said == ""
     assert [call.name for call in called] == NAMES[: len(called)]
     for one, right in zip(called, CALLS, strict=False):
         assert right.arguments.startswith(one.arguments)
     assert called[:-1] == CALLS[: len(called)][:-1]
+
+
+PAINTING = {
+    "type": "object",
+    "properties": {"colour": {"$ref": "#/$defs/C"}, "note": {"type": "string"}, "coats": {"type": "integer"}},
+    "required": ["colour", "note"],
+    "$defs": {"C": {"enum": ["red", "blue"]}},
+}
+
+
+@pytest.mark.parametrize("name", ["qwen2_5", "llama3_1", "qwen3_5_nothink", "glm4moe"])
+def test_a_grammar_lets_a_call_be_what_its_schema_says_in_the_templates_form(tiny_run, name):
+    found = form(name)
+    tools = [{"type": "function", "function": {"name": "paint", "parameters": PAINTING}}, TOOLS[0]]
+    model = GgufModel(tiny_run.model, n_ctx=64)
+    grammars = Grammars(model.vocab)
+
+    def may_say(text: str, *, must_call: bool = True, several: bool = False) -> bool:
+        use = ToolUse(tools, ["paint", "add"], found, must_call=must_call, several=several)
+        matcher = grammars.of_lark(grammar_of(use, None, grammars.is_special), "tools")
+        tokens = model.tokenize(text, special=False)
+        return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
+
+    def call(**arguments: Any) -> str:
+        return written(found, [Call("paint", json.dumps(arguments))])
+
+    right = {"colour": "red", "note": "for <b> and me"}
+    added = Call("add", '{"a": 1, "b": 2}')
+    assert may_say(call(**right))
+    assert may_say(call(**right, coats=2))
+    assert may_say(written(found, [added]))
+    for wrong in ({**right, "colour": "green"}, {"colour": "red"}, {**right, "coats": "many"}, {**right, "other": 1}):
+        assert not may_say(call(**wrong)), wrong
+    assert not may_say(f"Let me see. {call(**right)}")
+    assert may_say(f"Let me see. {call(**right)}", must_call=False)
+    assert may_say("Use std::vector<int>, {}.", must_call=False)
+    assert not may_say(call(**{**right, "colour": "green"}), must_call=False)
+    if found.between is not None:
+        both = written(found, [Call("paint", json.dumps(right)), added])
+        assert [may_say(both, several=several) for several in (True, False)] == [True, False]
+    model.close()
 
 
 @pytest.fixture(scope="module")

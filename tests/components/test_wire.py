@@ -10,13 +10,14 @@ from pydantic import ValidationError
 from components.chat_template import Edges
 from components.contracts import GenerationDefaults
 from components.errors import LorryError
+from components.model_server.call_arguments import JsonArguments
 from components.model_server.engine import Request
 from components.model_server.served_model import ServedModel
 from components.model_server.tool_calls import CallFormat
 from components.model_server.wire import ChatCompletionRequest, CompletionRequest
 
 USER = {"role": "user", "content": "Hi"}
-FORMAT = CallFormat("<call>", ":", None, "</call>", {})
+FORMAT = CallFormat("<call>", ":", JsonArguments(), None, "</call>", {})
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {}}}}}
 OTHER = {"type": "function", "function": {"name": "subtract"}}
 
