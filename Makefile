@@ -16,7 +16,7 @@ demo: install
 	$(BIN)/lorry demo
 
 # As many files of tests at a time as there are cores: what a file's tests share is made once.
-test: install
+test: install .venv/clients/made
 	$(BIN)/pytest -q -n auto --dist loadfile
 
 lint: install
@@ -46,6 +46,14 @@ install: .venv/made
 	$(PIP) install --quiet --no-cache-dir --no-deps --force-reinstall ./$(LLAMA_SOURCE)
 	ln -sfn ../src/$(notdir $(LLAMA_SOURCE))/vendor/llama.cpp .venv/share/llama.cpp && touch $@
 
+# The packages that tests/clients tries; kfp's pins do not go with them.
+.venv/clients/made: tests/clients/requirements.txt tests/clients/package-lock.json | .venv/made
+	$(PYTHON) -m venv .venv/clients
+	.venv/clients/bin/pip --disable-pip-version-check install --quiet --no-deps --no-compile -r tests/clients/requirements.txt
+	cp tests/clients/package*.json .venv/clients
+	if command -v npm >/dev/null; then npm ci --prefix .venv/clients --ignore-scripts --no-audit --no-fund --loglevel=error; fi
+	touch $@
+
 # ENGINE: docker, podman or buildah; IMAGES: some of them; BUILD_FLAGS: for the engine's build; RELEASE=1: pinned bases only;
 # PUSH=1: to the registry as well
 images: install
@@ -59,4 +67,5 @@ manifests: install  # every overlay renders, is valid for old and new clusters, 
 
 lock: install  # llama-cpp-python is built apart; CUDA's packages come with the torch wheels that want them
 	$(PIP) install --quiet uv && $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-package llama-cpp-python pyproject.toml | grep -vE '^(nvidia|triton|cuda)' > requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header tests/clients/requirements.in > tests/clients/requirements.txt
 	images/lock $(CURDIR)/$(BIN)/uv $(CURDIR)/$(BIN)/pip
