@@ -18,8 +18,9 @@ from checks import (
     main,
     refused,
 )
-from pydantic_ai import Agent, NativeOutput, PromptedOutput, ToolOutput
-from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior
+from pydantic_ai import Agent, NativeOutput, PromptedOutput, ToolOutput, UsageLimits, capture_run_messages
+from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior, UsageLimitExceeded
+from pydantic_ai.messages import ToolCallPart
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -80,16 +81,13 @@ async def output_by_tool_streamed():
 
 @check
 def function_tool():
-    """The tool is called because it must be; what comes next is the model's own."""
-    called = []
-
-    def weather(city: str) -> str:
-        """The weather of a city."""
-        called.append(city)
-        return "12 degrees"
-
-    asking = agent(TOOLS, 60, output_type=Weather, tools=[weather])
-    assert isinstance(asking.run_sync(WEATHER_QUESTION).output, Weather) or called
+    """A tool is called because one must be, and its result goes back; whether the model ends then is its own."""
+    asking = agent(TOOLS, 60, output_type=Weather, tools=[get_weather])
+    with capture_run_messages() as messages, suppress(UsageLimitExceeded):
+        asking.run_sync(WEATHER_QUESTION, usage_limits=UsageLimits(request_limit=2))
+    calls = [part for message in messages for part in message.parts if isinstance(part, ToolCallPart)]
+    assert {call.tool_name for call in calls} <= {"get_weather", "final_result"}
+    assert calls
 
 
 @check

@@ -15,7 +15,7 @@ from checks import (
     main,
     refused,
 )
-from smolagents import ChatMessage, CodeAgent, OpenAIModel, tool
+from smolagents import ActionStep, ChatMessage, CodeAgent, OpenAIModel, ToolCallingAgent, tool
 
 get_weather.__doc__ = """The weather of a city.
 
@@ -66,14 +66,19 @@ def json_schema():
 
 @check
 def tool_required():
-    (call,) = model(TOOLS, 60).generate([user(WEATHER_QUESTION)], tools_to_call_from=[weather_tool]).tool_calls
+    answer = model(TOOLS, 60).generate([user(WEATHER_QUESTION)], tools_to_call_from=[weather_tool])
+    (call,) = model(TOOLS).parse_tool_calls(answer).tool_calls
     assert call.function.name == "get_weather"
-    assert {"city", "unit"} <= set(
-        model(TOOLS)
-        .parse_tool_calls(model(TOOLS, 60).generate([user(WEATHER_QUESTION)], tools_to_call_from=[weather_tool]))
-        .tool_calls[0]
-        .function.arguments
-    )
+    assert set(call.function.arguments) == {"city", "unit"}, call
+
+
+@check
+def tool_calling_agent():
+    """The agent calls a tool in its one step; which one is the model's own."""
+    agent = ToolCallingAgent(tools=[weather_tool], model=model(TOOLS, 100), max_steps=1, verbosity_level=0)
+    agent.run(WEATHER_QUESTION)
+    (step,) = [step for step in agent.memory.steps if isinstance(step, ActionStep)]
+    assert step.tool_calls, step
 
 
 @check
