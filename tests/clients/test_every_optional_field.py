@@ -12,6 +12,7 @@ import json
 import re
 from collections import abc
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any, Required, Union, get_args, get_origin, get_type_hints
 
 import httpx
