@@ -6,11 +6,12 @@ Runs in the clients' environment, which has neither Lorry nor pytest.
 import asyncio
 import inspect
 import json
-import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field
@@ -60,29 +61,34 @@ def check(function: Check) -> Check:
     return function
 
 
-class Sent(logging.Handler):
-    """Keeps the last request that the openai package logs."""
+def keep_what_is_sent(kept: list[str]) -> None:
+    """All clients here ask through httpx or httpx2: a failure says what was sent last."""
 
-    last = ""
+    def keeping(send: Callable[..., Any]) -> Callable[..., Any]:
+        def keep_and_send(client: Any, request: Any, **more: Any) -> Any:
+            kept.append(f"{request.method} {request.url} {request.content.decode()[:2000]}")
+            return send(client, request, **more)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if "Request options" in record.msg:
-            self.last = record.getMessage()
+        return keep_and_send
+
+    for library in filter(find_spec, ("httpx", "httpx2")):
+        for kind in (import_module(library).Client, import_module(library).AsyncClient):
+            kind.send = keeping(kind.send)
 
 
 def main() -> None:
     """Run the checks that the arguments name, or all; print what became of each."""
-    sent = Sent()
-    logging.getLogger("openai").setLevel(logging.DEBUG)
-    logging.getLogger("openai").addHandler(sent)
+    sent: list[str] = []
+    keep_what_is_sent(sent)
     for function in CHECKS:
         if sys.argv[1:] and function.__name__ not in sys.argv[1:]:
             continue
-        sent.last, detail = "", ""
+        detail = ""
+        sent.clear()
         try:
             result = function()
             if inspect.isawaitable(result):
                 asyncio.run(result)  # type: ignore[arg-type]
         except Exception:
-            detail = f"sent: {sent.last[:2000]}\n{traceback.format_exc(limit=-4)[-3000:]}"
+            detail = "\n".join([traceback.format_exc(limit=-4)[-3000:], "sent last:", *sent[-1:]])
         print(json.dumps({"check": function.__name__, "ok": not detail, "detail": detail}), flush=True)

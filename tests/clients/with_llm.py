@@ -42,14 +42,9 @@ def llm(model, *arguments, code=0, max_tokens=12):
 
 
 @check
-def one_chat():
-    assert llm("plain", "--no-stream", QUESTION).strip()
-
-
-@check
 def stream_and_second_turn():
     assert llm("plain", "--system", "Be brief.", QUESTION).strip()
-    assert llm("plain", "--continue", AGAIN).strip()
+    assert llm("plain", "--no-stream", "--continue", AGAIN).strip()
 
 
 @check

@@ -15,7 +15,7 @@ from checks import (
     main,
     refused,
 )
-from smolagents import ActionStep, ChatMessage, CodeAgent, OpenAIModel, ToolCallingAgent, tool
+from smolagents import ActionStep, ChatMessage, OpenAIModel, ToolCallingAgent, tool
 
 get_weather.__doc__ = """The weather of a city.
 
@@ -79,14 +79,6 @@ def tool_calling_agent():
     agent.run(WEATHER_QUESTION)
     first = next(step for step in agent.memory.steps if isinstance(step, ActionStep))
     assert first.tool_calls, first
-
-
-@check
-def code_agent():
-    """It answers in code or in nothing that runs: a step is counted either way."""
-    agent = CodeAgent(tools=[], model=model(max_tokens=8), max_steps=1, verbosity_level=0)
-    agent.run("1+1")
-    assert agent.memory.steps
 
 
 @check
