@@ -29,8 +29,10 @@ def commands() -> dict[str, list[str]]:
     scripts = {path.stem.removeprefix("with_"): [python, str(path)] for path in sorted(HERE.glob("with_*.py"))}
     # The clients' environment has openai 2, which llama-index wants; Lorry's own has openai 3.
     scripts["openai-3"] = [sys.executable, str(HERE / "with_openai.py")]
-    scripts["openai-node"] = ["node", str(HERE / "with_openai.cjs")]
-    return scripts
+    in_node = {
+        f"{path.stem.removeprefix('with_')}-node": ["node", str(path)] for path in sorted(HERE.glob("with_*.cjs"))
+    }
+    return {**scripts, **in_node}
 
 
 def checks_in(script: Path) -> list[str]:
@@ -56,7 +58,7 @@ def results_of(plain_server: str, tools_server: str) -> Callable[[str], Results]
     @cache
     def run(client: str) -> Results:
         command = commands()[client]
-        if client == "openai-node":
+        if command[0] == "node":
             require_node()
         assert CLIENTS.is_dir(), f"no {CLIENTS}; run: make {CLIENTS.name}, or make test"
         done = subprocess.run(
@@ -71,10 +73,10 @@ def results_of(plain_server: str, tools_server: str) -> Callable[[str], Results]
 
 
 def require_node() -> None:
-    """Skip where there is no npm, which brings the package; where there is, the package must be there."""
+    """Skip where there is no npm, which brings the packages; where there is, they must be there."""
     if shutil.which("npm") is None:
-        pytest.skip("no npm on this machine: OpenAI's package for Node is not tried")
-    assert (CLIENTS / "node_modules" / "openai").is_dir(), "npm is there and its openai is not; run: make test"
+        pytest.skip("no npm on this machine: the clients for Node are not tried")
+    assert (CLIENTS / "node_modules" / "openai").is_dir(), "npm is there and the packages are not; run: make test"
 
 
 @pytest.mark.parametrize(("client", "check"), CHECKS)

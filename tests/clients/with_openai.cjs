@@ -3,7 +3,8 @@
 const assert = require("node:assert");
 const { OpenAI, NotFoundError, BadRequestError, AuthenticationError } = require("openai");
 
-const { LORRY_PLAIN: PLAIN, LORRY_TOOLS: TOOLS, LORRY_KEY: KEY } = process.env;
+const { PLAIN, TOOLS, KEY, MODEL, main } = require("./checks.cjs");
+
 const client = (baseURL, apiKey = KEY) => new OpenAI({ baseURL, apiKey, maxRetries: 0, timeout: 60000 });
 const plain = client(PLAIN);
 const tools = client(TOOLS);
@@ -17,7 +18,7 @@ const weather = {
 };
 const tool = { type: "function", function: { name: "get_weather", parameters: weather } };
 const chat = (more, of = plain) =>
-  of.chat.completions.create({ model: "smol", messages: asked, max_tokens: 12, temperature: 0, ...more });
+  of.chat.completions.create({ model: MODEL, messages: asked, max_tokens: 12, temperature: 0, ...more });
 
 const checks = {
   async one_chat() {
@@ -41,7 +42,7 @@ const checks = {
   },
   async stream_helper_and_second_turn() {
     const message = await plain.chat.completions
-      .stream({ model: "smol", messages: asked, max_tokens: 12, temperature: 0 })
+      .stream({ model: MODEL, messages: asked, max_tokens: 12, temperature: 0 })
       .finalMessage();
     assert.ok((await chat({ messages: [...asked, message, again] })).choices[0].message.content);
   },
@@ -62,7 +63,7 @@ const checks = {
   async run_tools() {
     const called = [];
     const runner = tools.chat.completions.runTools({
-      model: "smol",
+      model: MODEL,
       messages: asked,
       max_tokens: 60,
       temperature: 0,
@@ -91,14 +92,4 @@ const checks = {
   },
 };
 
-(async () => {
-  for (const [name, run] of Object.entries(checks)) {
-    let detail = "";
-    try {
-      await run();
-    } catch (error) {
-      detail = String(error.stack);
-    }
-    console.log(JSON.stringify({ check: name, ok: !detail, detail }));
-  }
-})();
+main(checks);
