@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.clients.conftest import CLIENTS, environment
 
 HERE = Path(__file__).parent
 Results = dict[str, str]
+MOST_SECONDS = 240
 
 
 def commands() -> dict[str, list[str]]:
@@ -60,13 +62,17 @@ def results_of(plain_server: str, tools_server: str) -> Callable[[str], Results]
         command = commands()[client]
         if command[0] == "node":
             require_node()
-        assert CLIENTS.is_dir(), f"no {CLIENTS}; run: make {CLIENTS.name}, or make test"
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment(plain_server, tools_server), timeout=300
-        )
-        lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"check"')]
+        assert CLIENTS.is_dir(), f"no {CLIENTS}; run: make .venv/clients/made"
+        given = environment(plain_server, tools_server)
+        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=given) as script:
+            try:
+                printed, said = script.communicate(timeout=MOST_SECONDS)
+            except subprocess.TimeoutExpired:
+                script.kill()
+                printed, said = script.communicate()
+        lines = [json.loads(line) for line in printed.splitlines() if line.startswith('{"check"')]
         found = {line["check"]: line["detail"] for line in lines}
-        found["*"] = f"the script did not get there: {done.stdout[-1000:]}{done.stderr[-3000:]}"
+        found["*"] = f"the script did not get there: {printed[-1000:]}{said[-3000:]}"
         return found
 
     return run
@@ -76,7 +82,9 @@ def require_node() -> None:
     """Skip where there is no npm, which brings the packages; where there is, they must be there."""
     if shutil.which("npm") is None:
         pytest.skip("no npm on this machine: the clients for Node are not tried")
-    assert (CLIENTS / "node_modules" / "openai").is_dir(), "npm is there and the packages are not; run: make test"
+    assert (CLIENTS / "node_modules" / "openai").is_dir(), (
+        "npm is there, its packages are not: make -B .venv/clients/made"
+    )
 
 
 @pytest.mark.parametrize(("client", "check"), CHECKS)

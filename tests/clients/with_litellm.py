@@ -90,7 +90,9 @@ def json_schema():
 def json_mode():
     asked = [{"role": "user", "content": 'Answer with this JSON: {"city": "Paris"}'}]
     answer = chat(asked, max_tokens=120, response_format={"type": "json_object"})
-    assert isinstance(json.loads(answer.choices[0].message.content), dict), answer
+    assert answer.choices[0].message.content.startswith("{"), answer
+    if answer.choices[0].finish_reason == "stop":
+        assert isinstance(json.loads(answer.choices[0].message.content), dict), answer
 
 
 @check

@@ -75,7 +75,7 @@ def tool_required():
 @check
 def tool_calling_agent():
     """Its first step calls a tool; which one, and how it goes on, is the model's own."""
-    agent = ToolCallingAgent(tools=[weather_tool], model=model(TOOLS, 60), max_steps=1, verbosity_level=0)
+    agent = ToolCallingAgent(tools=[weather_tool], model=model(TOOLS, 200), max_steps=1, verbosity_level=0)
     agent.prompt_templates["system_prompt"] = "Use the tools."  # its own has 1,500 tokens
     agent.run(WEATHER_QUESTION)
     first = next(step for step in agent.memory.steps if isinstance(step, ActionStep))
