@@ -54,7 +54,7 @@ def _served(gguf: Path, folder: Path, *more: str | Path) -> Iterator[str]:
 
 
 def environment(plain_server: str, tools_server: str) -> dict[str, str]:
-    """What a script of a client finds in its environment: the servers, and no network but them."""
+    """What a script of a client finds in its environment: the servers, and where Node's packages are."""
     return {
         **os.environ,
         "LORRY_PLAIN": plain_server,
