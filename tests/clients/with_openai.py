@@ -304,6 +304,12 @@ def tool_that_is_cut_leaves_no_markup():
 
 
 @check
+def tool_that_a_stop_string_cuts_leaves_no_markup():
+    (choice,) = chat(WEATHER_ASKED, tools, 60, tools=[GET_WEATHER], tool_choice="required", stop=["}"]).choices
+    assert "<tool_call>" not in (choice.message.content or ""), choice
+
+
+@check
 def tool_that_the_template_does_not_know_is_one_clear_refusal():
     error = refused(openai.BadRequestError, lambda: chat(WEATHER_ASKED, tools=[GET_WEATHER]))
     assert error.param == "tools"
