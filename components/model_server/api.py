@@ -146,7 +146,7 @@ def _form_of(asked: engines.Request, served: ServedModel, ended: Callable[[Piece
     if isinstance(asked.prompt, str) or not isinstance(asked.prompt[0], Message):
         return TextAnswer(served.name, ended)
     # What must follow a grammar begins with it: there is no room for thoughts.
-    is_free = asked.json_schema is None and not (asked.tools and asked.tools.must_call)
+    is_free = asked.json_schema is None and not asked.continues and not (asked.tools and asked.tools.must_call)
     opened = is_free and served.opens_reasoning(asked.template_kwargs)
     return ChatAnswer(served.name, ended, opened=opened, edges=served.answer_edges, tools=asked.tools)
 

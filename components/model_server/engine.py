@@ -62,6 +62,7 @@ class Request:
     ``key`` says whose request it is: waiting requests are taken from the keys in turn. ``json_schema`` (JSON) allows
     only answers that follow it. ``template_kwargs`` are variables of the chat template. ``top_logprobs`` asks for the
     log probability of each token, and of so many that were likeliest there; ``echo`` begins the answer with the prompt.
+    ``continues`` goes on with the last message, which is the assistant's.
     """
 
     prompt: Sequence[Message] | str | Sequence[int]
@@ -74,6 +75,7 @@ class Request:
     tools: ToolUse | None = None
     top_logprobs: int | None = None
     echo: bool = False
+    continues: bool = False
 
 
 @dataclass(frozen=True)

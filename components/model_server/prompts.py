@@ -29,7 +29,15 @@ def prompt_tokens(model: GgufModel, request: Request) -> list[int]:
         require_tokens(model, tokens, "prompt")
         return tokens
     tools = None if request.tools is None else request.tools.tools
-    text = model.prompt(messages, tools=tools, template_kwargs=request.template_kwargs)
+    text = model.prompt(
+        messages, tools=tools, template_kwargs=request.template_kwargs, add_generation_prompt=not request.continues
+    )
+    if request.continues:
+        said = messages[-1].content.strip()
+        begin = text.rfind(said)
+        if begin < 0:
+            raise LorryError("continue_final_message: the chat template does not write the last message as it is")
+        text = text[: begin + len(said)]
     _require_calls(messages, text)
     return model.tokenize(text, special=True)
 

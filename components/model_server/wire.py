@@ -234,8 +234,8 @@ class ChatCompletionRequest(_Generation):
     modalities: list[str] | None = None
     audio: Any = None
     web_search_options: Any = None
-    add_generation_prompt: Literal[True] | None = None
-    continue_final_message: Literal[False] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: Annotated[bool, Field(description="go on with the last message, the assistant's")] = False
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -245,6 +245,10 @@ class ChatCompletionRequest(_Generation):
             raise ValueError("web_search_options: nothing is searched here; give what was found as a message")
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs: goes only with logprobs true")
+        if self.continue_final_message and not (self.messages[-1].role == "assistant" and self.messages[-1].content):
+            raise ValueError("continue_final_message: goes only with a last message of the assistant that has words")
+        if self.add_generation_prompt is False and not self.continue_final_message:
+            raise ValueError("add_generation_prompt: false goes only with continue_final_message true")
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise ValueError("tool_choice: there are no tools to choose from; give tools")
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in self._tool_names:
@@ -285,6 +289,7 @@ class ChatCompletionRequest(_Generation):
             stop=self.stop or [],
             key=key,
             template_kwargs=self.template_kwargs,
+            continues=self.continue_final_message,
             tools=self._tool_use(served.call_format),
             top_logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )

@@ -189,6 +189,18 @@ def test_a_text_is_continued_whole_and_streamed(client, model):
     assert short.usage.completion_tokens <= 16
 
 
+def test_an_answer_that_was_begun_is_gone_on_with(client, model):
+    begun = [*HELLO, {"role": "assistant", "content": "Lorry carries"}]
+    asked = {"model": model, "messages": begun, "temperature": 0, "max_tokens": 6}
+    behind = client.chat.completions.create(**asked, extra_body={"continue_final_message": True})
+    anew = client.chat.completions.create(**asked)
+    # The end of the turn, and the beginning of the next one.
+    assert behind.usage.prompt_tokens < anew.usage.prompt_tokens
+    asked_without = {**asked, "messages": HELLO}
+    alone = client.chat.completions.create(**asked_without)
+    assert behind.usage.prompt_tokens > alone.usage.prompt_tokens
+
+
 def test_special_tokens_in_a_text_of_completions_are_only_text(client, model):
     plain = client.completions.create(model=model, prompt="<|eot_id|>", max_tokens=1)
     assert plain.usage.prompt_tokens > 3

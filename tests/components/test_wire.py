@@ -164,7 +164,8 @@ REFUSED = [
     ({"response_format": {"type": "json_schema"}}, "has no json_schema; give"),
     ({"chat_template_kwargs": {"messages": "x"}}, "messages cannot be set there; leave it out"),
     ({"chat_template_kwargs": {"a": [1]}}, "a is neither true, false, a number nor a short text"),
-    ({"continue_final_message": True}, "Input should be False"),
+    ({"continue_final_message": True}, "goes only with a last message of the assistant that has words"),
+    ({"add_generation_prompt": False}, "add_generation_prompt: false goes only with continue_final_message true"),
     ({"messages": [{"role": "user", "content": None}]}, "a message of the user has no content; give a text"),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
