@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from components.chat_template import Edges
 from components.errors import LorryError
+from components.model_server.call_stream import Call, CallStream
 from components.model_server.engine import SECONDS_OF_SILENCE, Logprob, Piece, TokenLogprob, ToolUse
-from components.model_server.tool_calls import Call, CallStream
 from components.model_server.wire import Usage, WireError
 from components.reasoning import PLAIN, ReasoningStream, Said
 

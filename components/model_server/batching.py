@@ -17,6 +17,7 @@ from components.errors import LorryError
 from components.gguf_model import GgufModel
 from components.llama_decoder import Rows
 from components.model_server.batches import Batches
+from components.model_server.call_grammar import grammar_of
 from components.model_server.engine import (
     SECONDS_OF_SILENCE,
     Piece,
@@ -33,7 +34,6 @@ from components.model_server.places import Places
 from components.model_server.prompts import prompt_tokens, require_tokens
 from components.model_server.scheduler import Job, Scheduler
 from components.model_server.threads import Threads, seconds_waited_for_a_core
-from components.model_server.tool_calls import grammar_of
 from components.sampling import Sampling
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from components.contracts import Message
 from components.errors import LorryError
-from components.model_server.tool_calls import CallFormat
+from components.model_server.call_format import CallFormat
 from components.sampling import Sampling
 
 FinishReason = Literal["stop", "length"]

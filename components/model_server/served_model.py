@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.chat_template import Edges
 from components.contracts import GenerationDefaults, Message
-from components.model_server.tool_calls import CallFormat
+from components.model_server.call_format import CallFormat
 from components.reasoning import before_reasoning
 
 if TYPE_CHECKING:

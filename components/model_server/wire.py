@@ -18,10 +18,10 @@ from components.contracts import (
     Temperature,
 )
 from components.errors import LorryError
+from components.model_server.call_format import CallFormat
 from components.model_server.engine import Request, ToolUse
 from components.model_server.json_schema import ANY_OBJECT, to_text
 from components.model_server.served_model import ServedModel
-from components.model_server.tool_calls import CallFormat
 from components.model_server.wire_messages import (
     MAX_CHARACTERS,
     MAX_TOOLS,

@@ -16,9 +16,11 @@ from components.chat_template import render
 from components.contracts import Message
 from components.gguf_model import GgufModel
 from components.model_server.call_arguments import JsonArguments
+from components.model_server.call_format import CallFormat
+from components.model_server.call_grammar import grammar_of
+from components.model_server.call_stream import Call, CallStream
 from components.model_server.engine import ToolUse
 from components.model_server.grammars import Grammars
-from components.model_server.tool_calls import Call, CallFormat, CallStream, grammar_of
 from tests.conftest import free_port, lorry_process
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"

@@ -11,9 +11,9 @@ from components.chat_template import Edges
 from components.contracts import GenerationDefaults
 from components.errors import LorryError
 from components.model_server.call_arguments import JsonArguments
+from components.model_server.call_format import CallFormat
 from components.model_server.engine import Request
 from components.model_server.served_model import ServedModel
-from components.model_server.tool_calls import CallFormat
 from components.model_server.wire import ChatCompletionRequest, CompletionRequest
 
 USER = {"role": "user", "content": "Hi"}
