@@ -41,33 +41,33 @@ class Visitor:
         calls = config["dependencies"]
         asking = next(call for call in calls if [question, "submit"] in call["targets"])
         self._ask = asking["id"]
-        self._follow = next(call["id"] for call in calls if call["trigger_after"] == self._ask)
-        conversation = asking["inputs"][1]
+        conversation = asking["inputs"][2]
         self._place = asking["outputs"].index(conversation)
         stop = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "stop")
         self._stop = next(call["id"] for call in calls if [stop, "click"] in call["targets"])
         self._list = next(call["id"] for call in calls if [conversation, "change"] in call["targets"])
-        loads = (
-            call["id"] for call in calls if call["backend_fn"] and "load" in (event for _, event in call["targets"])
-        )
-        return json.dumps([await self._call("run/predict", load, []) for load in loads])
+        loads = [call for call in calls if call["backend_fn"] and "load" in (event for _, event in call["targets"])]
+        after = [
+            call for call in calls if call["backend_fn"] and call["trigger_after"] in {call["id"] for call in loads}
+        ]
+        return json.dumps([await self._call(call["id"], [""] * len(call["inputs"])) for call in [*loads, *after]])
 
     async def ask(self, question: str) -> AsyncIterator[str]:
         """The answer so far, each time that the page would draw it; the last one is whole."""
-        asked = [question, self.conversation, self.model, "", 0, 1, 256, None]
-        begun = await self._call("run/predict", self._ask, asked)
+        asked = [question, "", self.conversation, self.model, "", 0, 1, 256, None]
+        begun = await self._call(self._ask, asked)
         if self.conversation != begun["data"][self._place]:
             self.conversation = begun["data"][self._place]
-            self._beside.add(asyncio.create_task(self._call("run/predict", self._list, [self.conversation])))
-        await self._call("queue/join", self._follow, [])
-        url = f"{self.address}/gradio_api/queue/data"
-        piece: dict[str, str] = {}
-        async for data in events(self.client, "GET", url, params={"session_hash": self.session}):
-            message = json.loads(data)
-            if message["msg"] in ("process_generating", "process_completed"):
-                _change(piece, message["output"]["data"][0])
-                yield piece["text"]
-            if message["msg"] == "process_completed":
+            self._beside.add(asyncio.create_task(self._call(self._list, [self.conversation])))
+        piece: dict[str, Any] = {}
+        async for data in events(self.client, "GET", f"{self.address}/answers/{self.conversation}"):
+            if not data:
+                break
+            news = json.loads(data)
+            grown = {key: piece[key] + rest for key, rest in news.pop("more", {}).items()}
+            piece |= {**news, **grown}
+            yield piece["text"]
+            if piece["done"]:
                 await asyncio.gather(*self._beside)
                 self._beside.clear()
                 return
@@ -75,19 +75,10 @@ class Visitor:
 
     async def stop(self) -> None:
         """Press Stop."""
-        await self._call("run/predict", self._stop, [])
+        await self._call(self._stop, [self.conversation])
 
-    async def _call(self, path: str, number: int, data: list[object]) -> Any:
+    async def _call(self, number: int, data: list[object]) -> Any:
         call = {"session_hash": self.session, "event_data": None, "trigger_id": None, "fn_index": number, "data": data}
-        answer = await self.client.post(f"{self.address}/gradio_api/{path}", json=call)
+        answer = await self.client.post(f"{self.address}/gradio_api/run/predict", json=call)
         assert answer.status_code == 200, answer.text
         return answer.json()
-
-
-def _change(piece: dict[str, str], news: Any) -> None:
-    """Do what Gradio sends: the whole the first time and at the end, else what to put where."""
-    if isinstance(news, dict):
-        piece.update(news)
-        return
-    for what, (key,), value in news:
-        piece[key] = piece[key] + value if what == "append" else value

@@ -23,14 +23,18 @@ class Stub:
     """Echoes the last message, unless ``answers`` has one for it. What it is asked is in ``asked``.
 
     Some questions have an effect: ``count`` is answered without end, ``break`` breaks off after two words (once),
-    ``busy`` is refused once, what is in ``refuses`` always. Seconds are slept before the first
-    and before each further piece. Its list of models has ``meta``, unless that is None.
+    ``busy`` is refused once, what is in ``refuses`` always; what is in ``streams`` is answered with those lines as they
+    stand. Seconds are slept before the first and before each further piece. Its list of models has ``meta``, unless
+    that is None. More characters of messages than ``context`` do not fit.
     """
 
     model: str = "stub"
     first_seconds: float = 0.0
     piece_seconds: float = 0.0
     answers: dict[str, str] = field(default_factory=dict)
+    streams: dict[str, str] = field(default_factory=dict)
+    refusal: tuple[int, dict[str, str]] = (400, {"message": "the prompt has 9 tokens too many"})
+    context: int = 1_000_000
     asked: list[dict[str, Any]] = field(default_factory=list)
     refuses: set[str] = field(default_factory=lambda: {"refuse"})
     meta: object = None
@@ -68,8 +72,16 @@ class Stub:
             body = await request.json()
             self.asked.append(body)
             question = body["messages"][-1]["content"]
+            if body["model"] != self.model:
+                refusal = {"message": f"no model {body['model']!r} here", "code": "model_not_found"}
+                return JSONResponse({"error": refusal}, 404)
+            if sum(len(message["content"]) for message in body["messages"]) > self.context:
+                refusal = {"message": "the prompt is longer than that", "code": "context_length_exceeded"}
+                return JSONResponse({"error": refusal}, 400)
+            if question in self.streams:
+                return Response(self.streams[question].encode(), media_type="text/event-stream")
             if question in self.refuses:
-                return JSONResponse({"error": {"message": "the prompt has 9 tokens too many"}}, 400)
+                return JSONResponse({"error": self.refusal[1]}, self.refusal[0])
             if question == "busy" and self._is_first("busy"):
                 return JSONResponse({"error": {"message": "64 wait"}}, 429, {"Retry-After": "3"})
             return StreamingResponse(self._events(question), media_type="text/event-stream")

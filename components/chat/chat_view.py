@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from components.chat import scripts
 from components.chat.answers import FEWEST_TOKENS, LOWEST_TOP_P, MOST_TOKENS, Settings
+from components.chat.as_written import MATHS
 from components.chat.conversations import Conversation, Conversations, Turn
 from components.chat.export import as_markdown, as_rows, file_name
-from components.chat.identity import session_of, user_of
-from components.chat.look import DRAW, EMPTY, FOLLOW, SAVE, any_choice, as_json, ask_whether, sheet
+from components.chat.identity import user_of
+from components.chat.look import any_choice, as_json, sheet
 from components.chat.replies import NOTHING_SERVED, Asked, Replies
-from components.chat.running import Place, Running
 from components.chat.servers import Servers
 from components.chat.threads import in_thread, telling
 
@@ -30,12 +31,12 @@ class ChatView:
     """Draws the chat and answers its events."""
 
     def __init__(
-        self, servers: Servers, conversations: Conversations, running: Running, examples: Sequence[str]
+        self, servers: Servers, conversations: Conversations, replies: Replies, examples: Sequence[str]
     ) -> None:
         self._servers = servers
         self._conversations = conversations
+        self._replies = replies
         self._examples = examples
-        self._replies = Replies(servers, conversations, running)
 
     def draw(self, page: gr.Blocks) -> None:
         """Place the components, inside a gr.Blocks."""
@@ -57,19 +58,25 @@ class ChatView:
     def _draw_chat(self) -> None:
         # A State would not tell of its changes here. Whoever names a conversation is asked whose it is.
         self.conversation = gr.Textbox("", visible="hidden")
-        self.judged = gr.State(None)
+        # Nor does the page keep anything of a window: one that is cut off comes back as it was.
+        self.judged = gr.Textbox("", visible="hidden")
+        # Another value for each question that the page has taken.
+        self.asked = gr.Textbox("", visible="hidden")
+        # Pressed by the page's script where it has something to draw, to open anew, or to ask the servers again.
+        self.drawn = gr.Button(visible="hidden", elem_id="drawn-answers")
+        self.reopen = gr.Button(visible="hidden", elem_id="reopen")
+        self.relist = gr.Button(visible="hidden", elem_id="relist")
         # What the browser needs to know of each model, and where the page has put the settings.
         self.models = gr.Textbox("{}", visible="hidden")
         self.given = gr.JSON(_sliders(Settings()), visible="hidden")
         self.file_name, self.file_text = gr.Textbox(visible=False), gr.Textbox(visible=False)
         self.model = any_choice(gr.Dropdown([], label="Model", elem_id="model"))
         self.chatbot = gr.Chatbot(
-            elem_id="chat", show_label=False, height="58vh", buttons=["copy", "copy_all"], editable="user",
-            placeholder="Ask something. Enter sends, Shift+Enter makes a new line, Escape stops.", allow_tags=False,
-            examples=_examples(self._examples), feedback_options=["Like", "Dislike"],
+            elem_id="chat", show_label=False, buttons=["copy", "copy_all"], editable="user",
+            placeholder="Ask something. Enter sends, Shift+Enter makes a new line, Escape stops.",
+            latex_delimiters=MATHS, examples=_examples(self._examples), feedback_options=["Like", "Dislike"],
         )  # fmt: skip
         self.sheet = gr.HTML(sheet(()), visible="hidden")
-        self.piece = gr.JSON(visible="hidden")
         self.status = gr.Markdown(elem_id="status")
         with gr.Row(elem_id="why"):
             self.note = gr.Textbox(
@@ -81,7 +88,7 @@ class ChatView:
                 max_lines=3,
                 submit_btn="Save",
             )
-        with gr.Row():
+        with gr.Row(elem_id="asking"):
             self.question = gr.Textbox(
                 elem_id="question", label="Your message", show_label=False, placeholder="Your message", scale=6,
                 autofocus=True, max_lines=8,
@@ -110,46 +117,54 @@ class ChatView:
         # Gradio makes a component anew for an update of more than its value, and for each output that is left out; and
         # each value is checked in a thread of its own. What happens for each question has few outputs, and values as
         # they are: with many users, each waits for what all of them cost. Opening a conversation may cost more.
-        begun = [self.question, self.chatbot, self.status, self.sheet, self.conversation]
-        # Not the question: what somebody is typing stays.
-        opened = [*begun[1:], self.model, self.system]
+        # Not the question: the page's script empties it as it is sent, and what is typed afterwards stays.
+        begun = [self.chatbot, self.status, self.sheet, self.conversation, self.asked]
+        opened = [*begun[:-1], self.model, self.system]
         hidden = {"api_visibility": "private", "show_progress": "hidden"}
         quick = {**hidden, "queue": False}
-        as_it_is = {"preprocess": False, "postprocess": False}
-        bare = {**quick, **as_it_is}
+        bare = {**quick, "preprocess": False, "postprocess": False}
         told = partial(telling, self.status)
-        starts = [
-            gr.on([self.question.submit, self.send.click], told(self._ask), [self.question, *chosen], begun, **bare),
-            self.chatbot.example_select(told(self._ask_example), chosen, begun, **bare),
-            self.chatbot.edit(told(self._edit), chosen, begun, **bare),
-            gr.on([self.retry.click, self.chatbot.retry], told(self._ask_again), chosen, begun, **bare),
+        shown = [self.conversation, self.sheet, self.asked, self.chatbot]
+        asking = [self.question, self.asked, *chosen]
+        again = [self.retry.click, self.chatbot.retry]
+        for start in (
+            gr.on([self.question.submit, self.send.click], told(self._ask), asking, begun, js=scripts.SEND, **bare),
+            self.chatbot.example_select(told(self._ask_example), chosen, begun, js=scripts.LET_GO, **bare),
+            self.chatbot.edit(told(self._edit), chosen, begun, js=scripts.LET_GO, **bare),
+            gr.on(again, told(self._ask_again), chosen, begun, js=scripts.LET_GO, **bare),
             self.go_on.click(told(self._go_on), chosen, begun, **bare),
-        ]
-        for start in starts:
-            # Not once at a time: the one that ends may still be drawn when the next one begins.
-            start.success(
-                self._follow, None, [self.piece], concurrency_limit=None, trigger_mode="multiple", **hidden, **as_it_is
-            )
+            self.list.input(told(self._open), [self.list], opened, **quick),
+            self.reopen.click(told(self._open), [self.conversation], opened, **quick),
+        ):
+            start.then(None, shown, None, js=scripts.SHOWN)
         drawn, named = [self.chatbot, self.status, self.sheet], [self.list, self.title]
-        self.piece.change(None, [self.piece, self.conversation, *drawn], drawn, js=DRAW)
+        self.drawn.click(None, [self.conversation, *drawn], drawn, js=scripts.DRAW, trigger_mode="multiple")
         self.conversation.change(self._list, [self.conversation], named, **quick)
-        self.stop.click(self._stop, None, None, **quick)
-        page.load(told(self._arrive), None, [self.models, *opened], **quick)
+        self.stop.click(self._stop, [self.conversation], None, **quick)
+        listed = [self.models, self.model, self.status]
+        # The conversation at once, and then the models: a server that hangs is waited for.
+        arrival = page.load(told(self._arrive), [self.conversation], opened, js=scripts.ARRIVE, **quick)
+        arrival.then(None, shown, None, js=scripts.ARRIVED)
+        looked = {**quick, "preprocess": False}
+        arrival.then(told(self._list_models), [self.conversation, self.model], listed, **looked)
+        self.relist.click(told(self._relist), [self.conversation, self.model], listed[:-1], **looked)
         settings = [self.temperature, self.top_p, self.max_tokens]
         # Also for a choice that the page makes: as it is loaded, or a conversation opened. It costs the server nothing.
         self.model.change(
-            None, [self.model, self.models, self.given, *settings], [self.chatbot, self.given, *settings], js=FOLLOW
+            None,
+            [self.model, self.models, self.given, *settings],
+            [self.chatbot, self.given, *settings],
+            js=scripts.FOLLOW,
         )
         # Emptied in the browser, not when the server says so: who types fast would ask in the conversation before.
-        self.new.click(None, None, [*drawn, self.conversation], js=EMPTY)
-        self.new.click(self._leave, None, None, **quick)
-        self.list.input(told(self._open), [self.list], opened, **quick)
+        self.new.click(None, None, [*drawn, self.conversation], js=scripts.EMPTY)
         self.title.submit(told(self._rename), [self.conversation, self.title], [*named, self.status], **quick)
         for clicked, gone, question in (
             ([self.clear.click, self.chatbot.clear], self._clear, "Empty this conversation? It keeps its title."),
             ([self.delete.click], self._delete, "Delete this conversation, and what you thought of it?"),
         ):
-            gr.on(clicked, told(gone), [self.conversation], opened, js=ask_whether(question), **quick)
+            gone = gr.on(clicked, told(gone), [self.conversation], opened, js=scripts.ask_whether(question), **quick)
+            gone.then(None, shown, None, js=scripts.SHOWN)
         judged = [self.judged, self.note, *drawn]
         self.chatbot.like(told(self._like), [self.conversation], judged, **quick)
         explained = [self.conversation, self.judged, self.note]
@@ -158,11 +173,11 @@ class ChatView:
         for button, kind in ((self.save_markdown, "md"), (self.save_rows, "jsonl")):
             # Not on from the last file, where there is none.
             click = button.click(told(self._file(kind)), [self.conversation], saved, **quick)
-            click.success(None, [self.file_name, self.file_text], [self.file_name], js=SAVE)
+            click.success(None, [self.file_name, self.file_text], [self.file_name], js=scripts.SAVE)
 
     # What begins an answer.
 
-    async def _ask(self, question: str, request: gr.Request, *chosen: Any) -> Updates:
+    async def _ask(self, question: str, _asked: str, request: gr.Request, *chosen: Any) -> Updates:
         if not question.strip():
             return {self.status: "Write something first."}
         return await self._asked(question.strip(), chosen, request)
@@ -180,49 +195,45 @@ class ChatView:
     ) -> Updates:
         """Add a question, at the end or in the place of another, and begin to answer it."""
         asked, user = _chosen(chosen), user_of(request)
-        await self._replies.leave(_place(request))
+        await self._replies.leave(user, asked.conversation)
         ask = partial(self._conversations.ask, instead_of=instead_of)
         opened = await in_thread(ask, user, asked.conversation, question, asked.system)
-        return self._begin(asked, opened, request, anew=instead_of is not None)
+        return self._begin(user, asked, opened, anew=instead_of is not None)
 
     async def _ask_again(self, request: gr.Request, *chosen: Any) -> Updates:
         asked, user = _chosen(chosen), user_of(request)
         if not asked.conversation:
             return {self.status: NOTHING_ASKED}
-        await self._replies.leave(_place(request))
+        await self._replies.leave(user, asked.conversation)
         before = await in_thread(self._conversations.load, user, asked.conversation)
         opened = await in_thread(self._conversations.ask_again, user, asked.conversation, asked.system)
         if before.turns != opened.turns and asked.settings.temperature == 0:
             asked = replace(asked, settings=replace(asked.settings, temperature=RETRY_TEMPERATURE))
-        return self._begin(asked, opened, request, anew=True) if opened.turns else {self.status: NOTHING_ASKED}
+        return self._begin(user, asked, opened, anew=True) if opened.turns else {self.status: NOTHING_ASKED}
 
     async def _go_on(self, request: gr.Request, *chosen: Any) -> Updates:
         asked, user = _chosen(chosen), user_of(request)
         opened = await in_thread(self._conversations.load, user, asked.conversation) if asked.conversation else None
-        if opened is not None and self._replies.is_answered(opened.id):
-            return {self.status: "This conversation is being answered, perhaps in another window."}
+        if opened is not None and self._replies.is_answered(user, opened.id):
+            # In another window, perhaps; this one follows it, too.
+            return {self.sheet: sheet(opened.turns, running=True)}
         if opened is None or not opened.turns or opened.turns[-1].answer is None:
             return {self.status: "There is nothing to go on with."}
-        return self._begin(asked, replace(opened, system=asked.system), request, goes_on=True)
+        return self._begin(user, asked, replace(opened, system=asked.system), goes_on=True)
 
     # The answer.
 
     def _begin(
-        self, asked: Asked, opened: Conversation, request: gr.Request, *, goes_on: bool = False, anew: bool = False
+        self, user: str, asked: Asked, opened: Conversation, *, goes_on: bool = False, anew: bool = False
     ) -> Updates:
         """Begin to answer; ``anew`` in the place of an answer that was there, whose mark goes with it."""
-        self._replies.begin(_place(request), asked, opened, goes_on=goes_on)
+        self._replies.begin(user, asked, opened, goes_on=goes_on)
         marked = anew or any(turn.liked is not None for turn in opened.turns)
         return {
-            self.question: "", self.chatbot: _conversation(opened.turns) if marked else _shown(opened.turns),
+            self.chatbot: _conversation(opened.turns) if marked else _shown(opened.turns),
             self.status: "Reading your prompt…",
-            self.sheet: sheet(opened.turns, running=True), self.conversation: opened.id,
+            self.sheet: sheet(opened.turns, running=True), self.conversation: opened.id, self.asked: uuid.uuid4().hex,
         }  # fmt: skip
-
-    async def _follow(self, request: gr.Request) -> AsyncIterator[dict[str, Any] | None]:
-        async with aclosing(self._replies.follow(_place(request))) as pieces:
-            async for piece in pieces:
-                yield piece
 
     async def _list(self, conversation: str, request: gr.Request) -> tuple[Any, str]:
         """All conversations of the user, where the one that is open has changed."""
@@ -232,13 +243,13 @@ class ChatView:
 
     # What ends an answer, or leaves it.
 
-    async def _stop(self, request: gr.Request) -> None:
-        self._replies.stop(_place(request))
+    async def _stop(self, conversation: str, request: gr.Request) -> None:
+        self._replies.stop(user_of(request), conversation)
 
     async def _clear(self, conversation: str, request: gr.Request) -> Updates:
         if not conversation:
             return {self.status: gr.skip()}
-        await self._replies.leave(_place(request))
+        await self._replies.leave(user_of(request), conversation)
         await in_thread(self._conversations.clear, user_of(request), conversation)
         return {**self._empty(), self.conversation: conversation}
 
@@ -247,27 +258,36 @@ class ChatView:
             self.chatbot: _conversation(()), self.status: "", self.sheet: sheet(()), self.conversation: "",
         }  # fmt: skip
 
-    async def _leave(self, request: gr.Request) -> None:
-        await self._replies.leave(_place(request))
-
     # Conversations.
 
-    async def _arrive(self, request: gr.Request) -> Updates:
-        """The page as it was left: the user's last conversation, and the models that are served."""
+    async def _arrive(self, conversation: str, request: gr.Request) -> Updates:
+        """The page as it was left: what this window showed, or the user's last conversation."""
         user = user_of(request)
-        labels = [model.label for model in await self._servers.models()]
-        titles = await in_thread(self._conversations.titles, user)
+        known = [known for _, known in await in_thread(self._conversations.titles, user)]
         # A page that is loaded is empty; emptying it would take away what somebody has asked meanwhile.
-        updates = await self._opened(user, titles[0][1]) if titles else {}
-        if not labels:
+        if not known:
+            return {self.status: gr.skip()}
+        return await self._opened(user, conversation if conversation in known else known[0])
+
+    async def _list_models(self, conversation: str, model: str, request: gr.Request) -> Updates:
+        """The models that are served now, and words where that is too little."""
+        updates = await self._relist(conversation, model, request)
+        if not self._servers.listed:
             updates[self.status] = f"⚠ {NOTHING_SERVED.format(self._servers.addresses)}"
         elif self._servers.silent:
             updates[self.status] = f"⚠ {self._servers.silent}"
-        model = updates.get(self.model, labels[0] if labels else None)
-        return {**updates, self.models: self._of_models(), self.model: gr.update(choices=labels, value=model)}
+        return updates
+
+    async def _relist(self, conversation: str, model: str, request: gr.Request) -> Updates:
+        labels = [model.label for model in await self._servers.models()]
+        if model not in labels:
+            user = user_of(request)
+            turns = (await in_thread(self._conversations.load, user, conversation)).turns if conversation else ()
+            model = _last_model(turns, labels) or next(iter(labels), "")
+        return {self.models: self._of_models(), self.model: gr.update(choices=labels, value=model or None)}
 
     def _of_models(self) -> str:
-        """Examples and settings of each model, as ``FOLLOW`` reads them."""
+        """Examples and settings of each model, as ``scripts.FOLLOW`` reads them."""
         return as_json({
             model.label: {
                 "examples": _examples(self._examples or model.example_prompts),
@@ -277,16 +297,17 @@ class ChatView:
         })  # fmt: skip
 
     async def _open(self, conversation: str, request: gr.Request) -> Updates:
-        await self._replies.leave(_place(request))
         return {**self._empty(), **await self._opened(user_of(request), conversation)}
 
     async def _opened(self, user: str, conversation: str) -> Updates:
         opened = await in_thread(self._conversations.load, user, conversation)
-        last = next((turn.model for turn in reversed(opened.turns) if self._servers.known(turn.model)), None)
+        labels = [model.label for model in self._servers.listed]
+        last = _last_model(opened.turns, labels)
+        running = self._replies.is_answered(user, conversation)
         return {
             self.chatbot: _conversation(opened.turns),
-            self.sheet: sheet(opened.turns), self.conversation: conversation, self.status: "",
-            self.system: opened.system, **({self.model: last} if last else {}),
+            self.sheet: sheet(opened.turns, running=running), self.conversation: conversation, self.status: "",
+            self.system: opened.system, **({self.model: gr.update(choices=labels, value=last)} if last else {}),
         }  # fmt: skip
 
     async def _rename(self, conversation: str, title: str, request: gr.Request) -> Updates:
@@ -301,7 +322,7 @@ class ChatView:
     async def _delete(self, conversation: str, request: gr.Request) -> Updates:
         if not conversation:
             return {self.status: gr.skip()}
-        await self._replies.leave(_place(request))
+        await self._replies.leave(user_of(request), conversation)
         await in_thread(self._conversations.delete, user_of(request), conversation)
         return self._empty()
 
@@ -328,25 +349,21 @@ class ChatView:
         turns = [replace(known, liked=liked) if known is turn else known for known in opened.turns]
         told = {True: "Noted: a good answer.", False: "Noted: a bad answer.", None: "Taken back."}[liked]
         return {
-            self.judged: turn.id, self.note: turn.note, self.status: told,
-            self.sheet: self._sheet(opened, asks_why=liked is not None),
+            self.judged: str(turn.id), self.note: turn.note, self.status: told,
+            self.sheet: self._sheet(user, opened, asks_why=liked is not None),
             # Its marks, and not its words: an answer may be growing.
             self.chatbot: gr.update(feedback_value=_opinions(turns)),
         }  # fmt: skip
 
-    async def _explain(self, conversation: str, judged: int | None, note: str, request: gr.Request) -> Updates:
+    async def _explain(self, conversation: str, judged: str, note: str, request: gr.Request) -> Updates:
         user = user_of(request)
-        if judged is not None:
-            await in_thread(self._conversations.explain, user, judged, note.strip())
+        if judged.isdecimal():
+            await in_thread(self._conversations.explain, user, int(judged), note.strip())
         opened = await in_thread(self._conversations.load, user, conversation)
-        return {self.sheet: self._sheet(opened), self.status: "Thank you; your note is saved."}
+        return {self.sheet: self._sheet(user, opened), self.status: "Thank you; your note is saved."}
 
-    def _sheet(self, opened: Conversation, *, asks_why: bool = False) -> str:
-        return sheet(opened.turns, running=self._replies.is_answered(opened.id), asks_why=asks_why)
-
-
-def _place(request: gr.Request) -> Place:
-    return "chat", user_of(request), session_of(request)
+    def _sheet(self, user: str, opened: Conversation, *, asks_why: bool = False) -> str:
+        return sheet(opened.turns, running=self._replies.is_answered(user, opened.id), asks_why=asks_why)
 
 
 def _turn(opened: Conversation, index: int | Sequence[int]) -> Turn:
@@ -355,6 +372,11 @@ def _turn(opened: Conversation, index: int | Sequence[int]) -> Turn:
     if number >= len(opened.turns):
         raise gr.Error("This was not kept; ask again.", print_exception=False)
     return opened.turns[number]
+
+
+def _last_model(turns: Sequence[Turn], labels: Sequence[str]) -> str:
+    """Who answered last of those that are served."""
+    return next((turn.model for turn in reversed(turns) if turn.model in labels), "")
 
 
 def _chosen(chosen: Sequence[Any]) -> Asked:

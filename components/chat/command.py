@@ -47,6 +47,13 @@ def chat(
             envvar="LORRY_CHAT_USERS_FILE", help="ask for a login; names and bcrypt hashes, as htpasswd -B writes them"
         ),
     ] = None,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            envvar="LORRY_CHAT_ROOT_PATH",
+            help="path under which a proxy shows the page, such as /lorry, whether it takes that away or not",
+        ),
+    ] = "",
     user_header: Annotated[
         str | None,
         typer.Option(
@@ -69,17 +76,26 @@ def chat(
         from fastapi import FastAPI
         from uvicorn import Config
 
+        from components.chat.as_written import add_script
+        from components.chat.behind_proxy import UnderPath, name_root_in_browser
+        from components.chat.comparing import Comparing
+        from components.chat.comparisons import Comparisons
+        from components.chat.conversations import Conversations
         from components.chat.database import Database
         from components.chat.ending import EndingServer
-        from components.chat.identity import by_cookie, by_header, by_login, secret_of
+        from components.chat.following import add_route
+        from components.chat.identity import by_cookie, by_header, by_login, secret_of, user_of_request
+        from components.chat.labels import Labels
         from components.chat.look import CSS, theme
         from components.chat.own_host import OwnHostOnly
         from components.chat.page import build_page
+        from components.chat.replies import Replies
         from components.chat.running import Running
         from components.chat.servers import Servers
 
-        servers = Servers(server or ["http://127.0.0.1:8080/v1"], os.environ.get("OPENAI_API_KEY", "none"))
+        addresses = server or ["http://127.0.0.1:8080/v1"]
         database = Database(data_dir / DATABASE)
+        servers = Servers(addresses, os.environ.get("OPENAI_API_KEY", "none"), Labels(database))
         running = Running()
 
         @asynccontextmanager
@@ -96,15 +112,25 @@ def chat(
             known = by_header(user_header)
         else:
             known = by_cookie(app, secret_of(data_dir))
-        page = build_page(servers, database, running, title, [text for text in examples.split("|") if text.strip()])
+        conversations, comparisons = Conversations(database), Comparisons(database)
+        replies, comparing = Replies(servers, conversations, running), Comparing(comparisons, running)
+        prompts = [text for text in examples.split("|") if text.strip()]
+        page = build_page(servers, conversations, replies, comparisons, comparing, title, prompts)
+        add_script(app)
+        add_route(app, "answers", replies.follow, lambda request: who(request))
+        add_route(app, "comparisons", comparing.follow, lambda request: who(request))
+        name_root_in_browser()
         app = gr.mount_gradio_app(
             app, page, path="/", theme=theme(), css=CSS, footer_links=[], ssr_mode=False, run_history=False, **known,
         )  # fmt: skip
         mounted = next(route.app for route in app.routes if isinstance(getattr(route, "app", None), gr.routes.App))
+        who = user_of_request(mounted)
         log.info(
             "chat page on %s (asks %s; keeps conversations in %s)", url_of(host, port), servers.addresses, data_dir
         )
-        config = Config(app, log_level="warning", timeout_graceful_shutdown=3, timeout_keep_alive=75)
+        config = Config(
+            UnderPath(app, root_path), log_level="warning", timeout_graceful_shutdown=3, timeout_keep_alive=75
+        )
         # What is loaded stays: looking for garbage in it would hold up everybody's tokens for a fifth of a second.
         gc.collect()
         gc.freeze()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,10 +46,10 @@ class Comparisons:
         self._database = database
 
     def keep(
-        self, user: str, prompt: str, system: str, answers: Mapping[str, tuple[str, Answer]], *, blind: bool
-    ) -> str:
-        """Keep (model, answer) of each letter; gives the comparison's id."""
-        comparison = uuid.uuid4().hex
+        self, user: str, comparison: str, prompt: str, system: str, answers: Mapping[str, tuple[str, Answer]],
+        *, blind: bool,
+    ) -> None:  # fmt: skip
+        """Keep (model, answer) of each letter, under an id that is new."""
         with self._database.transaction() as tables:
             tables.execute(
                 "INSERT INTO comparison VALUES (?, ?, ?, ?, ?, NULL, ?)",
@@ -64,7 +63,6 @@ class Comparisons:
                     for letter, (model, answer) in answers.items()
                 ],
             )  # fmt: skip
-        return comparison
 
     def vote(self, user: str, comparison: str, vote: str) -> dict[str, tuple[str, Answer]]:
         """Note the letter that is best, ``tie`` or ``none``; gives what each letter was.
@@ -86,10 +84,11 @@ class Comparisons:
         return {row["letter"]: (row["model"], answer_of(row)) for row in rows}
 
     def standings(self) -> dict[str, Standing]:
-        """By model, the best first."""
+        """By model, the best first. A blind comparison counts once it was voted on: figures tell who is who."""
         with self._database.transaction() as tables:
             rows = tables.execute(
                 "SELECT candidate.*, vote FROM candidate JOIN comparison ON comparison.id = comparison"
+                " WHERE vote IS NOT NULL OR NOT blind"
             ).fetchall()
         found: dict[str, Standing] = defaultdict(Standing)
         for row in rows:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from components.errors import BusyError, DataError
@@ -37,6 +39,8 @@ CREATE TABLE candidate (
     PRIMARY KEY (comparison, letter)
 );
 """
+# What came later, and an older Lorry need not know.
+ADDED = "CREATE TABLE IF NOT EXISTS label (server TEXT, model TEXT, label TEXT NOT NULL, PRIMARY KEY (server, model))"
 
 
 class Database:
@@ -73,6 +77,7 @@ class Database:
             raise DataError(
                 f"{path}: is of schema version {version}, and this Lorry knows {SCHEMA_VERSION}; update Lorry"
             )
+        self._connection.execute(ADDED)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -90,3 +95,44 @@ class Database:
         """Let go of the file."""
         with self._lock:
             self._connection.close()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The tables as they stand now, while a page may be writing, and from a folder that cannot be written.
+
+    Raises:
+        DataError: it is none of ours, or of a newer Lorry.
+    """
+    try:
+        with closing(_read_only(path)) as tables:
+            tables.execute("BEGIN")
+            version = tables.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise DataError(f"{path}: is of schema version {version}, and this Lorry knows {SCHEMA_VERSION}")
+            yield tables
+    except sqlite3.DatabaseError as error:
+        raise DataError(f"{path}: cannot be read as a SQLite file ({error})") from error
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    try:
+        return _opened(path)
+    except sqlite3.OperationalError:
+        # SQLite wants to lay a file beside one with a write-ahead log, and leaves out what is in the log else.
+        with tempfile.TemporaryDirectory() as folder:
+            for one in path.parent.glob(f"{path.name}*"):
+                shutil.copyfile(one, Path(folder) / one.name)
+            (Path(folder) / f"{path.name}-shm").unlink(missing_ok=True)
+            copy = sqlite3.connect(":memory:", isolation_level=None)
+            with closing(_opened(Path(folder) / path.name)) as whole:
+                whole.backup(copy)
+            copy.row_factory = sqlite3.Row
+            return copy
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    tables = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30, isolation_level=None)
+    tables.row_factory = sqlite3.Row
+    tables.execute("SELECT count(*) FROM sqlite_master")
+    return tables

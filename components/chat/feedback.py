@@ -13,7 +13,7 @@ import typer
 
 from components.chat.command import DATABASE
 from components.chat.comparisons import NONE
-from components.chat.database import Database
+from components.chat.database import reading
 from components.chat.export import as_messages
 from components.command_line import run_command
 from components.errors import DataError
@@ -46,9 +46,8 @@ def feedback(
     path = data_dir / DATABASE
     if not path.is_file():
         raise DataError(f"{path}: no chat page has kept anything there; name its folder with --data-dir")
-    database = Database(path)
-    found = collect(database)
-    database.close()
+    with reading(path) as tables:
+        found = collect(tables)
     if not (found.liked or found.preferences or found.disliked):
         raise DataError(
             f"{path}: nobody has liked, disliked or compared an answer yet"
@@ -62,15 +61,14 @@ def feedback(
         typer.echo(f"left out: {found.left_out} liked answers that are unfinished, or stand behind a disliked answer")
 
 
-def collect(database: Database) -> Feedback:
+def collect(tables: sqlite3.Connection) -> Feedback:
     """Everything that users have said about answers, of all users and conversations."""
-    with database.transaction() as tables:
-        turns = {row["id"]: row for row in tables.execute("SELECT * FROM turn")}
-        compared = tables.execute(
-            "SELECT comparison.*, letter, content, finish_reason FROM comparison"
-            " JOIN candidate ON comparison = comparison.id"
-            " WHERE vote IS NOT NULL ORDER BY comparison.created, letter"
-        ).fetchall()
+    turns = {row["id"]: row for row in tables.execute("SELECT * FROM turn")}
+    compared = tables.execute(
+        "SELECT comparison.*, letter, content, finish_reason FROM comparison"
+        " JOIN candidate ON comparison = comparison.id"
+        " WHERE vote IS NOT NULL ORDER BY comparison.created, letter"
+    ).fetchall()
     judged = [(row, _context(row, turns)) for row in turns.values() if row["liked"] is not None]
     pairs = _votes(compared)
     bad = {_key(messages, row["content"]) for row, messages in judged if not row["liked"]}

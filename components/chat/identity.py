@@ -81,6 +81,18 @@ def by_login(path: Path) -> dict[str, Any]:
     return {"auth": login}
 
 
+def user_of_request(page: gr.routes.App) -> Callable[[Request], str | None]:
+    """Who sends a request that Gradio does not see, as Gradio would say."""
+
+    def user(request: Request) -> str | None:
+        if page.auth_dependency is not None:
+            return page.auth_dependency(request) or None
+        names = (f"access-token-{page.cookie_id}", f"access-token-unsecure-{page.cookie_id}")
+        return next((page.tokens[token] for name in names if (token := request.cookies.get(name)) in page.tokens), None)
+
+    return user
+
+
 def user_of(request: gr.Request) -> str:
     """The name under which everything of a person is kept.
 
@@ -90,17 +102,6 @@ def user_of(request: gr.Request) -> str:
     if not request.username:
         raise gr.Error("The page does not know you any more; load it again.", print_exception=False)
     return str(request.username)
-
-
-def session_of(request: gr.Request) -> str:
-    """What tells the windows of a user apart.
-
-    Raises:
-        gr.Error: a program asks without one.
-    """
-    if not request.session_hash:
-        raise gr.Error("A request names its session.", print_exception=False)
-    return str(request.session_hash)
 
 
 def _hashes(path: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""How the page looks: colours, fonts of the browser's own machine, and the few lines of script that it needs."""
+"""How the page looks: colours, fonts of the browser's own machine, and what stands below its answers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ footer { display: none !important; }
 #chat .message-content *, .answer * { unicode-bidi: plaintext; text-align: start; overflow-wrap: anywhere; }
 #chat .bot-row .message-content::after { display: block; opacity: .65; font-size: .8rem; margin-top: .4rem; }
 #chat pre, #chat table, .answer pre, .answer table { max-width: 100%; overflow-x: auto; }
+/* What is hidden would be scrolled by itself, and nothing in it would stay in sight. */
+.gradio-container { overflow: clip !important; }
+#asking {
+  position: sticky; bottom: 0; z-index: 5; padding: .3rem 0; flex-wrap: nowrap; background: var(--body-background-fill);
+}
+#asking > * { min-width: 0 !important; }
+#asking > button { min-width: 4.2rem !important; }
 #conversations .wrap { flex-direction: column; flex-wrap: nowrap; max-height: 50vh; overflow-y: auto; }
 .wide { overflow-x: auto; max-width: calc(100vw - 2.5rem); }
 button.secondary, button.stop, .submit-button, textarea, input:not([role=listbox]) {
@@ -27,61 +34,9 @@ button.secondary, button.stop, .submit-button, textarea, input:not([role=listbox
 #conversations label span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .block.answer { border: 1px solid var(--border-color-primary); border-radius: .6rem; padding: .8rem; min-height: 6rem; }
 *:focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 1px; }
+#chat { height: max(9rem, calc(100dvh - 22rem)) !important; }
 @media (max-width: 640px) {
   .gradio-container { padding: .4rem !important; }
-  #chat { height: 55vh !important; }
-}
-"""
-# Escape stops the answer, from wherever the keyboard is. On a phone the list of conversations covers the page: it is
-# closed at first, and again once something in it was chosen.
-SCRIPT = """
-() => {
-  const close = () => {
-    if (window.innerWidth < 768) document.querySelector(".sidebar.open .toggle-button")?.click();
-  };
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") document.querySelector("#stop")?.click();
-  });
-  document.addEventListener("click", (event) => {
-    if (event.target.closest("#new, #conversations label")) close();
-  });
-  close();
-}
-"""
-# Puts what has come of an answer behind the turns before it; not where the conversation is another one by now. The
-# server sends each new piece alone: Gradio would take the whole conversation apart for each, and for every user.
-DRAW = """
-(piece, conversation, chat, status, sheet) => {
-  const more = piece ? chat.length - piece.turns : -1;
-  const here = piece && piece.conversation === conversation;
-  if (!here || more < 0 || more > 1 || (more && chat.at(-1).role === "user")) return [chat, status, sheet];
-  const answer = {role: "assistant", metadata: null, content: [{type: "text", text: piece.text}], options: null};
-  return [[...chat.slice(0, piece.turns), ...(piece.text ? [answer] : [])], piece.words, piece.sheet];
-}
-"""
-# Examples and settings of the model that is chosen now. A setting that stands where the page has put it (``given``)
-# follows; one that was moved by hand stays, and so do all where nothing is known of the model. What does not change is
-# not written either: it may be moved in this very moment.
-FOLLOW = """
-(model, models, given, ...settings) => {
-  const own = JSON.parse(models)[model], same = {__type__: "update"};
-  if (!own) return [same, given, ...settings.map(() => same)];
-  const put = settings.map((value, number) => value === given[number] ? own.settings[number] : given[number]);
-  const moved = settings.map((value, number) => put[number] === given[number] ? same : put[number]);
-  return [{...same, examples: own.examples}, put, ...moved];
-}
-"""
-# The text goes to the browser's own disk; no file of it is left on the server. Its name is taken away, so that nothing
-# is saved where the next export fails.
-SAVE = """
-(name, text) => {
-  if (!name) return [""];
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], {type: "text/plain;charset=utf-8"}));
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(link.href);
-  return [""];
 }
 """
 
@@ -98,11 +53,6 @@ def any_choice(component: Any) -> Any:
     """
     component.preprocess = lambda payload: payload
     return component
-
-
-def ask_whether(question: str) -> str:
-    """A script that asks before it sends the conversation's name; none is sent where the user refuses."""
-    return f"(conversation) => [confirm({as_json(question)}) ? conversation : '']"
 
 
 def sheet(turns: Sequence[Turn], *, running: bool = False, asks_why: bool = False) -> str:
@@ -149,9 +99,3 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def as_json(value: object) -> str:
     """JSON, also as a script writes it."""
     return json.dumps(value, ensure_ascii=False, indent=2)
-
-
-# A conversation in which nothing was said: its turns, their marks, the status, the sheet and the name.
-EMPTY = f"""
-() => [{{__type__: "update", value: [], feedback_value: []}}, "", {as_json(sheet(()))}, ""]
-"""

@@ -1,4 +1,4 @@
-"""Headers that keep the browser on the page's own host: an answer can name a picture anywhere, and none is fetched."""
+"""Headers that keep the browser on the page's own host, and proxies from holding back what comes."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ class OwnHostOnly:
                 headers["Content-Security-Policy"] = POLICY
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
+                headers["X-DNS-Prefetch-Control"] = "off"
+                if headers.get("Content-Type", "").startswith("text/event-stream"):
+                    # nginx would hold back what comes until a buffer is full.
+                    headers["X-Accel-Buffering"] = "no"
+                # Gradio names the page's root by the host that it was told, which may be one behind a proxy.
+                if headers.get("Location", "").startswith("http"):
+                    headers["Location"] = "./"
             await send(message)
 
         await self._app(scope, receive, send_with_policy)

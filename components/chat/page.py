@@ -8,34 +8,26 @@ import gradio as gr
 
 from components.chat.chat_view import ChatView
 from components.chat.compare_view import CompareView, VotesView
+from components.chat.comparing import Comparing
 from components.chat.comparisons import Comparisons
 from components.chat.conversations import Conversations
-from components.chat.database import Database
-from components.chat.look import SCRIPT
-from components.chat.running import Running
+from components.chat.replies import Replies
+from components.chat.scripts import SCRIPT
 from components.chat.servers import Servers
-
-# Gradio's own bound is 40: the next person would wait for one of them to be answered.
-ANSWERS_AT_ONCE = 500
-# Gradio looks for work a thousand times a second, which is a twelfth of a core while nobody is there.
-SECONDS_BETWEEN_LOOKS = 0.005
 
 
 def build_page(
-    servers: Servers, database: Database, running: Running, title: str, examples: Sequence[str]
-) -> gr.Blocks:
-    """The page over some servers; what is said on it is kept in the database."""
-    comparisons = Comparisons(database)
+    servers: Servers, conversations: Conversations, replies: Replies, comparisons: Comparisons, comparing: Comparing,
+    title: str, examples: Sequence[str],
+) -> gr.Blocks:  # fmt: skip
+    """The page over some servers. None of its events queues: what takes long is followed apart from Gradio."""
     with gr.Blocks(title=title, analytics_enabled=False, fill_height=True) as page:
-        gr.Markdown(f"## {title}")
+        page.load(None, js=SCRIPT)
+        gr.Markdown(f"## {title}", elem_id="heading")
         with gr.Tab("Chat"):
-            ChatView(servers, Conversations(database), running, examples).draw(page)
+            ChatView(servers, conversations, replies, examples).draw(page)
         with gr.Tab("Compare"):
-            CompareView(servers, comparisons, running).draw(page)
+            CompareView(servers, comparisons, comparing).draw(page)
         with gr.Tab("Votes") as votes:
             VotesView(comparisons).draw(page, votes)
-        page.load(None, js=SCRIPT)
-    page.max_threads = ANSWERS_AT_ONCE
-    page.queue(default_concurrency_limit=None)
-    page._queue.sleep_when_free = SECONDS_BETWEEN_LOOKS
     return page

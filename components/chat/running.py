@@ -19,7 +19,7 @@ SECONDS_BETWEEN, SECONDS_FOR_EACH_MORE = 0.1, 0.02
 SECONDS_BETWEEN_TICKS = 1.0
 SECONDS_BETWEEN_SAVES = 2.0
 Ending = Literal["stop", "leave", "close"]
-# A part of the page, its user, and the session that has it open.
+# A part of the page, its user, and the conversation or comparison: whichever windows have it open.
 Place = tuple[str, str, str]
 Keep = Callable[[Answer], Awaitable[None]]
 
@@ -38,6 +38,7 @@ class Answering:
         self._answers = answers
         self._keep = keep
         self._news = asyncio.Event()
+        self.ended: float | None = None
         self._started = time.monotonic()
         self._saving: asyncio.Task[None] | None = None
         self._fetching = asyncio.create_task(self._fetch())
@@ -83,13 +84,16 @@ class Answering:
             reason = STOPPED if self.ending in ("stop", "leave") else BROKEN
             self.latest = replace(self.latest, finish_reason=reason, busy_seconds=None)
         await self._save(self.latest)
+        self.ended = time.monotonic()
 
     async def _fetch(self) -> None:
         saved = time.monotonic()
         async with aclosing(self._answers) as answers:
             async for answer in answers:
                 self.latest = answer
+                # A new one for each piece: several windows may wait for it.
                 self._news.set()
+                self._news = asyncio.Event()
                 if time.monotonic() - saved > SECONDS_BETWEEN_SAVES and (self._saving is None or self._saving.done()):
                     saved = time.monotonic()
                     self._saving = asyncio.create_task(self._save(replace(answer, finish_reason=BROKEN)))
@@ -106,28 +110,28 @@ class Answering:
     async def pieces(self, running: Running) -> AsyncIterator[Answer]:
         """The newest state: the first text at once, the last in any case, between them as often as can be drawn.
 
-        While no text has come, ``seconds`` counts on.
+        Each window that follows has its own. While no text has come, ``seconds`` counts on.
         """
         had_text = False
         while not self.done:
-            waiting = not self.latest.text and self.latest.busy_seconds is None
-            yield replace(self.latest, seconds=time.monotonic() - self._started) if waiting else self.latest
+            news, answer = self._news, self.latest
+            waiting = not answer.text and answer.busy_seconds is None
+            yield replace(answer, seconds=time.monotonic() - self._started) if waiting else answer
             if had_text:
                 await asyncio.wait({self._task}, timeout=running.seconds_between)
-            had_text = bool(self.latest.text)
-            await self._something_new()
+            had_text = bool(answer.text)
+            await self._something_new(news)
         if self.ending != "leave":
             yield self.latest
 
-    async def _something_new(self) -> None:
+    async def _something_new(self, news: asyncio.Event) -> None:
         """Wait for a piece, the end, or a tick."""
-        arrival = asyncio.ensure_future(self._news.wait())
+        arrival = asyncio.ensure_future(news.wait())
         either: set[asyncio.Future[Any]] = {arrival, self._task}
         try:
             await asyncio.wait(either, timeout=SECONDS_BETWEEN_TICKS, return_when=asyncio.FIRST_COMPLETED)
         finally:
             arrival.cancel()
-        self._news.clear()
 
 
 class Running:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 import aiohttp
 from pydantic import TypeAdapter, ValidationError
 
+from components.chat.labels import Labels
 from components.contracts import MAX_EXAMPLE_PROMPTS, ExamplePrompt, GenerationDefaults
 from components.errors import DataError
 
@@ -24,11 +24,15 @@ EXAMPLE_PROMPT: TypeAdapter[str] = TypeAdapter(ExamplePrompt)
 
 
 class Refused(Exception):
-    """An answer that is none. ``retry_after`` is in seconds, or None where the server does not say."""
+    """An answer that is none. ``retry_after`` is in seconds, or None where the server does not say.
 
-    def __init__(self, status: int, words: str, retry_after: float | None) -> None:
+    ``told`` is all that the server said, its codes included.
+    """
+
+    def __init__(self, status: int, words: str, told: str, retry_after: float | None) -> None:
         super().__init__(words)
         self.status = status
+        self.told = told
         self.retry_after = retry_after
 
 
@@ -93,7 +97,8 @@ class Server:
             if response.status >= 400:
                 retry_after = response.headers.get("Retry-After", "")
                 seconds = float(retry_after) if retry_after.replace(".", "", 1).isdigit() else None
-                raise Refused(response.status, _said(await response.text(errors="replace"), response), seconds)
+                told = await response.text(errors="replace")
+                raise Refused(response.status, _said(told, response), told, seconds)
             yield response
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -123,7 +128,7 @@ class Model:
 class Servers:
     """OpenAI-compatible servers, each an address or ``NAME=ADDRESS``."""
 
-    def __init__(self, addresses: Sequence[str], api_key: str) -> None:
+    def __init__(self, addresses: Sequence[str], api_key: str, labels: Labels | None = None) -> None:
         """Ask nobody yet.
 
         Raises:
@@ -141,7 +146,10 @@ class Servers:
             if name in self._servers:
                 raise DataError(f"two servers are called {name!r}; give each its own name: NAME=ADDRESS")
             self._servers[name] = Server(url, api_key)
+        self._labels = labels or Labels()
+        self._nameless = {name for name, server in self._servers.items() if name == server.url}
         self._known: dict[str, Model] = {}
+        self.listed: list[Model] = []
         self._silent: list[str] = []
 
     async def models(self) -> list[Model]:
@@ -149,21 +157,20 @@ class Servers:
         listed = await asyncio.gather(*map(_listed, self._servers.values()))
         self._silent = [name for name, served in zip(self._servers, listed, strict=True) if not served]
         found = [(name, model) for name, served in zip(self._servers, listed, strict=True) for model in served]
-        times = Counter(model.id for _, model in found)
-        # A name that was given always shows: a label must not change with which servers answer, for votes go by it.
-        models = [
-            Model(
-                model.id,
-                f"{model.id} ({name})" if times[model.id] > 1 or name != server.url else model.id,
-                server,
-                model.example_prompts,
-                model.generation,
-            )
-            for name, model in found
-            for server in (self._servers[name],)
+        labels = self._labels.of([(name, model.id) for name, model in found], nameless=self._nameless)
+        self.listed = [
+            Model(model.id, label, self._servers[name], model.example_prompts, model.generation)
+            for (name, model), label in zip(found, labels, strict=True)
         ]
-        self._known |= {model.label: model for model in models}
-        return models
+        self._known |= {model.label: model for model in self.listed}
+        return self.listed
+
+    async def instead_of(self, gone: Model) -> Model | None:
+        """Another model, of the same server if there is one; None where it is still listed, or nothing else is."""
+        models = await self.models()
+        if any(model.label == gone.label for model in models):
+            return None
+        return next((model for model in models if model.server is gone.server), next(iter(models), None))
 
     def known(self, label: str) -> Model | None:
         """A model that was listed once, whether its server answers now or not."""

@@ -174,32 +174,41 @@ def test_asking_or_opening_another_conversation_while_an_answer_streams_leaves_i
     expect(state(page)).to_have_attribute("data-state", "idle")
 
 
-def test_two_windows_of_one_person_do_not_disturb_each_other(page, address, stub):
+def test_two_windows_of_one_person_show_the_same_answer_and_lose_nothing(page, address, stub):
     page.locator("#new").click()
     ask(page, "count")
     expect(page.locator("#chat .bot-row").last).to_contain_text("3 4 5")
     other = page.context.new_page()
     other.goto(address)
-    # What has come is kept every other second.
-    while not answers(other):
-        other.wait_for_timeout(500)
-        other.reload()
-        expect(other.locator("#chat [data-testid=user]")).to_have_count(1)
-    other.locator("#go-on").click()
-    expect(other.locator("#status")).to_contain_text("being answered, perhaps in another window")
+    expect(state(other)).to_have_attribute("data-state", "running")
+    expect(other.locator("#chat .bot-row").last).to_contain_text("12 13")
+    n_seen = len(answers(page)[0])
+    # What another window asks ends the answer; this window shows both, and what is being typed there stays.
+    page.locator("#question textarea").fill("half a")
     ask(other, "beside")
     answered(other, "stub heard: beside")
-    assert questions(page) == ["count"]
+    expect(page.locator("#chat .bot-row")).to_have_count(2)
+    assert questions(page) == questions(other) == ["count", "beside"]
+    assert answers(page) == answers(other)
+    assert len(answers(page)[0]) >= n_seen
+    assert page.locator("#question textarea").input_value() == "half a"
+    ask(page, "and on")
+    answered(page, "stub heard: and on")
+    assert questions(page) == ["count", "beside", "and on"]
+
+
+def test_an_answer_in_a_conversation_that_was_left_goes_on_and_is_there_when_it_is_opened_again(page, stub):
+    ask(page, "count")
+    expect(page.locator("#chat .bot-row").last).to_contain_text("3 4 5")
+    page.locator("#new").click()
+    expect(state(page)).to_have_attribute("data-state", "idle")
+    ask(page, "meanwhile")
+    answered(page, "stub heard: meanwhile")
+    page.locator("#conversations label", has_text="count").click()
     expect(state(page)).to_have_attribute("data-state", "running")
-    n_seen = len(answers(page)[0])
+    expect(page.locator("#chat .bot-row").last).to_contain_text("40 41")
     page.locator("#stop").click()
     expect(page.locator("#status")).to_contain_text("stopped")
-    assert len(answers(page)[0]) >= n_seen
-    for window in (page, other):
-        window.reload()
-        expect(window.locator("#chat .bot-row")).to_have_count(2)
-        assert questions(window) == ["count", "beside"]
-        assert len(answers(window)[0]) >= n_seen
 
 
 def test_retry_and_edit_answer_anew_in_the_same_place(page, stub):
@@ -406,13 +415,11 @@ def test_a_question_asked_while_the_page_still_loads_stays(browser, address):
 
 def test_an_error_is_told_and_what_was_typed_stays(page, stub):
     page.get_by_text("Settings", exact=True).click()
-    page.locator("#seed input").wait_for()
-    page.wait_for_timeout(1000)  # what opens is mounted, and its values are set once more: typed text would be lost
     page.locator("#seed input").fill("seven")
     n_asked = len(stub.asked)
     ask(page, "which number?")
     expect(page.locator("#status")).to_contain_text("A number in the settings is none; correct it there.")
-    assert page.locator("#question textarea").input_value() == "which number?"
+    expect(page.locator("#question textarea")).to_have_value("which number?")
     assert len(stub.asked) == n_asked
     page.locator("#seed input").fill("7")
     page.locator("#send").click()
@@ -554,8 +561,6 @@ def test_answers_render_safely_and_nothing_leaves_the_pages_own_host(visit, addr
     page = visit(address)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    refused: list[str] = []
-    page.on("console", lambda message: refused.append(message.text))
     page.reload()
     ask(page, "render")
     answered(page, "Look:")
@@ -572,8 +577,7 @@ def test_answers_render_safely_and_nothing_leaves_the_pages_own_host(visit, addr
     answered(page, "word word")
     assert len(answers(page)[-1].split()) == 4000
     assert asked
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == ["http://127.0.0.1:9/pixel.png"]
-    assert any("Content Security Policy" in text and "pixel.png" in text for text in refused), refused
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
 
 
 def test_the_page_fits_a_phone_in_the_dark_and_works_by_keyboard_alone(visit, address, tmp_path):

@@ -20,7 +20,7 @@ from components.chat.comparisons import NONE, Comparisons
 from components.chat.conversations import Conversation, Conversations
 from components.chat.database import Database
 from components.chat.export import as_markdown, as_messages, as_rows, file_name
-from components.chat.feedback import collect
+from components.chat.feedback import Feedback, collect
 from components.chat.identity import COOKIE, by_cookie, by_login, secret_of
 from components.chat.look import sheet
 from components.chat.running import Answering, Running
@@ -65,6 +65,11 @@ def reply(conversations: Conversations, opened: Conversation, answer: Answer, us
 
 def contents(conversations: Conversations, conversation: str) -> list[str]:
     return [turn.content for turn in conversations.load("ann", conversation).turns]
+
+
+def collected(database: Database) -> Feedback:
+    with database.transaction() as tables:
+        return collect(tables)
 
 
 async def answers_of(address: str, question: str, model: str = "stub") -> list[Answer]:
@@ -294,7 +299,7 @@ def test_feedback_takes_whole_liked_answers_and_keeps_disliked_ones_apart(conver
     for turn in (worse, only_bad, bad):
         conversations.judge("ann", turn, False)
     conversations.explain("ann", only_bad, "wrong")
-    found = collect(database)
+    found = collected(database)
     assert [row["messages"] for row in found.liked] == [
         [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "good"},
          {"role": "assistant", "content": "yes"}],
@@ -319,7 +324,7 @@ def test_what_was_disliked_is_learned_from_nowhere_and_each_answer_has_the_syste
     conversations.judge("ann", under_old[1], True)
     under_new = reply(conversations, conversations.ask_again("ann", under_old[0], "new"), DONE)
     conversations.judge("ann", under_new, False)
-    found = collect(database)
+    found = collected(database)
     assert [[message["content"] for message in row["messages"]] for row in found.liked] == [["old", "q", "of old"]]
     assert found.left_out == 1
     assert found.preferences == []
@@ -333,16 +338,18 @@ def test_an_opinion_can_be_taken_back_with_its_note(conversations, database):
     conversations.judge("ann", turn, None)
     last = conversations.load("ann", conversation).turns[-1]
     assert (last.liked, last.note) == (None, "")
-    assert collect(database).liked == []
+    assert collected(database).liked == []
 
 
 def test_votes_add_up_by_model_and_become_preferences(database):
     comparisons = Comparisons(database)
     answers = {"A": ("base", Answer("a", 3, 0.2, 1.2, "stop")), "B": ("tuned", Answer("b", 3, 0.1, 0.6, "stop"))}
-    ids = [comparisons.keep("ann", "q", "", answers, blind=True) for _ in range(4)]
+    ids = [f"comparison-{number}" for number in range(4)]
+    for one in ids:
+        comparisons.keep("ann", one, "q", "", answers, blind=True)
     for comparison, vote in zip(ids, ("B", "tie", NONE), strict=False):
         comparisons.vote("ann", comparison, vote)
-    for user, comparison, vote in (("bob", ids[3], "A"), ("ann", ids[3], "C"), ("ann", "none", "A")):
+    for user, comparison, vote in (("bob", ids[3], "A"), ("ann", ids[3], "C"), ("ann", "no", "A")):
         with pytest.raises(DataError, match="this comparison is not there any more"):
             comparisons.vote(user, comparison, vote)
     standings = comparisons.standings()
@@ -354,9 +361,10 @@ def test_votes_add_up_by_model_and_become_preferences(database):
     with pytest.raises(DataError, match="you have voted already; compare again"):
         comparisons.vote("ann", ids[0], "A")
     cut = {"A": ("base", Answer("", 0)), "B": ("tuned", Answer("half", 1, 0.1, 9.0, "broken"))}
-    comparisons.vote("ann", comparisons.keep("ann", "cut", "", cut, blind=False), "B")
-    assert comparisons.standings()["tuned"].seconds == [0.6] * 4
-    found = collect(database)
+    comparisons.keep("ann", "cut", "cut", "", cut, blind=False)
+    comparisons.vote("ann", "cut", "B")
+    assert comparisons.standings()["tuned"].seconds == [0.6] * 3, "figures of a blind comparison tell who is who"
+    found = collected(database)
     assert [(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in found.preferences] == [("b", "a")]
     assert [row["rejected"][0]["content"] for row in found.disliked] == ["a", "b"]
 
@@ -493,7 +501,7 @@ def test_an_answer_that_ends_before_its_first_word_says_so():
     assert Answer(seconds=3.0).in_words() == "Reading your prompt… 3 s"
 
 
-@pytest.mark.parametrize("line", ['{"error": "overloaded"}', '{"choices": [{"delta": null}]}', "5", "{", "{}"])
+@pytest.mark.parametrize("line", ['{"error": "overloaded"}', '{"choices": 5}', "5", "{"])
 def test_a_stream_in_another_form_is_an_error_in_words(line):
     async def lines():
         yield f"data: {line}\n".encode()
