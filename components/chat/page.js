@@ -52,7 +52,7 @@
     stream.watch = setInterval(() => {
       const silent = Date.now() - stream.heard;
       if (silent < 5000) return;
-      draw(kind, { ...stream.piece, words: CUT });
+      draw(kind, { ...stream.piece, words: CUT, cut: true });
       if (stream.source.readyState === EventSource.CLOSED || silent % 10000 < 2000) stream.open();
     }, 2000);
     stream.open();

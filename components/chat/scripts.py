@@ -27,6 +27,7 @@ ARRIVED = f"(...shown) => {{ lorry.restore(shown[3]); ({SHOWN.strip()})(...shown
 DRAW = """
 (conversation, chat, status, sheet) => {
   const piece = lorry.pieces.answers;
+  if (piece?.cut) return [chat, piece.words, sheet];
   const more = piece ? chat.length - piece.turns : -1;
   const here = piece && piece.conversation === conversation;
   if (!here || more < 0 || more > 1 || (more && chat.at(-1).role === "user")) return [chat, status, sheet];
@@ -71,6 +72,7 @@ EMPTY = f"""
 DRAW_COMPARISON = """
 () => {
   const piece = lorry.pieces.comparisons, same = {__type__: "update"};
+  if (piece.cut) return [piece.words, ...Array(3 + 3 * 4).fill(same)];
   const columns = [..."ABCD"].map((letter) => ({...same, visible: piece.letters.includes(letter)}));
   const letters = piece.letters.map((letter) => [letter, letter]);
   const choices = [...letters, ["All the same", "TIE"], ["None is good", "NONE"]];

@@ -18,7 +18,7 @@ expect.set_options(timeout=30_000)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP lorry.test 127.0.0.1",
 ]  # fmt: skip
 
 
@@ -45,13 +45,15 @@ def chat_process(*flags: str, data_dir: Path, port: int | None = None, lines: li
 
 @pytest.fixture
 def visit(browser) -> Iterator[Callable[..., Page]]:
-    """Opens an address as a visitor of its own, with cookies of its own."""
+    """Opens an address as a visitor of its own, with cookies of its own; ``watch`` is given the page before."""
     with ExitStack() as stack:
 
-        def open_page(address: str, **options: object) -> Page:
+        def open_page(address: str, watch: Callable[[Page], None] | None = None, **options: object) -> Page:
             context = browser.new_context(**options)
             stack.callback(context.close)
             page = context.new_page()
+            if watch is not None:
+                watch(page)
             page.goto(address)
             expect(page.locator("#question textarea")).to_be_visible()
             # Its models come with the first answer of the page.
