@@ -143,7 +143,7 @@ class ChatView:
         self.stop.click(self._stop, [self.conversation], None, **quick)
         listed = [self.models, self.model, self.status]
         # The conversation at once, and then the models: a server that hangs is waited for.
-        arrival = page.load(told(self._arrive), [self.conversation], opened, js=scripts.ARRIVE, **quick)
+        arrival = page.load(told(self._arrive), [self.conversation], [*opened, self.models], js=scripts.ARRIVE, **quick)
         arrival.then(None, shown, None, js=scripts.ARRIVED)
         looked = {**quick, "preprocess": False}
         arrival.then(told(self._list_models), [self.conversation, self.model], listed, **looked)
@@ -267,7 +267,9 @@ class ChatView:
         # A page that is loaded is empty; emptying it would take away what somebody has asked meanwhile.
         if not known:
             return {self.status: gr.skip()}
-        return await self._opened(user, conversation if conversation in known else known[0])
+        # The models as they were listed last: they are listed anew in a moment.
+        opened = await self._opened(user, conversation if conversation in known else known[0])
+        return {**opened, self.models: self._of_models()}
 
     async def _list_models(self, conversation: str, model: str, request: gr.Request) -> Updates:
         """The models that are served now, and words where that is too little."""

@@ -89,7 +89,7 @@ class CompareView:
         self.drawn.click(None, None, drawn, js=scripts.DRAW_COMPARISON, trigger_mode="multiple")
         self.stop.click(self._stop, [self.comparison], None, queue=False, **hidden)
         voted, vote = [self.status, self.ballot, *self.heads], told(self._vote)
-        self.ballot.input(vote, [self.comparison, self.ballot], voted, queue=False, **hidden)
+        self.ballot.input(vote, [self.comparison, self.ballot], voted, queue=False, preprocess=False, **hidden)
         page.load(self._arrive, None, [self.models], queue=False, **hidden)
         page.load(None, None, None, js=scripts.TAKE_UP_COMPARISON)
 

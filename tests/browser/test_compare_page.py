@@ -132,3 +132,28 @@ def test_one_model_alone_is_no_comparison(visit, stubs, tmp_path):
         page.locator("#compare-prompt textarea").fill("alone")
         page.locator("#compare").click()
         expect(page.locator("#compare-status")).to_contain_text("Choose at least two models.")
+
+
+def test_a_blind_comparison_outlives_a_reload_and_tells_the_browser_nothing_before_the_vote(page, stubs):
+    seen: list[str] = []
+    page.on("response", lambda response: seen.append(response.url))
+    stubs[0].answers["slowly"] = stubs[1].answers["slowly"] = " ".join("abcdefghij")
+    stubs[0].piece_seconds = 0.3
+    page.locator("#compare-prompt textarea").fill("slowly")
+    page.locator("#compare").click()
+    expect(page.locator("#answer-A")).to_contain_text("a")
+    page.reload()
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#ballot")).to_be_visible()
+    for letter in "AB":
+        expect(page.locator(f"#answer-{letter}")).to_have_text("a b c d e f g h i j")
+        expect(page.locator(f"#head-{letter}")).to_have_text(letter)
+    url = next(url for url in seen if "/comparisons/" in url)
+    sent = page.evaluate("url => fetch(url).then((response) => response.text())", url)
+    assert not [word for word in ("base", "tuned", "tokens", "first token") if word in sent]
+    page.get_by_role("tab", name="Votes").click()
+    stubs[0].piece_seconds = 0.05
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#ballot").get_by_label("A", exact=True).click()
+    expect(page.locator("#head-A")).to_contain_text("tokens")
+    expect(page.locator("#compare-status")).to_contain_text("Thank you.")
