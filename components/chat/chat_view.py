@@ -188,7 +188,9 @@ class ChatView:
     async def _edit(self, request: gr.Request, edited: gr.EditData, *chosen: Any) -> Updates:
         opened = await in_thread(self._conversations.load, user_of(request), _chosen(chosen).conversation)
         question = edited.value if isinstance(edited.value, str) else str(edited.value.get("text", ""))
-        return await self._asked(question.strip(), chosen, request, instead_of=_turn(opened, edited.index).id)
+        return await self._asked(
+            question.strip(), chosen, request, instead_of=_turn(opened, edited.index, edited.previous_value).id
+        )
 
     async def _asked(
         self, question: str, chosen: Sequence[Any], request: gr.Request, *, instead_of: int | None = None
@@ -346,7 +348,7 @@ class ChatView:
         user = user_of(request)
         opened = await in_thread(self._conversations.load, user, conversation)
         liked = {"Like": True, "Dislike": False, True: True, False: False}.get(like.liked)
-        turn = _turn(opened, like.index)
+        turn = _turn(opened, like.index, like.value)
         await in_thread(self._conversations.judge, user, turn.id, liked)
         turns = [replace(known, liked=liked) if known is turn else known for known in opened.turns]
         told = {True: "Noted: a good answer.", False: "Noted: a bad answer.", None: "Taken back."}[liked]
@@ -368,12 +370,18 @@ class ChatView:
         return sheet(opened.turns, running=self._replies.is_answered(user, opened.id), asks_why=asks_why)
 
 
-def _turn(opened: Conversation, index: int | Sequence[int]) -> Turn:
-    """The turn at a place on the page; an answer that could not be kept stands there and nowhere else."""
+def _turn(opened: Conversation, index: int | Sequence[int], shown: Any) -> Turn:
+    """The turn at a place on the page, where it begins with what is shown there.
+
+    An answer that could not be kept stands there and nowhere else; another window may have changed what was said.
+    """
     number = index if isinstance(index, int) else index[0]
     if number >= len(opened.turns):
         raise gr.Error("This was not kept; ask again.", print_exception=False)
-    return opened.turns[number]
+    turn, text = opened.turns[number], "".join(shown) if isinstance(shown, list) else str(shown)
+    if not turn.content.startswith(text) and not text.startswith(turn.content):
+        raise gr.Error("Another window has changed this conversation; load the page again.", print_exception=False)
+    return turn
 
 
 def _last_model(turns: Sequence[Turn], labels: Sequence[str]) -> str:

@@ -197,6 +197,27 @@ def test_two_windows_of_one_person_show_the_same_answer_and_lose_nothing(page, a
     assert questions(page) == ["count", "beside", "and on"]
 
 
+def test_what_another_window_has_changed_is_not_judged_or_edited_by_its_place(page, address):
+    ask(page, "first")
+    answered(page, "stub heard: first")
+    other = page.context.new_page()
+    other.goto(address)
+    expect(other.locator("#chat .bot-row").last).to_contain_text("stub heard: first")
+    other.get_by_label("Edit").first.click()
+    other.locator("#chat textarea").fill("second")
+    other.get_by_label("Submit").click()
+    answered(other, "stub heard: second")
+    page.get_by_label("Like", exact=True).click()
+    expect(page.locator("#status")).to_contain_text("Another window has changed this conversation")
+    page.get_by_label("Edit").first.click()
+    page.locator("#chat textarea").fill("third")
+    page.get_by_label("Submit").click()
+    expect(page.locator("#status")).to_contain_text("Another window has changed this conversation")
+    page.reload()
+    expect(page.locator("#chat .bot-row").last).to_contain_text("stub heard: second")
+    assert questions(page) == ["second"]
+
+
 def test_an_answer_in_a_conversation_that_was_left_goes_on_and_is_there_when_it_is_opened_again(page, stub):
     ask(page, "count")
     expect(page.locator("#chat .bot-row").last).to_contain_text("3 4 5")
