@@ -20,7 +20,7 @@ def code_fingerprint(part: str) -> str:
 def files_of(part: str) -> list[Path]:
     """The files of ``components/<part>`` and every module of ``components`` that they lead to."""
     folder = ROOT / "components" / part
-    waiting = sorted([*folder.glob("*.py"), *folder.glob("*.jinja")])
+    waiting = sorted(path for kind in ("*.py", "*.jinja", "*.js") for path in folder.glob(kind))
     seen: set[Path] = set()
     while waiting:
         path = waiting.pop()
