@@ -15,6 +15,9 @@ from components.chat.replies import Replies
 from components.chat.scripts import SCRIPT
 from components.chat.servers import Servers
 
+# Gradio looks for queued work a thousand times a second, and there is none.
+SECONDS_BETWEEN_LOOKS = 1.0
+
 
 def build_page(
     servers: Servers, conversations: Conversations, replies: Replies, comparisons: Comparisons, comparing: Comparing,
@@ -30,4 +33,5 @@ def build_page(
             CompareView(servers, comparisons, comparing).draw(page)
         with gr.Tab("Votes") as votes:
             VotesView(comparisons).draw(page, votes)
+    page._queue.sleep_when_free = SECONDS_BETWEEN_LOOKS
     return page
