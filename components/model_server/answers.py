@@ -9,11 +9,11 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from itertools import accumulate
 from typing import Any, ClassVar
 
 from components.chat_template import Edges
 from components.errors import LorryError
+from components.gguf_model import TextStream
 from components.model_server.call_stream import Call, CallStream
 from components.model_server.engine import SECONDS_OF_SILENCE, Logprob, Piece, TokenLogprob, ToolUse
 from components.model_server.wire import Usage, WireError
@@ -210,14 +210,16 @@ class TextAnswer(WireAnswer):
     def __init__(self, model_id: str, ended: Callable[[Piece], None]) -> None:
         super().__init__(model_id, ended)
         self._text = ""
-        self._logprobs: list[TokenLogprob] = []
+        self._logprobs: list[dict[str, Any]] = []
+        # Of the next token within the text, in characters.
+        self._offset, self._decoder = 0, TextStream()
 
     def feed(self, piece: Piece) -> list[dict[str, Any]]:
         """See ``WireAnswer``."""
-        logprobs = _of_text(piece.logprobs, len(self._text))
         self._text += piece.text
-        self._logprobs += piece.logprobs
-        return [{"text": piece.text, "logprobs": logprobs}] if piece.text or piece.logprobs else []
+        logprobs = self._of_text(piece.logprobs)
+        self._logprobs += [logprobs] if logprobs else []
+        return [{"text": piece.text, "logprobs": logprobs}] if piece.text or logprobs else []
 
     def rest(self) -> list[dict[str, Any]]:
         """See ``WireAnswer``."""
@@ -225,7 +227,25 @@ class TextAnswer(WireAnswer):
 
     def whole_choice(self) -> dict[str, Any]:
         """See ``WireAnswer``."""
-        return {"text": self._text, "logprobs": _of_text(self._logprobs, 0)}
+        keys = self._logprobs[0] if self._logprobs else ()
+        together = {key: [one for part in self._logprobs for one in part[key]] for key in keys}
+        return {"text": self._text, "logprobs": together or None}
+
+    def _of_text(self, logprobs: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+        """OpenAI's older form: a list for each property of a token; ``text_offset`` is in characters of the answer."""
+        if not logprobs:
+            return None
+        offsets = []
+        for one in logprobs:
+            offsets.append(self._offset)
+            self._offset += len(self._decoder.feed(one.bytes))
+        tops = [None if one.logprob is None else {_name(top): top.logprob for top in one.top} for one in logprobs]
+        return {
+            "tokens": list(map(_name, logprobs)),
+            "token_logprobs": [one.logprob for one in logprobs],
+            "top_logprobs": tops,
+            "text_offset": offsets,
+        }
 
 
 def words_of(error: Exception) -> str:
@@ -246,21 +266,6 @@ def _of_chat(logprobs: Sequence[TokenLogprob]) -> dict[str, Any] | None:
 
 def _token(one: Logprob) -> dict[str, Any]:
     return {"token": one.text, "logprob": one.logprob, "bytes": list(one.bytes)}
-
-
-def _of_text(logprobs: Sequence[TokenLogprob], offset: int) -> dict[str, Any] | None:
-    """OpenAI's older form: a list for each property of a token; ``offset`` is in characters of the answer."""
-    if not logprobs:
-        return None
-    lengths = (len(one.bytes.decode(errors="ignore")) for one in logprobs)
-    return {
-        "tokens": list(map(_name, logprobs)),
-        "token_logprobs": [one.logprob for one in logprobs],
-        "top_logprobs": [
-            None if one.logprob is None else {_name(other): other.logprob for other in one.top} for one in logprobs
-        ],
-        "text_offset": list(accumulate(lengths, initial=offset))[:-1],
-    }
 
 
 def _name(one: Logprob) -> str:

@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Send
 
-from components.contracts import Message
 from components.model_server import engine as engines
 from components.model_server.answers import ChatAnswer, TextAnswer, WireAnswer
 from components.model_server.api_keys import ApiKeys
@@ -143,7 +142,7 @@ async def _answer(
 
 def _form_of(asked: engines.Request, served: ServedModel, ended: Callable[[Piece], None]) -> WireAnswer:
     """The answer to a conversation, or to a text."""
-    if isinstance(asked.prompt, str) or not isinstance(asked.prompt[0], Message):
+    if asked.is_text:
         return TextAnswer(served.name, ended)
     # What must follow a grammar begins with it: there is no room for thoughts.
     is_free = asked.json_schema is None and not asked.continues and not (asked.tools and asked.tools.must_call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from components.model_server.json_schema import as_followed, resolved, to_text
 # Arguments that no tool has: a template shows with them how it writes any.
 ARGUMENTS = {"lorrykey": "lorryvalue", "lorryother": "lorrythat"}
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
-# What of a grammar is a text as it stands.
+# Terms of a grammar that stand for a text of the template's; what comes from a client is ``as_text``.
 Literal = Callable[[str], str]
 
 
@@ -105,8 +105,11 @@ class ElementArguments:
     def _read(self, text: str, begin: int, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         """Those that are whole, and where they end."""
         arguments: dict[str, Any] = {}
+        properties = parameters.get("properties") or {}
+        # A name can be any text: those that are known come first.
+        keys = "|".join([*(re.escape(key) for key in sorted(properties, key=len, reverse=True)), r"[^\s<>]+?"])
         element = re.compile(
-            rf"\s*{re.escape(self.open)}([^\s<>]+?){_stripped(self.middle)}(.*?){_stripped(self.close)}", re.DOTALL
+            rf"\s*{re.escape(self.open)}({keys}){_stripped(self.middle)}(.*?){_stripped(self.close)}", re.DOTALL
         )
         while found := element.match(text, begin):
             key, value = found.groups()
@@ -114,7 +117,7 @@ class ElementArguments:
                 value = value.removeprefix("\n")
             if self.close.startswith("\n"):
                 value = value.removesuffix("\n")
-            arguments[key] = _value_of(value, (parameters.get("properties") or {}).get(key), parameters)
+            arguments[key] = _value_of(value, properties.get(key), parameters)
             begin = found.end()
         return arguments, begin
 
@@ -125,11 +128,11 @@ class ElementArguments:
         lines, elements = [], []
         definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
         for number, (key, schema) in enumerate((root.get("properties") or {}).items()):
-            begin, end = literal(f"{self.open}{key}{self.middle}"), literal(self.close)
-            values = _words_of(schema, root)
+            begin = f"{literal(self.open)} {as_text(key)} {literal(self.middle)}"
+            end, values = literal(self.close), _words_of(schema, root)
             element = f"{name}_{number}"
-            if values:
-                lines.append(f"{element}: {begin} ({' | '.join(map(literal, values))}) {end}")
+            if values and not any(self.close.strip() in value for value in values):
+                lines.append(f"{element}: {begin} ({' | '.join(map(as_text, values))}) {end}")
             elif _is_text(schema, root):
                 lines += [f"{element}: {begin} {element}_text", f"{element}_text[lazy]: /(.|\n)*/ {end}"]
             else:
@@ -137,6 +140,11 @@ class ElementArguments:
                 lines.append(f"{element}: {begin} %json {as_followed(to_text(whole, field), field)} {end}")
             elements.append(element if key in (root.get("required") or ()) else f"{element}?")
         return "\n".join([f"{name}: {' '.join(elements)}" if elements else f'{name}: ""', *lines])
+
+
+def as_text(text: str) -> str:
+    """A term of a Lark grammar that stands for a text, whatever is in it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _stripped(text: str) -> str:
@@ -155,24 +163,30 @@ def _value_of(text: str, schema: Any, root: Mapping[str, Any]) -> Any:
 
 def _words_of(schema: Any, root: Mapping[str, Any]) -> list[str] | None:
     """The texts that a value may be, where they are counted."""
-    schema = _followed(schema, root)
-    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    first: Mapping[str, Any] = next((one for one in _what_is_said(schema, root) if "$ref" not in one), {})
+    values = first.get("enum", [first["const"]] if "const" in first else None)
     return values if isinstance(values, list) and values and all(isinstance(one, str) for one in values) else None
 
 
 def _is_text(schema: Any, root: Mapping[str, Any]) -> bool:
-    schema = _followed(schema, root)
+    """Whether a value may be a text."""
     if _words_of(schema, root):
         return True
-    kinds = schema.get("type")
-    if kinds == "string" or (isinstance(kinds, list) and "string" in kinds):
-        return True
-    branches = [one for key in ("anyOf", "oneOf", "allOf") for one in (schema.get(key) or ())]
-    return any(_is_text(branch, root) for branch in branches if branch is not schema)
+    kinds = [one.get("type") for one in _what_is_said(schema, root)]
+    return any(kind == "string" or (isinstance(kind, list) and "string" in kind) for kind in kinds)
 
 
-def _followed(schema: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema, or what its reference stands for."""
-    if isinstance(schema, dict) and "$ref" in schema:
-        schema = resolved(schema["$ref"], root)
-    return schema if isinstance(schema, dict) else {}
+def _what_is_said(schema: Any, root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A schema, and all that says what else its value may be; each reference is followed once."""
+    waiting, seen = [schema], set()
+    while waiting:
+        one = waiting.pop(0)
+        if not isinstance(one, dict):
+            continue
+        yield one
+        reference = one.get("$ref")
+        if isinstance(reference, str) and reference not in seen:
+            seen.add(reference)
+            waiting.append(resolved(reference, root))
+        for key in ("anyOf", "oneOf", "allOf"):
+            waiting += one[key] if isinstance(one.get(key), list) else ()

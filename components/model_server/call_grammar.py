@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from components.model_server.call_arguments import as_text
 from components.model_server.call_format import ID, ID_LENGTH
 from components.model_server.json_schema import as_followed
 
@@ -35,10 +35,13 @@ def grammar_of(use: ToolUse, json_schema: str | None, is_special: Callable[[int]
     for number, name in enumerate(use.callable_names):
         calls.append(f"call_{number}")
         arguments = f"arguments_{number}"
-        lines.append(f"{calls[-1]}: {literal(name + form.middle)} {arguments}")
+        lines.append(f"{calls[-1]}: {as_text(name)} {literal(form.middle)} {arguments}")
         lines.append(form.arguments.rule(arguments, use.parameters[name], f"tools: parameters of {name}", literal))
     lines.append(f"call: {' | '.join(calls)}")
-    more = f"({literal(form.between)} call){{0,{MAX_CALLS - 1}}}" if use.several and form.between is not None else ""
+    between = form.between if use.several else None
+    # Where each call has a head and a tail of its own, any text may stand between two that need not come.
+    apart = between is not None and not use.must_call and form.tail != "" and between.startswith(form.tail)
+    more = "" if between is None or apart else f"({literal(between)} call){{0,{MAX_CALLS - 1}}}"
     lines.append(f"calls: call {more} {literal(form.tail)}")
     if use.must_call:
         return "\n".join([*lines, f"start: {literal(form.head)} calls"])
@@ -52,12 +55,12 @@ def grammar_of(use: ToolUse, json_schema: str | None, is_special: Callable[[int]
         trigger = "trigger"
     else:
         trigger = f"TEXT {trigger}"
-    again = "*" if use.several and form.between is not None else "?"
-    return "\n".join([*lines, f"called: {trigger} {rest} calls", f"start: called{again} TEXT", r"TEXT: /(.|\n)*/"])
+    lines.append(f"called: {trigger} {rest} calls")
+    return "\n".join([*lines, f"start: {'called* TEXT' if apart else 'called | TEXT'}", r"TEXT: /(.|\n)*/"])
 
 
 def _literal(text: str, specials: Mapping[int, str]) -> str:
     """A text as terms of a grammar: strings, special tokens by their number, and any id for an id."""
     named = {spelled: f"<[{token}]>" for token, spelled in specials.items()} | {ID: f"/[A-Za-z0-9]{{{ID_LENGTH}}}/"}
     parts = re.split("(" + "|".join(map(re.escape, sorted(named, key=len, reverse=True))) + ")", text)
-    return " ".join(named.get(part) or json.dumps(part, ensure_ascii=False) for part in parts if part)
+    return " ".join(named.get(part) or as_text(part) for part in parts if part)

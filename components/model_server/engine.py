@@ -77,10 +77,18 @@ class Request:
     echo: bool = False
     continues: bool = False
 
+    @property
+    def is_text(self) -> bool:
+        """True for a text to go on with, or its token ids; False for a conversation."""
+        return isinstance(self.prompt, str) or not isinstance(self.prompt[0], Message)
+
 
 @dataclass(frozen=True)
 class Logprob:
-    """A token as text and bytes, with its natural log probability: None for the first of a prompt."""
+    """A token as text and bytes, with its natural log probability: None for the first of a prompt.
+
+    A special token has text, and no bytes.
+    """
 
     text: str
     bytes: bytes

@@ -121,9 +121,12 @@ def _closed(schema: Any, root: Any, parts: set[str], *, is_part: bool = False) -
     named = dict.fromkeys(sorted(names), True)
     if not _is_composed(schema):
         # In the order of the schema: a model writes the keys so.
-        properties = closed["properties"] | {name: True for name in named if name not in closed["properties"]}
+        given = closed["properties"]
+        properties = given | {name: True for name in named if name not in given}
         return {**closed, "properties": properties, "additionalProperties": False}
-    return {**closed, "allOf": [*closed.get("allOf", []), {"properties": named, "additionalProperties": False}]}
+    several = closed.get("allOf")
+    only = {"properties": named, "additionalProperties": False}
+    return {**closed, "allOf": [*(several if isinstance(several, list) else ()), only]}
 
 
 def _is_composed(schema: Mapping[str, Any]) -> bool:
@@ -135,7 +138,8 @@ def _names(schema: Mapping[str, Any], root: Any) -> set[str] | None:
 
     None where it is no object, or may have others, or where each of its branches is closed by itself.
     """
-    if not isinstance(schema.get("properties"), dict) and len(schema.get("allOf") or ()) < 2:
+    several = schema.get("allOf")
+    if not isinstance(schema.get("properties"), dict) and not (isinstance(several, list) and len(several) > 1):
         return None
     return _named_in(schema, root, set())
 

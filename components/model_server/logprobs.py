@@ -38,4 +38,4 @@ class Logprobs:
         return TokenLogprob(*self._spelled(token), None)
 
     def _spelled(self, token: int) -> tuple[str, bytes]:
-        return self._model.spelled(token), self._model.piece(token) or self._model.spelled(token).encode()
+        return self._model.spelled(token), self._model.piece(token)

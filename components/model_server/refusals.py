@@ -65,7 +65,7 @@ def answer_errors_as_openai_does(app: FastAPI, metrics: Metrics) -> None:
                 f"{request.method} is not how {request.url.path[:128]!r} is asked; use {allowed or 'another method'}"
             )
         elif words == UNREAD_BODY:
-            words = "the body cannot be read: it is no JSON in UTF-8, or has too many levels; send plain JSON"
+            words = "the body cannot be read: it is no JSON in UTF-8, or has too many levels or digits; send plain JSON"
         return error_response(error.status_code, words, kind, headers=dict(error.headers or {}))
 
     @app.exception_handler(NoSuchModelError)

@@ -252,7 +252,9 @@ class Scheduler:
         """Draw the token after a row; the answer ends here, or waits for the next step."""
         try:
             token = answer.sampler.sample(self._model.decoder.context, row)
-            if answer.job.request.top_logprobs is not None and not self._model.is_end(token):
+            # What ends a text is one of its tokens for who measures it; of a chat it is no part.
+            ends_chat = self._model.is_end(token) and not answer.job.request.is_text
+            if answer.job.request.top_logprobs is not None and not ends_chat:
                 answer.logprobs.append(self._logprobs.of(row, token, answer.job.request.top_logprobs))
             self._say(answer, token)
         except Exception as error:  # the client must hear of it, and the others must go on

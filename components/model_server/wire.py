@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
 from components.contracts import (
+    MAX_TOKENS,
     GenerationDefaults,
     MaxTokens,
     MinP,
@@ -70,6 +71,13 @@ def _without_bound(limit: Any) -> Any:
     return None if limit == -1 else limit
 
 
+def _only_one(number: int) -> int:
+    if number != 1:
+        raise ValueError("a request has one answer here; send several requests, at once if you like")
+    return number
+
+
+OneAnswer = Annotated[int, AfterValidator(_only_one)]
 StopString = Annotated[str, StringConstraints(max_length=256)]
 Stops = Annotated[
     list[StopString],
@@ -140,7 +148,7 @@ class _Generation(Wire):
     logit_bias: Annotated[dict[int, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=MAX_BIASES)] | None = (
         None
     )
-    n: int | None = None
+    n: OneAnswer | None = None
     user: Ignored = None
     metadata: Ignored = None
     store: Ignored = None
@@ -162,9 +170,6 @@ class _Generation(Wire):
         """Refuse what would change the answer and is not done here, and say what to use."""
         if not isinstance(given, dict):
             return given
-        for name, most in (("n", 1), ("best_of", 1)):
-            if isinstance(given.get(name), int) and given[name] != most:
-                raise ValueError(f"{name}: a request has one answer here; send several requests, at once if you like")
         if given.get("suffix"):
             raise ValueError("suffix: nothing is written into the middle of a text here; leave it out")
         for name in given.keys() & INSTEAD.keys() - cls.model_fields.keys():
@@ -200,6 +205,8 @@ class _Generation(Wire):
 
 def _of_template(given: dict[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
+        if not (name.isidentifier() and name.isascii()):
+            raise ValueError(f"{name!r} is no name of a variable; leave it out")
         if name in OWN_OF_TEMPLATE:
             raise ValueError(f"{name} cannot be set there; leave it out")
         if not isinstance(value, bool | int | float | str) or len(str(value)) > 256:
@@ -340,9 +347,9 @@ class CompletionRequest(_Generation):
     """The body of ``POST /v1/completions``: one text to go on with, or its token ids."""
 
     prompt: Prompt
-    max_tokens: Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_without_bound)] = None
+    max_tokens: Annotated[Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None, BeforeValidator(_without_bound)] = 16
     echo: bool | None = None
-    best_of: int | None = None
+    best_of: OneAnswer | None = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     suffix: None = None
 
@@ -353,7 +360,7 @@ class CompletionRequest(_Generation):
         return Request(
             prompt=self.prompt,
             sampling=self._sampling(served.generation),
-            max_tokens=16 if self.max_tokens is None else self.max_tokens,
+            max_tokens=self.max_tokens,
             stop=self.stop or [],
             key=key,
             top_logprobs=self.logprobs,

@@ -13,7 +13,7 @@ import pytest
 
 from components.gguf_model import GgufModel
 from components.model_server.grammars import Grammars
-from components.model_server.json_schema import OPTIONS, as_followed, to_text
+from components.model_server.json_schema import OPTIONS, SchemaError, as_followed, to_text
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +148,15 @@ def test_references_that_double_at_every_level_are_walked_once():
     as_followed(
         to_text({"type": "array", "$defs": {**levels, f"d{n}": {"properties": {"a": A}}}, "items": {"type": "null"}})
     )
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"allOf": 5}, {"allOf": "abc"}, {"allOf": {"a": 1, "b": 2}}, {"properties": [1]}, {"properties": {"a": 1}},
+     {"required": 5, "properties": {"a": {}}}, {"$ref": 5}, {"anyOf": "x", "properties": {"a": {}}},
+     {"items": 5}, {"pattern": 5}],
+    ids=json.dumps,
+)  # fmt: skip
+def test_what_is_no_schema_is_refused_in_words(schema):
+    with pytest.raises(SchemaError, match="response_format: the schema cannot be followed"):
+        as_followed(to_text(schema))

@@ -83,7 +83,8 @@ def test_an_echoed_prompt_has_a_log_probability_for_each_token_but_the_first(cli
         found = choice.logprobs
         assert done.usage.prompt_tokens == len(tokens)
         assert choice.text.startswith(TEXT)
-        assert len(found.tokens) in (len(tokens), len(tokens) + 1)  # its one token may end the answer
+        # Also where its one token ends the text: harnesses leave the last one out.
+        assert len(found.tokens) == len(tokens) + 1
         assert found.token_logprobs[0] is None
         assert found.top_logprobs[0] is None
         followed = [right[n, token] for n, token in enumerate(tokens[1:])]
@@ -113,3 +114,15 @@ def test_a_token_that_the_model_has_not_is_refused(server, name):
     refused = httpx.post(f"{server}/v1/completions", json={"model": name, "prompt": [1, 10**6]}, timeout=60)
     assert refused.status_code == 400
     assert refused.json()["error"]["message"].startswith("prompt: there is no token 1000000; this model has ")
+
+
+def test_offsets_are_those_of_the_text_also_where_a_character_is_of_several_tokens(client, name):
+    text = "日本語 and Lorry"
+    found = client.completions.create(model=name, prompt=text, max_tokens=0, echo=True, logprobs=0).choices[0].logprobs
+    whole = [(token, offset) for token, offset in zip(found.tokens, found.text_offset, strict=True) if token in text]
+    assert whole
+    assert all(text.startswith(token, offset) for token, offset in whole)
+    ended = client.completions.create(
+        model=name, prompt="Lorry", max_tokens=1, logprobs=1, logit_bias={str(n): -100 for n in range(300)}
+    ).choices[0].logprobs  # fmt: skip
+    assert len(ended.tokens) == 1

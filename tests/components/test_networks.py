@@ -104,7 +104,7 @@ ODD = [
     (b"[1]", JSON, 400, "the body is no JSON object; send one, such as"),
     (b'"x"', JSON, 400, "the body is no JSON object; send one, such as"),
     (b'{"model": "m", "messages": "\xff\xfe"}', JSON, 400, "the body cannot be read: it is no JSON in UTF-8"),
-    (b"[" * 100_000, JSON, 400, "the body cannot be read: it is no JSON in UTF-8, or has too many levels"),
+    (b"[" * 100_000, JSON, 400, "the body cannot be read: it is no JSON in UTF-8, or has too many levels or digits"),
     (WHOLE, {"Content-Type": ""}, 415, "Content-Type is missing; send the header 'Content-Type: application/json'"),
     (WHOLE, {"Content-Type": "text/plain"}, 415, "Content-Type is text/plain; send the header"),
     (

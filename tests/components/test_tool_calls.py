@@ -15,7 +15,7 @@ import trl
 from components.chat_template import render
 from components.contracts import Message
 from components.gguf_model import GgufModel
-from components.model_server.call_arguments import JsonArguments
+from components.model_server.call_arguments import JsonArguments, as_text
 from components.model_server.call_format import CallFormat
 from components.model_server.call_grammar import grammar_of
 from components.model_server.call_stream import Call, CallStream
@@ -210,9 +210,55 @@ def test_a_grammar_lets_a_call_be_what_its_schema_says_in_the_templates_form(tin
     assert may_say(f"Let me see. {call(**right)}", must_call=False)
     assert may_say("Use std::vector<int>, {}.", must_call=False)
     assert not may_say(call(**{**right, "colour": "green"}), must_call=False)
+    both = written(found, [Call("paint", json.dumps(right)), added])
+    wrong = written(found, [added, Call("paint", '{"colour": "green", "note": "x"}')])
     if found.between is not None:
-        both = written(found, [Call("paint", json.dumps(right)), added])
-        assert [may_say(both, several=several) for several in (True, False)] == [True, False]
+        for must_call in (True, False):
+            said = [may_say(both, must_call=must_call, several=several) for several in (True, False)]
+            assert said == [True, False]
+        assert not may_say(wrong, must_call=False, several=True)
+        assert may_say(f"{call(**right)}\n\nThat is all.", must_call=False, several=True)
+    assert not may_say(f"{call(**right)}\n\nThat is all.", must_call=False)
+    model.close()
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """Small to write, and twice as much at every level for whoever writes it out."""
+    levels = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(depth)}
+    return {
+        "type": "object",
+        "properties": {"x": {"$ref": "#/$defs/d0"}},
+        "$defs": {**levels, f"d{depth}": {"type": "integer"}},
+    }
+
+
+@pytest.mark.timeout(60)
+def test_arguments_of_a_hostile_schema_are_read_in_time():
+    found = form("glm4moe")
+    parameters = {
+        "add": nested(40),
+        "paint": {"properties": {"x": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/a"}}},
+    }
+    call = Call("add", '{"x": 5}')
+    assert read(CallStream(found, parameters), written(found, [call]), 1) == ("", [call])
+    assert found.arguments.rule("a", parameters["add"], "tools", as_text).startswith("a: a_0?")
+
+
+def test_names_of_any_text_are_arguments_and_break_out_of_no_grammar(tiny_run):
+    names = ["two words", "<b>", '"', "", "a\nb", "\0", "%json {}", "/x/"]
+    parameters = {"type": "object", "properties": {name: {"type": "integer"} for name in names}, "required": names}
+    tool = {"type": "function", "function": {"name": "add", "parameters": parameters}}
+    call = Call("add", json.dumps(dict.fromkeys(names, 1)))
+    model = GgufModel(tiny_run.model, n_ctx=64)
+    grammars = Grammars(model.vocab)
+    for found in (form("glm4moe"), form("qwen3_5_nothink"), form("qwen2_5")):
+        grammar = grammar_of(ToolUse([tool], ["add"], found, must_call=True), None, grammars.is_special)
+        tokens = model.tokenize(written(found, [call]), special=False)
+        matcher = grammars.of_lark(grammar, "tools")
+        assert matcher.try_consume_tokens(tokens) == len(tokens)
+        assert matcher.is_accepting()
+        (_, (said,)) = read(CallStream(found, {"add": parameters}), written(found, [call]), 2)
+        assert json.loads(said.arguments) == json.loads(call.arguments)
     model.close()
 
 

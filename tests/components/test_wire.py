@@ -146,7 +146,7 @@ def test_calls_and_thoughts_that_come_back_are_given_to_the_template():
 
 
 REFUSED = [
-    ({"n": 2}, "n: a request has one answer here; send several requests"),
+    ({"n": 2}, "a request has one answer here; send several requests"),
     ({"functions": [TOOL]}, "functions: is not known here; use tools"),
     ({"guided_json": {"type": "object"}}, "guided_json: is not known here; use response_format"),
     ({"repeat_penalty": 1.1}, "repeat_penalty: is not known here; use repetition_penalty"),
@@ -163,6 +163,9 @@ REFUSED = [
     ({"tools": [{"type": "web_search"}]}, "a tool of type 'web_search' cannot be used here"),
     ({"response_format": {"type": "json_schema"}}, "has no json_schema; give"),
     ({"chat_template_kwargs": {"messages": "x"}}, "messages cannot be set there; leave it out"),
+    ({"chat_template_kwargs": {"\ud800": 1}}, "is no name of a variable; leave it out"),
+    ({"n": 2.0}, "a request has one answer here"),
+    ({"n": "3"}, "a request has one answer here"),
     ({"chat_template_kwargs": {"a": [1]}}, "a is neither true, false, a number nor a short text"),
     ({"continue_final_message": True}, "goes only with a last message of the assistant that has words"),
     ({"add_generation_prompt": False}, "add_generation_prompt: false goes only with continue_final_message true"),
@@ -233,6 +236,11 @@ def test_a_prompt_is_a_text_or_token_ids_alone_or_in_a_list():
     for wrong in (5, {"a": 1}, [1, "a"], [-1], [True]):
         with pytest.raises(ValidationError, match="is neither a text nor a list of token ids"):
             text_asked(prompt=wrong)
+
+
+def test_a_text_is_as_long_as_it_says_as_the_context_or_16_tokens():
+    assert [text_asked(prompt="a", **limit).max_tokens for limit in ({}, {"max_tokens": None})] == [16, 16]
+    assert text_asked(prompt="a", max_tokens=-1).max_tokens is None
 
 
 def test_no_tokens_go_only_with_an_echo():
