@@ -144,10 +144,7 @@ def _form_of(asked: engines.Request, served: ServedModel, ended: Callable[[Piece
     """The answer to a conversation, or to a text."""
     if asked.is_text:
         return TextAnswer(served.name, ended)
-    # What must follow a grammar begins with it: there is no room for thoughts.
-    is_free = asked.json_schema is None and not asked.continues and not (asked.tools and asked.tools.must_call)
-    opened = is_free and served.opens_reasoning(asked.template_kwargs)
-    return ChatAnswer(served.name, ended, opened=opened, edges=served.answer_edges, tools=asked.tools)
+    return ChatAnswer(served.name, ended, opened=asked.opens_reasoning, edges=served.answer_edges, tools=asked.tools)
 
 
 async def _chain(first: Piece, rest: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:

@@ -91,7 +91,7 @@ class BatchingEngine:
         self._waited = 0.0
         self._outbox = _Outbox()
         self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
-        self._grammars = Grammars(model.vocab)
+        self._grammars = Grammars(model)
         self._looked = time.monotonic()
         self._draining = threading.Event()
         self._stopping = threading.Event()
@@ -149,7 +149,10 @@ class BatchingEngine:
         try:
             # A long prompt takes a while to render, and the streams of others must not wait for it.
             loop = asyncio.get_running_loop()
-            job = await loop.run_in_executor(self._preparing, self._prepare, request, loop, pieces)
+            preparing = loop.run_in_executor(self._preparing, self._prepare, request, loop, pieces)
+            while not (await asyncio.wait({preparing}, timeout=SECONDS_OF_SILENCE))[0]:
+                yield Piece("")
+            job = preparing.result()
         finally:
             taken = self._queue.put(request.key, job)
         if not taken:
@@ -227,7 +230,9 @@ class BatchingEngine:
     def _matcher(self, request: Request) -> Any:
         """What says which token may come next; None where any may."""
         if request.tools is not None:
-            grammar = grammar_of(request.tools, request.json_schema, self._grammars.is_special)
+            grammar = grammar_of(
+                request.tools, request.json_schema, self._grammars, in_thoughts=request.opens_reasoning
+            )
             return self._grammars.of_lark(grammar, "tools")
         return None if request.json_schema is None else self._grammars.of_schema(request.json_schema)
 
@@ -241,7 +246,8 @@ class BatchingEngine:
             # Clients tell this error from others by the words "maximum context length is".
             raise PromptTooLongError(
                 f"This model's maximum context length is {self._model.n_ctx} tokens, and the prompt has {len(tokens)}; "
-                "shorten the conversation"
+                "shorten the conversation",
+                "prompt" if request.is_text else "messages",
             )
         if not tokens:
             raise LorryError("the prompt is empty; send some text")

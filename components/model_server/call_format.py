@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from components.contracts import Message
 from components.errors import ModelError
-from components.model_server.call_arguments import ARGUMENTS, Arguments, ElementArguments, JsonArguments
+from components.model_server.call_arguments import ARGUMENTS, Arguments, JsonArguments
+from components.model_server.call_elements import ElementArguments
 from components.reasoning import CLOSE
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ _TAG = re.compile(r"(?:<[^\s<>]+>|\[[A-Z_]+\])")
 class CallFormat:
     """What a template writes around calls: head NAME middle ARGUMENTS (between NAME middle ARGUMENTS)* tail.
 
-    ``between`` is None where the template takes one call at a time. ``specials`` are the special tokens in all of them.
+    ``between`` is None where the template takes one call at a time. ``specials`` are the tokens in all of them
+    that have no text of their own.
     """
 
     head: str

@@ -19,7 +19,11 @@ NO_KEY = ""
 
 
 class PromptTooLongError(LorryError):
-    """The prompt leaves no room for an answer within the context."""
+    """The prompt, in ``field`` of the request, leaves no room for an answer within the context."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class StoppingError(LorryError):
@@ -62,7 +66,8 @@ class Request:
     ``key`` says whose request it is: waiting requests are taken from the keys in turn. ``json_schema`` (JSON) allows
     only answers that follow it. ``template_kwargs`` are variables of the chat template. ``top_logprobs`` asks for the
     log probability of each token, and of so many that were likeliest there; ``echo`` begins the answer with the prompt.
-    ``continues`` goes on with the last message, which is the assistant's.
+    ``continues`` goes on with the last message, which is the assistant's. ``opens_reasoning``: the generation prompt
+    has opened thoughts.
     """
 
     prompt: Sequence[Message] | str | Sequence[int]
@@ -76,6 +81,7 @@ class Request:
     top_logprobs: int | None = None
     echo: bool = False
     continues: bool = False
+    opens_reasoning: bool = False
 
     @property
     def is_text(self) -> bool:

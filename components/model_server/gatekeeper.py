@@ -16,6 +16,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from components.model_server.answers import words_of
 from components.model_server.api_keys import ApiKeys
 from components.model_server.engine import Engine, QueueFullError
 from components.model_server.metrics import Metrics
@@ -67,6 +68,11 @@ class Gatekeeper:
                 await refusal(scope, receive, send_with_id)
             else:
                 await self._app(scope, _Bounded(receive), send_with_id)
+        except Exception as error:
+            log.exception("a request failed")
+            if told["status"] is not None:
+                raise  # the answer has begun: only its end can tell
+            await error_response(500, words_of(error), "server_error")(scope, receive, send_with_id)
         finally:
             if scope["path"] not in NOT_LOGGED:
                 seconds = round(time.monotonic() - started, 3)

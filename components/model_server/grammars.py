@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from components.model_server.call_arguments import as_text
 from components.model_server.json_schema import SchemaError, as_followed
+
+if TYPE_CHECKING:
+    from components.gguf_vocabulary import GgufVocabulary
 
 
 class Grammars:
-    """Makes matchers for one vocabulary; a matcher says which token may come next."""
+    """Makes matchers for one model; a matcher says which token may come next."""
 
-    def __init__(self, vocab: Any) -> None:
-        """``vocab`` is llama.cpp's; takes about a second for 128,000 tokens."""
-        import llama_cpp
+    def __init__(self, model: GgufVocabulary) -> None:
+        """Takes about a second for 128,000 tokens."""
         from llguidance.llamacpp import lltokenizer_from_vocab
 
-        n_tokens = llama_cpp.llama_vocab_n_tokens(vocab)
-        ends = [token for token in range(n_tokens) if llama_cpp.llama_vocab_is_eog(vocab, token)]
+        self._model = model
+        ends = [token for token in range(model.n_vocab) if model.is_end(token)]
         with warnings.catch_warnings():
             # llguidance asks for a token's attributes by a name that llama-cpp-python will give up.
             warnings.simplefilter("ignore", DeprecationWarning)
-            self._tokenizer = lltokenizer_from_vocab(vocab, eos_token=ends)
+            self._tokenizer = lltokenizer_from_vocab(model.vocab, eos_token=ends)
+        # Tokens of an answer's text that no text of a grammar matches, such as <think> where it is a token of its own.
+        self._apart = [
+            token
+            for token in range(model.n_vocab)
+            if self._is_special(token) and token not in ends and model.piece(token)
+        ]
 
-    def is_special(self, token: int) -> bool:
-        """True for a token that no text of a grammar matches; it is named by its number there."""
+    def _is_special(self, token: int) -> bool:
         return bool(self._tokenizer.is_special_token(token))
+
+    def terms(self, text: str) -> str:
+        """A text as terms of a Lark grammar: strings, and special tokens by their number."""
+        terms = []
+        for token in self._model.tokenize(text, special=True):
+            if self._is_special(token):
+                before, _, text = text.partition(self._model.spelled(token))
+                terms += [as_text(before), f"<[{token}]>"] if before else [f"<[{token}]>"]
+        return " ".join([*terms, as_text(text)] if text else terms)
+
+    def other_tokens(self, *texts: str) -> str:
+        """A term for any token of a text that its strings do not match, but for those in ``texts``; empty: none is."""
+        left_out = {token for text in texts for token in self._model.tokenize(text, special=True)}
+        others = [str(token) for token in self._apart if token not in left_out]
+        return f"<[{','.join(others)}]>" if others else ""
 
     def of_schema(self, schema: str) -> Any:
         """A matcher at the beginning of a JSON text that follows ``schema``.

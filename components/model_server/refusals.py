@@ -13,12 +13,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from components.errors import LorryError
-from components.model_server.answers import words_of
 from components.model_server.engine import PromptTooLongError, QueueFullError, StoppingError
 from components.model_server.metrics import Metrics
 from components.model_server.wire import WireError
 
 SECONDS_UNTIL_ANOTHER_POD_ANSWERS = "5"
+LONGEST_MESSAGE = 2_000
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/livez", "/readyz", "/metrics")
 # FastAPI's words where a body is of another encoding than JSON's, or endless.
 UNREAD_BODY = "There was an error parsing the body"
@@ -35,6 +35,9 @@ def error_response(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:  # fmt: skip
     """An error as OpenAI's clients read it."""
+    # What a client has sent is repeated in it, whatever that is and however long.
+    message = message.encode(errors="backslashreplace").decode()
+    message = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
     return JSONResponse(WireError(message=message, type=kind, param=param, code=code).body(), status, headers)
 
 
@@ -75,7 +78,7 @@ def answer_errors_as_openai_does(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(PromptTooLongError)
     async def too_long(_: Request, error: PromptTooLongError) -> JSONResponse:
         return error_response(
-            400, str(error), "invalid_request_error", param="messages", code="context_length_exceeded"
+            400, str(error), "invalid_request_error", param=error.field, code="context_length_exceeded"
         )
 
     @app.exception_handler(QueueFullError)
@@ -92,10 +95,6 @@ def answer_errors_as_openai_does(app: FastAPI, metrics: Metrics) -> None:
         metrics.rejected.labels("invalid").inc()
         field = FIELD.match(str(error))
         return error_response(400, str(error), "invalid_request_error", param=field.group(1) if field else None)
-
-    @app.exception_handler(Exception)
-    async def failed(_: Request, error: Exception) -> JSONResponse:
-        return error_response(500, words_of(error), "server_error")
 
 
 def _in_words(error: Mapping[str, Any]) -> tuple[str, str | None]:

@@ -6,6 +6,7 @@ What cannot change an answer is taken and not used. Parameters of the engine are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, model_validator
@@ -37,6 +38,7 @@ from components.sampling import Sampling
 
 MAX_BODY_BYTES = 4 << 20
 MAX_MESSAGES = 1024
+MAX_CALLS_BACK = 1024
 MAX_BIASES = 300
 MAX_STOPS = 16
 MAX_TOP_LOGPROBS = 20
@@ -46,7 +48,10 @@ LOWEST_TOP_P = 1e-6
 # The largest seed of llama.cpp means that it chooses one.
 N_SEEDS = 2**32 - 1
 # The template's own, which no request may set.
-OWN_OF_TEMPLATE = ("messages", "tools", "bos_token", "eos_token", "add_generation_prompt", "date_string")
+OWN_OF_TEMPLATE = (
+    "messages", "tools", "bos_token", "eos_token", "add_generation_prompt", "date_string", "self", "raise_exception",
+    "strftime_now", "range", "dict", "lipsum", "cycler", "joiner", "namespace",
+)  # fmt: skip
 # What other servers have under these names, and what does it here.
 INSTEAD = {
     "functions": "tools", "function_call": "tool_choice", "guided_json": "response_format",
@@ -67,8 +72,8 @@ def _without_empty(stops: list[str]) -> list[str]:
 
 
 def _without_bound(limit: Any) -> Any:
-    """-1 means no limit, as in llama.cpp."""
-    return None if limit == -1 else limit
+    """-1 means as far as the context reaches, as in llama.cpp."""
+    return MAX_TOKENS if limit == -1 else limit
 
 
 def _only_one(number: int) -> int:
@@ -244,6 +249,17 @@ class ChatCompletionRequest(_Generation):
     add_generation_prompt: bool | None = None
     continue_final_message: Annotated[bool, Field(description="go on with the last message, the assistant's")] = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _calls_little(cls, given: Any) -> Any:
+        """Bound the calls before each is looked at."""
+        messages = given.get("messages") if isinstance(given, dict) else None
+        turns = messages if isinstance(messages, list) else ()
+        called = (one.get("tool_calls") for one in turns if isinstance(one, dict))
+        if sum(len(calls) for calls in called if isinstance(calls, list)) > MAX_CALLS_BACK:
+            raise ValueError(f"messages: more than {MAX_CALLS_BACK} calls of tools in all; shorten the conversation")
+        return given
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if (self.modalities and self.modalities != ["text"]) or self.audio is not None:
@@ -285,7 +301,8 @@ class ChatCompletionRequest(_Generation):
             LorryError: there are too many words, or tools for a model that takes none.
         """
         messages = [message.to_message() for message in self.messages]
-        if sum(len(message.content) for message in messages) > MAX_CHARACTERS:
+        said = (len(message.content) + len(message.reasoning_content or "") for message in messages)
+        if sum(said) > MAX_CHARACTERS:
             raise LorryError(f"messages: more than {MAX_CHARACTERS} characters in all; shorten the conversation")
         schema = None if self.response_format is None else self.response_format.json_schema_of_answer()
         return Request(
@@ -297,9 +314,15 @@ class ChatCompletionRequest(_Generation):
             key=key,
             template_kwargs=self.template_kwargs,
             continues=self.continue_final_message,
+            opens_reasoning=self._is_free(schema) and served.opens_reasoning(self.template_kwargs),
             tools=self._tool_use(served.call_format),
             top_logprobs=(self.top_logprobs or 0) if self.logprobs else None,
         )
+
+    def _is_free(self, schema: Mapping[str, Any] | None) -> bool:
+        """Whether the answer may begin with thoughts: what must follow a grammar begins with it."""
+        must_call = self.tools and self.tool_choice not in (None, "none", "auto")
+        return schema is None and not must_call and not self.continue_final_message
 
     def _tool_use(self, call_format: CallFormat | None) -> ToolUse | None:
         if not self.tools or self.tool_choice == "none":

@@ -318,7 +318,7 @@ def test_a_file_without_good_keys_is_refused(tmp_path, content, message):
 @pytest.fixture(scope="module")
 def grammars(tiny_run) -> Iterator[Grammars]:
     model = GgufModel(tiny_run.model, n_ctx=64)
-    yield Grammars(model.vocab)
+    yield Grammars(model)
     model.close()
 
 

@@ -20,7 +20,7 @@ from components.model_server.json_schema import OPTIONS, SchemaError, as_followe
 def follows(tiny_run) -> Iterator[Any]:
     """Whether a whole text follows a schema."""
     model = GgufModel(tiny_run.model, n_ctx=64)
-    grammars = Grammars(model.vocab)
+    grammars = Grammars(model)
 
     def follows(schema: dict[str, Any], text: str) -> bool:
         matcher = grammars.of_schema(to_text(schema))

@@ -188,6 +188,13 @@ def test_a_stream_that_waits_opens_and_says_that_it_works():
     assert whole["choices"][0]["message"]["content"] == "Hi"
 
 
+def test_what_a_client_has_sent_is_repeated_in_an_error_within_bounds_and_as_text(address):
+    for body in ({**BODY, "model": "x" * 300_000}, {**BODY, "tool_choice": "\ud800" * 9}, {**BODY, "model": "\ud800"}):
+        refused = ask(address, content=json.dumps(body), headers=JSON)
+        assert 400 <= refused.status_code < 500
+        assert len(refused.content) < 3_000
+
+
 def test_a_stream_whose_words_are_held_back_says_that_it_works(monkeypatch):
     async def pieces() -> AsyncGenerator[Piece]:
         for _ in range(4):
@@ -222,6 +229,7 @@ def test_any_error_has_openais_shape_and_tells_nothing_that_is_ours(error, begun
         assert response.text.endswith("data: [DONE]\n\n")
     else:
         assert response.status_code == (400 if isinstance(error, LorryError) else 500)
+        assert response.headers["X-Request-Id"]
         assert response.json()["error"]["message"].startswith(words)
 
 

@@ -14,13 +14,16 @@ import trl
 
 from components.chat_template import render
 from components.contracts import Message
+from components.export_gguf.convert import convert
 from components.gguf_model import GgufModel
+from components.gguf_vocabulary import vocabulary_of
 from components.model_server.call_arguments import JsonArguments, as_text
 from components.model_server.call_format import CallFormat
 from components.model_server.call_grammar import grammar_of
 from components.model_server.call_stream import Call, CallStream
 from components.model_server.engine import ToolUse
 from components.model_server.grammars import Grammars
+from tests.bases import Family, _qwen, of_trl
 from tests.conftest import free_port, lorry_process
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
@@ -33,6 +36,7 @@ TOOLS = [
 ]
 PARAMETERS = {"add": ADD, "paint": PAINT}
 NAMES = list(PARAMETERS)
+ASKED = [{"role": "user", "content": "Hi"}]
 
 
 # Tokens of their own, by characters that no template has.
@@ -188,11 +192,11 @@ def test_a_grammar_lets_a_call_be_what_its_schema_says_in_the_templates_form(tin
     found = form(name)
     tools = [{"type": "function", "function": {"name": "paint", "parameters": PAINTING}}, TOOLS[0]]
     model = GgufModel(tiny_run.model, n_ctx=64)
-    grammars = Grammars(model.vocab)
+    grammars = Grammars(model)
 
     def may_say(text: str, *, must_call: bool = True, several: bool = False) -> bool:
         use = ToolUse(tools, ["paint", "add"], found, must_call=must_call, several=several)
-        matcher = grammars.of_lark(grammar_of(use, None, grammars.is_special), "tools")
+        matcher = grammars.of_lark(grammar_of(use, None, grammars), "tools")
         tokens = model.tokenize(text, special=False)
         return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
 
@@ -250,9 +254,9 @@ def test_names_of_any_text_are_arguments_and_break_out_of_no_grammar(tiny_run):
     tool = {"type": "function", "function": {"name": "add", "parameters": parameters}}
     call = Call("add", json.dumps(dict.fromkeys(names, 1)))
     model = GgufModel(tiny_run.model, n_ctx=64)
-    grammars = Grammars(model.vocab)
+    grammars = Grammars(model)
     for found in (form("glm4moe"), form("qwen3_5_nothink"), form("qwen2_5")):
-        grammar = grammar_of(ToolUse([tool], ["add"], found, must_call=True), None, grammars.is_special)
+        grammar = grammar_of(ToolUse([tool], ["add"], found, must_call=True), None, grammars)
         tokens = model.tokenize(written(found, [call]), special=False)
         matcher = grammars.of_lark(grammar, "tools")
         assert matcher.try_consume_tokens(tokens) == len(tokens)
@@ -260,6 +264,60 @@ def test_names_of_any_text_are_arguments_and_break_out_of_no_grammar(tiny_run):
         (_, (said,)) = read(CallStream(found, {"add": parameters}), written(found, [call]), 2)
         assert json.loads(said.arguments) == json.loads(call.arguments)
     model.close()
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory) -> Path:
+    """A model in whose vocabulary the tags of thoughts and calls are tokens of their own, as in Qwen3's."""
+    folder = tmp_path_factory.mktemp("qwen")
+    tags = ("<think>", "</think>", "<tool_call>", "</tool_call>")
+    family = Family("Qwen3", lambda: _qwen(*tags), lambda: of_trl("qwen3"), (("head_dim", 32),))
+    family.make(folder / "base")
+    convert(folder / "base", folder / "qwen.gguf")
+    return folder / "qwen.gguf"
+
+
+def test_tags_that_are_tokens_of_their_own_are_thought_and_called_with(qwen):
+    with vocabulary_of(qwen) as model:
+        found = CallFormat.of(model)
+        assert found is not None
+        grammars = Grammars(model)
+
+        def may_say(text: str, *, must_call: bool = False, in_thoughts: bool = False) -> bool:
+            use = ToolUse(TOOLS, ["paint", "add"], found, must_call=must_call)
+            matcher = grammars.of_lark(grammar_of(use, None, grammars, in_thoughts=in_thoughts), "tools")
+            tokens = model.tokenize(text, special=True)
+            return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
+
+        right, wrong = (written(found, [Call("paint", f'{{"colour": "{one}"}}')]) for one in ("red", "green"))
+        (tag,) = model.tokenize("<tool_call>", special=True)
+        assert tag in model.tokenize(right, special=True)
+        assert may_say(right, must_call=True)
+        assert not may_say(wrong, must_call=True)
+        for before in ("", "Let me see. ", "<think>\nHm, <b>.\n</think>\n\n", "<think>\nHm"):
+            assert may_say(before), before
+            assert may_say(f"{before}{right}") == (before != "<think>\nHm")
+            assert not may_say(f"{before}{wrong}")
+        assert may_say(f"Hm.</think>{right}", in_thoughts=True)
+        assert may_say("Hm.</think>Yes.", in_thoughts=True)
+        assert not may_say(f"Hm. {right}", in_thoughts=True)
+
+
+def test_a_served_model_calls_with_tags_that_are_tokens_of_their_own(qwen):
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    flags = ["--model-id", "m", "--n-ctx", "2048", "--n-places", "2", "--port", str(port)]
+    with (
+        lorry_process("serve", qwen, *flags, ready=f"{address}/readyz"),
+        openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,
+    ):
+        settings = {"model": "m", "messages": ASKED, "tools": TOOLS, "temperature": 1.2, "seed": 1, "max_tokens": 200}
+        choice = client.chat.completions.create(**settings, tool_choice=named("paint")).choices[0]
+        assert choice.finish_reason == "tool_calls"
+        require_follows(choice.message.tool_calls[0])
+        biased = {str(n): -100 for n in range(2)}
+        free = client.chat.completions.create(**settings, logit_bias=biased).choices[0]
+        assert free.message.content or free.message.tool_calls or free.message.model_extra["reasoning_content"]
 
 
 @pytest.fixture(scope="module")
@@ -275,9 +333,6 @@ def client(tiny_run, tmp_path_factory) -> Iterator[openai.OpenAI]:
         openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,
     ):
         yield client
-
-
-ASKED = [{"role": "user", "content": "Hi"}]
 
 
 def require_follows(call: Any) -> None:

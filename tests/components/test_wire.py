@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from components.chat_template import Edges
-from components.contracts import GenerationDefaults
+from components.contracts import MAX_TOKENS, GenerationDefaults
 from components.errors import LorryError
 from components.model_server.call_arguments import JsonArguments
 from components.model_server.call_format import CallFormat
@@ -61,8 +61,6 @@ def asked(*, call_format: CallFormat | None = None, **fields: Any) -> Request:
         {"stream_options": {"include_obfuscation": True}},
         {"stream": None},
         {"temperature": None},
-        {"max_tokens": -1},
-        {"max_completion_tokens": -1},
         {"response_format": {"type": "text"}},
         {"chat_template_kwargs": {}},
         {"add_generation_prompt": True},
@@ -86,7 +84,13 @@ def test_a_seed_of_any_size_is_folded(seed, folded):
 def test_numbers_at_their_edges_mean_what_other_servers_take_them_for():
     sampling = asked(top_p=0, top_k=-1, temperature=2).sampling
     assert (sampling.top_p, sampling.top_k, sampling.temperature) == (1e-6, 0, 2)
-    assert asked(max_tokens=-1).max_tokens is None
+    assert asked().max_tokens is None
+    for unlimited in (
+        {"max_tokens": -1},
+        {"max_completion_tokens": -1},
+        {"max_completion_tokens": -1, "max_tokens": 5},
+    ):
+        assert asked(**unlimited).max_tokens == MAX_TOKENS
     assert asked(stop="END").stop == ["END"]
     assert asked(stop=["a", "", "b"]).stop == ["a", "b"]
 
@@ -166,6 +170,11 @@ REFUSED = [
     ({"chat_template_kwargs": {"\ud800": 1}}, "is no name of a variable; leave it out"),
     ({"n": 2.0}, "a request has one answer here"),
     ({"n": "3"}, "a request has one answer here"),
+    ({"chat_template_kwargs": {"range": 1}}, "range cannot be set there; leave it out"),
+    (
+        {"messages": [{"role": "assistant", "content": "a", "tool_calls": [{}] * 40}] * 30},
+        "more than 1024 calls of tools",
+    ),
     ({"chat_template_kwargs": {"a": [1]}}, "a is neither true, false, a number nor a short text"),
     ({"continue_final_message": True}, "goes only with a last message of the assistant that has words"),
     ({"add_generation_prompt": False}, "add_generation_prompt: false goes only with continue_final_message true"),
@@ -240,7 +249,7 @@ def test_a_prompt_is_a_text_or_token_ids_alone_or_in_a_list():
 
 def test_a_text_is_as_long_as_it_says_as_the_context_or_16_tokens():
     assert [text_asked(prompt="a", **limit).max_tokens for limit in ({}, {"max_tokens": None})] == [16, 16]
-    assert text_asked(prompt="a", max_tokens=-1).max_tokens is None
+    assert text_asked(prompt="a", max_tokens=-1).max_tokens == MAX_TOKENS
 
 
 def test_no_tokens_go_only_with_an_echo():
