@@ -78,6 +78,30 @@ def test_an_answer_ends_with_stop_and_its_counts():
     run(scenario)
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_request_whose_prompt_takes_long_to_render_hears_that_it_is_worked_on(monkeypatch, leaves):
+    monkeypatch.setattr(batching, "SECONDS_OF_SILENCE", 0.02)
+
+    async def scenario() -> None:
+        model = EchoModel()
+        engine = await ready_engine(model, max_waiting=1)
+        rendered, render = threading.Event(), model.prompt
+        monkeypatch.setattr(model, "prompt", lambda *given, **named: rendered.wait(10) and render(*given, **named))
+        stream = engine.stream(ask("abc"))
+        assert [await anext(stream) for _ in range(3)] == [Piece("")] * 3
+        if leaves:
+            await stream.aclose()
+            rendered.set()
+            # Its room is free again.
+            assert (await collect(engine, ask("abc")))[0] == "abc"
+        else:
+            rendered.set()
+            assert "".join([piece.text async for piece in stream]) == "abc"
+        engine.close()
+
+    run(scenario)
+
+
 def test_the_context_bounds_an_answer_and_a_prompt():
     async def scenario() -> None:
         engine = await ready_engine(EchoModel(n_ctx=64))
