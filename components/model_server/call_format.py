@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -54,31 +54,24 @@ class CallFormat:
         """How the model's template writes calls; None where it has no place for tools, or does otherwise."""
         if not takes_tools(model):
             return None
-        one, two = (_said(model, n) for n in (1, 2))
-        first = None if one is None else _cut(one)
-        if one is None or first is None:
+        first = _cut(_said(model, 1))
+        if first is None:
             return None
         head, middle, arguments, tail = first
-        between = None
-        both = None if two is None else _cut(two)
-        if both is not None:
-            second = _cut(both[3])
-            between = None if second is None or second[1] != middle else second[0]
         # Thoughts before a call are no part of it.
-        head = head.rpartition(CLOSE)[2].lstrip()
-        segments = [head, middle, between or "", tail]
-        if isinstance(arguments, ElementArguments):
-            segments += [arguments.open, arguments.middle, arguments.close]
-        if not head.strip() or any(name in segment for name in NAMES for segment in segments):
+        head, tail = head.rpartition(CLOSE)[2].lstrip(), _without_end(tail, model)
+        form = cls(head, middle, arguments, _between(_said(model, 2), middle), tail, {})
+        if not head.strip() or any(name in segment for name in NAMES for segment in form._segments):
             return None
-        specials = {
-            token: spelled
-            for segment in segments
-            for token in model.tokenize(segment.replace(ID, ""), special=True)
-            if not model.piece(token) and (spelled := model.spelled(token)) in segment
-        }
-        tail = _without_end(tail, model)
-        return cls(head, middle, arguments, between, tail, specials)
+        tokens = {token for text in form._segments for token in model.tokenize(text.replace(ID, ""), special=True)}
+        return replace(form, specials={token: model.spelled(token) for token in tokens if not model.piece(token)})
+
+    @property
+    def _segments(self) -> list[str]:
+        segments = [self.head, self.middle, self.between or "", self.tail]
+        if isinstance(self.arguments, ElementArguments):
+            segments += [self.arguments.open, self.arguments.middle, self.arguments.close]
+        return segments
 
     @property
     def trigger(self) -> str:
@@ -133,10 +126,17 @@ def _said(model: GgufVocabulary, n_calls: int) -> str | None:
     return said
 
 
-def _cut(said: str) -> tuple[str, str, Arguments, str] | None:
+def _between(said: str | None, middle: str) -> str | None:
+    """What stands between two calls; None where the template takes one at a time."""
+    first = _cut(said)
+    second = first and _cut(first[3])
+    return second[0] if second and second[1] == middle else None
+
+
+def _cut(said: str | None) -> tuple[str, str, Arguments, str] | None:
     """What stands before the first name, between it and its arguments, how those are written, and what follows."""
-    places = [(place, name) for name in NAMES if (place := said.find(name)) >= 0]
-    if not places:
+    places = [(place, name) for name in NAMES if said is not None and (place := said.find(name)) >= 0]
+    if said is None or not places:
         return None
     place, name = min(places)
     behind = said[place + len(name) :]
