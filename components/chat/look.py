@@ -37,6 +37,8 @@ button.secondary, button.stop, .submit-button, textarea, input:not([role=listbox
 #chat { height: max(9rem, calc(100dvh - 22rem)) !important; }
 @media (max-width: 640px) {
   .gradio-container { padding: .4rem !important; }
+  #asking { gap: .4rem; }
+  #asking > button { flex: 0 0 auto !important; min-width: 0 !important; padding: .6rem .5rem; font-size: .85rem; }
 }
 """
 

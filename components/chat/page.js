@@ -110,5 +110,7 @@
   }
   // An open keyboard leaves less of the page, and does not cover its lower end.
   document.querySelector("meta[name=viewport]").content += ", interactive-widget=resizes-content";
+  // A window that is made narrow, or a phone that is turned, has the list on the page too.
+  window.matchMedia("(max-width: 767px)").addEventListener("change", (event) => event.matches && close());
   close();
 }

@@ -269,6 +269,16 @@ def test_the_input_is_in_sight_without_scrolling_and_nothing_is_wider_than_the_s
     expect(page.locator("#state")).to_have_attribute("data-state", "idle")
     expect(page.locator("#chat .bot-row td").first).to_be_attached()
     assert fits()
+    # Most of the width is for words.
+    assert page.locator("#question textarea").bounding_box()["width"] > width / 3
+
+
+def test_the_list_of_conversations_leaves_a_page_that_is_made_narrow(phone):
+    page = phone(1280, 720)
+    expect(page.locator(".sidebar.open")).to_have_count(1)
+    page.set_viewport_size({"width": 360, "height": 640})
+    expect(page.locator(".sidebar.open")).to_have_count(0)
+    expect(page.locator("#send")).to_be_in_viewport()
 
 
 def test_keys_within_a_composition_are_the_input_methods(visit, address):
