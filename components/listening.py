@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from components.errors import BusyError
@@ -28,9 +29,8 @@ def listen(host: str, port: int, flag: str) -> socket.socket:
         bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
-        raise BusyError(
-            f"cannot listen on {host}:{port} ({error.strerror}); choose another port with {flag}"
-        ) from error
+        other = "address with --host" if error.errno == errno.EADDRNOTAVAIL else f"port with {flag}"
+        raise BusyError(f"cannot listen on {host}:{port} ({error.strerror}); choose another {other}") from error
     return bound
 
 

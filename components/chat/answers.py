@@ -120,7 +120,7 @@ class Answer:
             if self.finish_reason is None:
                 return f"Reading your prompt… {self.seconds:.0f} s"
             return NOTHING_CAME.get(self.finish_reason, "The model had nothing to say.") + self._why
-        parts = [f"{self.n_tokens} tokens"]
+        parts = [f"{self.n_tokens} token{'' if self.n_tokens == 1 else 's'}"]
         if not self.text and self.finish_reason is None:
             parts.insert(0, "Thinking…")
         elif not self.text:

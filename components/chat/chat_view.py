@@ -17,7 +17,7 @@ from components.chat.conversations import Conversation, Conversations, Turn
 from components.chat.export import as_markdown, as_rows, file_name
 from components.chat.identity import user_of
 from components.chat.look import any_choice, as_json, sheet
-from components.chat.replies import NOTHING_SERVED, Asked, Replies
+from components.chat.replies import Asked, Replies
 from components.chat.servers import Servers
 from components.chat.threads import in_thread, telling
 
@@ -277,7 +277,7 @@ class ChatView:
         """The models that are served now, and words where that is too little."""
         updates = await self._relist(conversation, model, request)
         if not self._servers.listed:
-            updates[self.status] = f"⚠ {NOTHING_SERVED.format(self._servers.addresses)}"
+            updates[self.status] = f"⚠ {self._servers.nothing_served}"
         elif self._servers.silent:
             updates[self.status] = f"⚠ {self._servers.silent}"
         return updates

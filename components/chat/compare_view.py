@@ -28,8 +28,8 @@ class CompareView:
         self._comparisons = comparisons
         self._comparing = comparing
 
-    def draw(self, page: gr.Blocks) -> None:
-        """Place the components, inside a gr.Blocks."""
+    def draw(self, page: gr.Blocks, tab: gr.Tab) -> None:
+        """Place the components, inside a gr.Blocks; what is on the tab is drawn once the tab is opened."""
         self.comparison = gr.Textbox("", visible="hidden")
         self.drawn = gr.Button(visible="hidden", elem_id="drawn-comparisons")
         with gr.Row():
@@ -40,7 +40,7 @@ class CompareView:
             self.blind = gr.Checkbox(
                 value=True, label="Blind: hide who is who until I vote", elem_id="blind", scale=2, min_width=240
             )
-        self.prompt = gr.Textbox(label="Prompt", elem_id="compare-prompt", lines=2, max_lines=8)
+        self.prompt = gr.Textbox(label="Prompt (Shift+Enter compares)", elem_id="compare-prompt", lines=2, max_lines=8)
         with gr.Accordion("Settings", open=False):
             self.system = gr.Textbox("", label="System prompt", elem_id="compare-system", lines=2)
             self.own = gr.Checkbox(value=True, label="Each model answers by its own defaults", elem_id="compare-own")
@@ -74,9 +74,9 @@ class CompareView:
                     )
                 self.columns.append(column)
         self.ballot = any_choice(gr.Radio([], label="Which answer is best?", elem_id="ballot", visible=False))
-        self._connect(page)
+        self._connect(page, tab)
 
-    def _connect(self, page: gr.Blocks) -> None:
+    def _connect(self, page: gr.Blocks, tab: gr.Tab) -> None:
         hidden = {"api_visibility": "private", "show_progress": "hidden"}
         settings = [self.temperature, self.max_tokens]
         self.own.input(lambda own: [gr.update(visible=not own)] * 2, [self.own], settings, queue=False, **hidden)
@@ -89,9 +89,11 @@ class CompareView:
         self.drawn.click(None, None, drawn, js=scripts.DRAW_COMPARISON, trigger_mode="multiple")
         self.stop.click(self._stop, [self.comparison], None, queue=False, **hidden)
         voted, vote = [self.status, self.ballot, *self.heads], told(self._vote)
-        self.ballot.input(vote, [self.comparison, self.ballot], voted, queue=False, preprocess=False, **hidden)
+        done = self.ballot.input(vote, [self.comparison, self.ballot], voted, queue=False, preprocess=False, **hidden)
+        done.then(None, None, None, js=scripts.FORGET_COMPARISON)
         page.load(self._arrive, None, [self.models], queue=False, **hidden)
-        page.load(None, None, None, js=scripts.TAKE_UP_COMPARISON)
+        for event in (page.load, tab.select):
+            event(None, None, None, js=scripts.TAKE_UP_COMPARISON)
 
     async def _arrive(self) -> Any:
         labels = [model.label for model in await self._servers.models()]

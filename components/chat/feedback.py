@@ -50,7 +50,8 @@ def feedback(
         found = collect(tables)
     if not (found.liked or found.preferences or found.disliked):
         raise DataError(
-            f"{path}: nobody has liked, disliked or compared an answer yet"
+            f"{path}: no example to learn from yet: nobody has liked or disliked an answer, or voted between two that "
+            "differ"
             + (f"; {found.left_out} liked answers are unfinished or were disliked too" if found.left_out else "")
         )
     out.mkdir(parents=True, exist_ok=True)

@@ -29,8 +29,8 @@ def build_page(
         gr.Markdown(f"## {title}", elem_id="heading")
         with gr.Tab("Chat"):
             ChatView(servers, conversations, replies, examples).draw(page)
-        with gr.Tab("Compare"):
-            CompareView(servers, comparisons, comparing).draw(page)
+        with gr.Tab("Compare") as compare:
+            CompareView(servers, comparisons, comparing).draw(page, compare)
         with gr.Tab("Votes") as votes:
             VotesView(comparisons).draw(page, votes)
     page._queue.sleep_when_free = SECONDS_BETWEEN_LOOKS

@@ -20,7 +20,6 @@ from components.chat.servers import Model, Servers
 from components.errors import DataError
 
 GO_ON = "Go on exactly where you stopped, in the middle of a word if need be. Repeat nothing."
-NOTHING_SERVED = "No model server answers at {}. Is it running? Press Retry to ask again."
 # A window that begins to follow after the end is still told it.
 SECONDS_TO_REMEMBER = 60.0
 # With fewer tokens than that an answer is none.
@@ -128,7 +127,7 @@ class Replies:
             return model
         models = await self._servers.models()
         if not models:
-            raise ServerError(NOTHING_SERVED.format(self._servers.addresses))
+            raise ServerError(self._servers.nothing_served)
         return next((model for model in models if model.label == label), models[0])
 
 

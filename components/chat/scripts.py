@@ -90,6 +90,7 @@ FOLLOW_COMPARISON = """
   lorry.follow("comparisons", comparison);
 }
 """
+FORGET_COMPARISON = '() => sessionStorage.removeItem("lorry-comparison")'
 TAKE_UP_COMPARISON = f'() => ({FOLLOW_COMPARISON.strip()})(sessionStorage.getItem("lorry-comparison"))'
 
 

@@ -19,6 +19,7 @@ from components.errors import DataError
 SECONDS_TO_CONNECT, SECONDS_TO_LIST = 10.0, 5.0
 # A server that reads a long prompt is silent for as long as that takes.
 SECONDS_OF_SILENCE = 600.0
+NOT_THERE = "No model server answers at {}. Is it running?"
 LONGEST_LINE_BYTES = 1 << 20
 EXAMPLE_PROMPT: TypeAdapter[str] = TypeAdapter(ExamplePrompt)
 
@@ -151,10 +152,12 @@ class Servers:
         self._known: dict[str, Model] = {}
         self.listed: list[Model] = []
         self._silent: list[str] = []
+        # What those that answered otherwise had to say, by address.
+        self._why: dict[str, str] = {}
 
     async def models(self) -> list[Model]:
         """What the servers serve now, in their order; those of a server that does not answer are left out."""
-        listed = await asyncio.gather(*map(_listed, self._servers.values()))
+        listed = await asyncio.gather(*map(self._listed, self._servers.values()))
         self._silent = [name for name, served in zip(self._servers, listed, strict=True) if not served]
         found = [(name, model) for name, served in zip(self._servers, listed, strict=True) for model in served]
         labels = self._labels.of([(name, model.id) for name, model in found], nameless=self._nameless)
@@ -189,6 +192,26 @@ class Servers:
         return f"Not there now: {', '.join(self._silent)}. Load the page again once it is."
 
     @property
+    def nothing_served(self) -> str:
+        """Why no model can be chosen, when the servers were asked last."""
+        return f"{' '.join(self._why.values()) or NOT_THERE.format(self.addresses)} Press Retry to ask again."
+
+    async def _listed(self, server: Server) -> list[Listed]:
+        self._why.pop(server.url, None)
+        try:
+            return await server.models()
+        except Refused as error:
+            if error.status in (401, 403):
+                self._why[server.url] = f"The model server at {server.url} wants a key: set OPENAI_API_KEY ({error})."
+            elif error.status == 404:
+                self._why[server.url] = (
+                    f"{server.url} lists no models: such an address ends with /v1 as a rule ({error})."
+                )
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            pass
+        return []
+
+    @property
     def addresses(self) -> str:
         """For people."""
         return ", ".join(server.url for server in self._servers.values())
@@ -205,13 +228,6 @@ def _example_prompts(prompts: Sequence[Any]) -> tuple[str, ...]:
         with suppress(ValidationError):
             kept.append(EXAMPLE_PROMPT.validate_python(prompt))
     return tuple(kept)
-
-
-async def _listed(server: Server) -> list[Listed]:
-    try:
-        return await server.models()
-    except (Refused, aiohttp.ClientError, TimeoutError, ValueError):
-        return []
 
 
 def _said(text: str, response: aiohttp.ClientResponse) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from components.errors import ModelError
+from components.errors import LorryError, ModelError
 from components.listening import listen, url_of
 from components.llama_kernels import SPIN_COUNT, SPIN_VARIABLE, require_token
 
@@ -112,6 +113,8 @@ def serve(
         path = model_in(path)
     keys = ApiKeys.from_file(api_keys_file) if api_keys_file else ApiKeys({})
     template = _template(chat_template) if chat_template else None
+    for origin in cors_origin or ():
+        _require_origin(origin)
     with listen(host, port, "--port") as bound:
         require_token(path)
         loaded = GgufModel(path, n_ctx=n_ctx, n_threads=n_threads, n_places=n_places, template=template)
@@ -160,17 +163,26 @@ def _template(path: Path) -> str:
     Raises:
         ModelError: it cannot be read, or writes no conversation.
     """
-    from components.chat_template import PROBED, render
+    from components.chat_template import PROBE, PROBED, render
 
     try:
-        template = path.read_text(encoding="utf-8")
+        template = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: the chat template cannot be read ({error}); give a file in Jinja") from error
     try:
-        render(template, PROBED[:1], add_generation_prompt=True)
+        text = render(template, PROBED, add_generation_prompt=True)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        line = getattr(error.__cause__, "lineno", None)
+        where = "" if line is None else f", line {line}"
+        raise ModelError(f"{path}{where}: no chat template ({error.__cause__}); correct it") from error
+    if PROBE not in text:
+        raise ModelError(f"{path}: the chat template writes nothing of the messages; give one that does")
     return template
+
+
+def _require_origin(origin: str) -> None:
+    if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+        raise LorryError(f"--cors-origin {origin}: is no origin; give one as http://localhost:5173, or *")
 
 
 def _last_model(workdir: Path) -> Path:

@@ -157,3 +157,19 @@ def test_a_blind_comparison_outlives_a_reload_and_tells_the_browser_nothing_befo
     page.locator("#ballot").get_by_label("A", exact=True).click()
     expect(page.locator("#head-A")).to_contain_text("tokens")
     expect(page.locator("#compare-status")).to_contain_text("Thank you.")
+
+
+def test_a_comparison_that_has_ended_is_there_to_vote_on_after_a_reload_and_gone_once_voted(page):
+    page.locator("#compare-prompt textarea").fill("quickly")
+    page.locator("#compare").click()
+    expect(page.locator("#ballot")).to_be_visible()
+    said = page.locator("#answer-A").inner_text()
+    page.reload()
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#ballot")).to_be_visible()
+    expect(page.locator("#answer-A")).to_have_text(said)
+    page.locator("#ballot").get_by_label("A", exact=True).click()
+    expect(page.locator("#compare-status")).to_contain_text("Thank you.")
+    page.get_by_role("tab", name="Votes").click()
+    page.get_by_role("tab", name="Compare").click()
+    expect(page.locator("#compare-status")).to_contain_text("Thank you.")

@@ -530,4 +530,4 @@ def test_wrong_commands_are_one_line(server, tmp_path):
     assert "no chat page has kept anything there; name its folder with --data-dir" in done.stderr
     Database(tmp_path / "chat.sqlite").close()
     done = run_lorry("feedback", "--data-dir", str(tmp_path))
-    assert "nobody has liked, disliked or compared an answer yet" in done.stderr
+    assert "no example to learn from yet: nobody has liked or disliked an answer" in done.stderr

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from components.chat.answers import Answer, Settings
 from components.chat.comparing import Comparing
@@ -223,6 +225,30 @@ def test_nothing_that_is_sent_before_a_blind_vote_betrays_who_is_who(database, b
     betrayed = [word for word in ("alpha", "omega", "tokens/s", "first token", "refuses") if word in sent]
     assert (betrayed == []) == blind
     assert (Comparisons(database).standings() == {}) == blind
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, "wants a key: set OPENAI_API_KEY (no valid API key). Press Retry"),
+        (404, "lists no models: such an address ends with /v1 as a rule (no valid API key). Press Retry"),
+        (500, "No model server answers at "),
+    ],
+)
+def test_a_server_that_answers_otherwise_is_not_said_to_be_away(database, status, words):
+    async def list_models(_: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "no valid API key"}}, status=status)
+
+    async def scenario() -> str:
+        app = web.Application()
+        app.router.add_get("/v1/models", list_models)
+        async with TestServer(app) as server:
+            servers = Servers([str(server.make_url("/v1"))], "none", Labels(database))
+            assert await servers.models() == []
+            await servers.close()
+            return servers.nothing_served
+
+    assert words in asyncio.run(scenario())
 
 
 def test_feedback_reads_beside_a_page_that_writes_and_from_a_folder_that_nobody_can_write(database, tmp_path):

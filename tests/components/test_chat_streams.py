@@ -97,7 +97,7 @@ def test_thoughts_are_apart_from_the_answer(name):
     assert (answered.thoughts, answered.text) == ("let me think", "one two")
     only = read(of(*thoughts, {"delta": {}, "finish_reason": "length"}))
     assert only.in_words().startswith("The model only thought, and gave no answer · 2 tokens")
-    assert Answer(thoughts="let", n_tokens=1, first_token_seconds=0.1).in_words().startswith("Thinking… · 1 tokens")
+    assert Answer(thoughts="let", n_tokens=1, first_token_seconds=0.1).in_words().startswith("Thinking… · 1 token ·")
 
 
 FULL = [

@@ -284,8 +284,10 @@ def test_a_file_without_a_template_continues_texts_and_chats_with_one_that_is_na
     ("template", "words"),
     [
         (None, "the chat template cannot be read"),
-        ("{% for %}", "the chat template cannot be read"),
-        ("{{ 1/0 }}", "refuses"),
+        ("{% for %}", ", line 1: no chat template ("),
+        ("{{ 1/0 }}", "no chat template ("),
+        ("", "the chat template writes nothing of the messages; give one that does"),
+        ("hello", "the chat template writes nothing of the messages; give one that does"),
     ],
 )
 def test_a_template_that_writes_no_conversation_is_refused_at_the_start(tiny_run, tmp_path, template, words):
@@ -301,3 +303,13 @@ def test_a_template_that_writes_no_conversation_is_refused_at_the_start(tiny_run
     )
     assert str(path) in str(done.exception)
     assert words in str(done.exception)
+
+
+@pytest.mark.parametrize("origin", ["localhost:5173", "http://a/b", "ftp://a"])
+def test_an_origin_that_no_browser_has_is_refused_at_the_start(tiny_run, origin):
+    from typer.testing import CliRunner
+
+    from pipelines.cli import app
+
+    done = CliRunner().invoke(app, ["serve", str(tiny_run.model), "--cors-origin", origin, "--port", str(free_port())])
+    assert f"--cors-origin {origin}: is no origin; give one as http://localhost:5173, or *" in str(done.exception)
