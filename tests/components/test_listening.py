@@ -20,7 +20,7 @@ def test_accepted_connections_send_small_writes_at_once():
 
 
 def test_an_address_of_another_machine_names_the_flag():
-    with pytest.raises(BusyError, match=r"cannot listen on 192\.0\.2\.1:80 .*; choose another port with --port"):
+    with pytest.raises(BusyError, match=r"cannot listen on 192\.0\.2\.1:80 .*; choose another address with --host"):
         listen("192.0.2.1", 80, "--port")
 
 
