@@ -9,8 +9,9 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from components.chat.answers import Answer, Message, Settings, stream_answer
+from components.chat.answers import Answer, Settings, stream_answer
 from components.chat.comparisons import Comparisons
+from components.chat.export import as_messages
 from components.chat.following import Piece
 from components.chat.running import Answering, Place, Running
 from components.chat.servers import Model
@@ -85,9 +86,7 @@ class Comparing:
         name = uuid.uuid4().hex
         place = _place(user, name)
         models = random.sample(models, len(models)) if blind else models
-        messages: list[Message] = [{"role": "user", "content": prompt}]
-        if system.strip():
-            messages.insert(0, {"role": "system", "content": system})
+        messages = as_messages(system, [("user", prompt)])
         columns = {
             letter: Column(model, self._running.start(place, stream_answer(
                 model.server, model.id, messages, settings or Settings.of(model.generation)

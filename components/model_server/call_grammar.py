@@ -48,13 +48,10 @@ def grammar_of(use: ToolUse, json_schema: str | None, grammars: Grammars, *, in_
     if json_schema is not None:
         schema = as_followed(json_schema)
         return "\n".join([*lines, f"start: {term(form.head)} calls | answer", f"answer: %json {schema}"])
-    lines += [r"TEXT: /(.|\n)*/", *_text_before(form, term), f"called: trigger {term(_behind_trigger(form))} calls"]
+    rest = term(form.head.removeprefix(form.trigger))
+    lines += [r"TEXT: /(.|\n)*/", *_text_before(form, term), f"called: trigger {rest} calls"]
     lines.append(f"answer: {'called* text' if apart else 'called | text'}")
     return "\n".join([*lines, *_thoughts(grammars, in_thoughts=in_thoughts), *_text(form, grammars)])
-
-
-def _behind_trigger(form: CallFormat) -> str:
-    return form.head.removeprefix(form.trigger)
 
 
 def _text_before(form: CallFormat, term: Term) -> list[str]:

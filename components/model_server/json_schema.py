@@ -60,21 +60,25 @@ def as_followed(text: str, field: str = "response_format") -> str:
     from llguidance import LLMatcher
 
     try:
-        schema = _without_options(json.loads(text))
-        forms = [_closed(schema, schema, _references_of_parts(schema)), schema]
-        forms += [_without_unknown_patterns(form) for form in forms]
+        for form in _forms(_without_options(json.loads(text))):
+            followed = json.dumps({**form, OPTIONS_KEY: OPTIONS}, ensure_ascii=False)
+            try:
+                wrong, said = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(followed))
+            except ValueError as error:
+                wrong, said = True, [str(error)]
+            if not wrong:
+                return followed
     except RecursionError as error:
         raise SchemaError(f"{field}: the schema has too many levels; make it flatter") from error
-    for form in forms:
-        followed = json.dumps({**form, OPTIONS_KEY: OPTIONS}, ensure_ascii=False)
-        try:
-            wrong, said = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(followed))
-        except ValueError as error:
-            wrong, said = True, [str(error)]
-        if not wrong:
-            return followed
     why = " ".join(" ".join(map(str, said)).split())[:300]
     raise SchemaError(f"{field}: the schema cannot be followed ({why}); simplify it")
+
+
+def _forms(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schema as it would best be followed, and as it is; last both without patterns that cannot be read."""
+    closed = _closed(schema, schema, _references_of_parts(schema))
+    yield from (closed, schema)
+    yield from map(_without_unknown_patterns, (closed, schema))
 
 
 def _without_options(schema: Any) -> Any:

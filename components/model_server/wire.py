@@ -216,7 +216,7 @@ def _of_template(given: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name} cannot be set there; leave it out")
         if not isinstance(value, bool | int | float | str) or len(str(value)) > 256:
             raise ValueError(f"{name} is neither true, false, a number nor a short text; give one of these")
-    return {name: value for name, value in given.items() if value is not None}
+    return given
 
 
 TemplateKwargs = Annotated[
@@ -272,7 +272,7 @@ class ChatCompletionRequest(_Generation):
             raise ValueError("continue_final_message: goes only with a last message of the assistant that has words")
         if self.add_generation_prompt is False and not self.continue_final_message:
             raise ValueError("add_generation_prompt: false goes only with continue_final_message true")
-        if self.tool_choice not in (None, "none", "auto") and not self.tools:
+        if self._must_call and not self.tools:
             raise ValueError("tool_choice: there are no tools to choose from; give tools")
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in self._tool_names:
             known = ", ".join(self._tool_names)
@@ -280,6 +280,11 @@ class ChatCompletionRequest(_Generation):
         if len(set(self._tool_names)) < len(self._tool_names):
             raise ValueError("tools: two have the same name; give each its own")
         return self
+
+    @property
+    def _must_call(self) -> bool:
+        """Whether the answer is a call."""
+        return self.tool_choice not in (None, "none", "auto")
 
     @property
     def _tool_names(self) -> list[str]:
@@ -321,8 +326,7 @@ class ChatCompletionRequest(_Generation):
 
     def _is_free(self, schema: Mapping[str, Any] | None) -> bool:
         """Whether the answer may begin with thoughts: what must follow a grammar begins with it."""
-        must_call = self.tools and self.tool_choice not in (None, "none", "auto")
-        return schema is None and not must_call and not self.continue_final_message
+        return schema is None and not self._must_call and not self.continue_final_message
 
     def _tool_use(self, call_format: CallFormat | None) -> ToolUse | None:
         if not self.tools or self.tool_choice == "none":
@@ -333,14 +337,13 @@ class ChatCompletionRequest(_Generation):
                 "here; ask for JSON with response_format, or serve another template (lorry serve --chat-template FILE)"
             )
         named = self.tool_choice if isinstance(self.tool_choice, NamedTool) else None
-        must_call = named is not None or self.tool_choice == "required"
         return ToolUse(
             tools=[tool.model_dump(exclude_none=True) for tool in self.tools],
             callable_names=self._tool_names if named is None else [named.function.name],
             call_format=call_format,
-            must_call=must_call,
+            must_call=self._must_call,
             # A small model that has to call goes on calling: more than one call is given where it is asked for.
-            several=self.parallel_tool_calls is True if must_call else self.parallel_tool_calls is not False,
+            several=self.parallel_tool_calls is True if self._must_call else self.parallel_tool_calls is not False,
         )
 
 

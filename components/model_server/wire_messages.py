@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
@@ -42,10 +42,14 @@ class Returned(Wire):
     model_config = ConfigDict(extra="ignore")
 
 
+TextKind = Literal["text", "input_text", "output_text", "refusal"]
+TEXT_PARTS = get_args(TextKind)
+
+
 class TextPart(Returned):
     """One part of a message's content; only text is understood."""
 
-    type: Literal["text", "input_text", "output_text", "refusal"] = "text"
+    type: TextKind = "text"
     text: Text
 
 
@@ -63,9 +67,9 @@ def _text_of_part(part: Any, number: int) -> str:
         return part
     kind = part.get("type") if isinstance(part, dict) else type(part).__name__
     text = part.get("refusal" if kind == "refusal" else "text") if isinstance(part, dict) else None
-    if kind in ("text", "input_text", "output_text", "refusal") and isinstance(text, str):
+    if kind in TEXT_PARTS and isinstance(text, str):
         return text
-    if kind in ("text", "input_text", "output_text", "refusal"):
+    if kind in TEXT_PARTS:
         raise ValueError(f"part {number} has no text; give {{'type': 'text', 'text': '…'}}")
     raise ValueError(f"part {number} is of type {kind!r}: this model reads only text; send parts of type 'text'")
 
@@ -128,7 +132,7 @@ class WireMessage(Returned):
     def to_message(self) -> Message:
         """The turn as Lorry's own."""
         if self.role != "assistant":
-            role: Literal["system", "user", "tool"] = "system" if self.role in ("system", "developer") else self.role  # type: ignore[assignment]
+            role = "system" if self.role == "developer" else self.role
             return Message(role=role, content=self.content, tool_call_id=self.tool_call_id, name=self.name)
         calls = [call.model_dump() for call in self.tool_calls or ()]
         return Message(
