@@ -11,7 +11,15 @@ import sys
 from pathlib import Path
 
 from components.errors import LorryError
-from pipelines.images import FOLDER, IMAGES, ImageSettings, build_arguments, load_settings, reference, write_context
+from pipelines.graph.images import (
+    FOLDER,
+    IMAGES,
+    ImageSettings,
+    build_arguments,
+    load_settings,
+    reference,
+    write_context,
+)
 
 ENGINES = ("docker", "podman", "buildah")
 INDEX_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")

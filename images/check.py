@@ -18,8 +18,8 @@ from pathlib import Path
 
 from components.errors import LorryError
 from images.build import find_engine
-from pipelines.images import load_settings, reference
-from pipelines.recipe import RECIPES
+from pipelines.config.recipe import RECIPES
+from pipelines.graph.images import load_settings, reference
 
 LOCKED = (
     "--read-only",
@@ -30,7 +30,7 @@ LOCKED = (
 )
 
 SPLIT = """
-from components.contracts import BaseModelRef
+from components.artifacts.contracts import BaseModelRef
 from components.split_data.config import SplitConfig
 from components.split_data.split import Outputs, split
 counts = split(
@@ -45,8 +45,8 @@ print("rows for training:", counts["train"])
 
 TRAIN = """
 from pathlib import Path
-from components.base_model import folder_revision
-from components.contracts import BaseModelRef
+from components.modeling.base_model import folder_revision
+from components.artifacts.contracts import BaseModelRef
 from components.train_lora.config import TrainConfig
 from components.train_lora.train import train
 record = train(
@@ -60,8 +60,8 @@ print("steps:", record.steps)
 
 EXPORT = """
 from pathlib import Path
-from components.base_model import folder_revision
-from components.contracts import BaseModelRef
+from components.modeling.base_model import folder_revision
+from components.artifacts.contracts import BaseModelRef
 from components.export_gguf.config import ExportConfig
 from components.export_gguf.export import export
 manifest = export(
@@ -85,8 +85,8 @@ print("report: bytes of its picture", made["curves.png"].stat().st_size)
 
 MEASURE = """
 from pathlib import Path
-from components.base_model import folder_revision
-from components.contracts import BaseModelRef
+from components.modeling.base_model import folder_revision
+from components.artifacts.contracts import BaseModelRef
 from components.evaluate.config import EvaluateConfig
 from components.evaluate_gguf.config import EvaluateGgufConfig
 from components.evaluate_gguf.evaluate import evaluate_gguf
@@ -216,7 +216,7 @@ CHECKS: dict[str, Callable[[Checker], str]] = {
 
 def make_inputs(folder: Path) -> None:
     """The demo's data and a tiny base model, writable for the images' user."""
-    from pipelines.tiny_base import TinyBaseConfig, tiny_base
+    from pipelines.resolve.tiny_base import TinyBaseConfig, tiny_base
 
     config = TinyBaseConfig(vocab_size=512, num_hidden_layers=1, max_steps=3, window=32)
     tiny_base(folder / "made", config).rename(folder / "base")

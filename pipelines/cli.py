@@ -10,10 +10,9 @@ from rich.console import Console
 
 from components.chat.command import chat
 from components.chat.feedback import feedback
-from components.command_line import run_app
 from components.model_server.command import serve
-from pipelines.addresses import claims_in
-from pipelines.cluster_commands import (
+from components.runtime.command_line import run_app
+from pipelines.commands.cluster import (
     DEFAULT_WORKDIR,
     RecipePath,
     WorkdirPath,
@@ -23,10 +22,11 @@ from pipelines.cluster_commands import (
     submit,
     terminate,
 )
-from pipelines.experiments import push, report, sweep
-from pipelines.recipe import RECIPES, load_recipe
-from pipelines.reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
-from pipelines.sweep_document import is_sweep, load_sweep
+from pipelines.commands.experiments import push, report, sweep
+from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
+from pipelines.config.addresses import claims_in
+from pipelines.config.recipe import RECIPES, load_recipe
+from pipelines.config.sweep import is_sweep, load_sweep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,7 +40,7 @@ console = Console()
 @app.command()
 def check(recipe: RecipePath) -> None:
     """Say in plain words what is wrong with a recipe or a sweep; no step runs, nothing is fetched."""
-    from pipelines.rehearsal import rehearse
+    from pipelines.preflight.split_check import rehearse
 
     def tell(line: str) -> None:
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
@@ -64,9 +64,9 @@ def check(recipe: RecipePath) -> None:
 @app.command(cls=CommandWithNoReuse)
 def run(recipe: RecipePath, no_reuse: NoReuse = None, workdir: WorkdirPath = DEFAULT_WORKDIR) -> None:
     """Run a recipe's whole pipeline on this machine; what has not changed since an earlier run is reused."""
-    from pipelines.finetune import STEPS
-    from pipelines.run_recipe import run_recipe
-    from pipelines.workdir import Workdir
+    from pipelines.graph.finetune import STEPS
+    from pipelines.local.run_recipe import run_recipe
+    from pipelines.local.workdir import Workdir
 
     run_recipe(console, recipe, Workdir(workdir.absolute()), steps_without_reuse(no_reuse, STEPS))
 
@@ -88,12 +88,12 @@ def demo(
     ] = 7860,
 ) -> None:
     """Fine-tune a small real model on the demo's chat data (no hub, no account), serve it behind the chat page."""
-    from pipelines.demo import serve_until_stopped
-    from pipelines.run_recipe import run_recipe
-    from pipelines.workdir import Workdir
+    from pipelines.local.demo import serve_until_stopped
+    from pipelines.local.run_recipe import run_recipe
+    from pipelines.local.workdir import Workdir
 
     if serve_after:
-        from components.listening import require_free_port
+        from components.runtime.sockets import require_free_port
 
         # Asked first: minutes of training should not end in a port that is taken.
         require_free_port(host, server_port, "--server-port")

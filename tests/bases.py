@@ -19,10 +19,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast, set_seed
 from transformers.convert_slow_tokenizer import generate_merges
 
-from components.base_model import folder_revision
-from components.contracts import BaseModelRef
+from components.artifacts.contracts import BaseModelRef
 from components.export_gguf.convert import converter_folder
 from components.export_gguf.upstream import LLAMA3_SPLIT, QWEN2_SPLIT
+from components.modeling.base_model import folder_revision
 from tests.conftest import ROOT, chat_rows
 
 N_VOCAB = 700

@@ -21,12 +21,12 @@ from typing import Any
 import httpx
 import pytest
 
-from components.contracts import Row
-from components.rows import read_rows
+from components.artifacts.contracts import Row
+from components.artifacts.rows import read_rows
 from components.split_data.config import SplitConfig
 from components.split_data.split import Outputs, split
 from components.split_data.summary import Summary
-from pipelines.workdir import read_result
+from pipelines.local.workdir import read_result
 
 # Set before any test imports a library that would reach for a hub or a display.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -106,7 +106,7 @@ def split_rows(folder: Path, rows: Sequence[Any], **settings: Any) -> SplitResul
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny base model, but smaller and hardly trained."""
-    from pipelines.tiny_base import TinyBaseConfig, tiny_base
+    from pipelines.resolve.tiny_base import TinyBaseConfig, tiny_base
 
     config = TinyBaseConfig(
         vocab_size=512, intermediate_size=256, num_hidden_layers=1, max_position_embeddings=512, max_steps=3, window=32

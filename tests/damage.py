@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gguf import GGUFReader
 
-from components.digest import sha256_of
+from components.storage.digests import sha256_of
 
 
 def zero_a_layer(folder: Path, layer: int) -> None:

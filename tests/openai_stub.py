@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from components.listening import listen
+from components.runtime.sockets import listen
 from tests.conftest import answers, free_port
 
 

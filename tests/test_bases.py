@@ -12,22 +12,22 @@ from typing import Any
 import httpx
 import pytest
 
-from components.base_check import check_base
-from components.base_model import load_tokenizer
-from components.chat_template import template_of
-from components.contracts import BaseModelRef, Message
+from components.artifacts.contracts import BaseModelRef, Message
+from components.artifacts.rows import read_rows
+from components.check_base.check import check_base
 from components.errors import ModelError
 from components.evaluate_gguf.against_training import compare_with_training
 from components.evaluate_gguf.evaluate import f16_of
 from components.export_gguf.agreement import require_agreement
 from components.export_gguf.config import ExportConfig
 from components.export_gguf.export import export
-from components.gguf_model import GgufModel
-from components.gguf_vocabulary import vocabulary_of
-from components.rows import read_rows
-from components.supervision import examples_of
+from components.gguf.model import GgufModel
+from components.gguf.vocabulary import vocabulary_of
+from components.modeling.base_model import load_tokenizer
+from components.modeling.chat_template import template_of
+from components.modeling.supervision import examples_of
 from tests.bases import CHATML, FAMILIES, ref_of
-from tests.components.training import run
+from tests.components.train_lora.training import run
 from tests.conftest import ROOT, SplitResult, free_port, lorry_process, split_rows
 
 MAX_KL_DIVERGENCE = 0.001

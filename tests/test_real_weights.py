@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 import torch
 
-from components.base_model import folder_revision, load_tokenizer, load_weights
-from components.chat_template import template_of
-from components.contracts import BaseModelRef, Message, Row
+from components.artifacts.contracts import BaseModelRef, Message, Row
+from components.artifacts.rows import read_rows
+from components.artifacts.run_record import read_record
 from components.export_gguf.convert import convert, merge, quantize
-from components.gguf_model import GgufModel, TextStream
-from components.rows import read_rows
-from components.run_record import read_record
-from components.sampling import Sampling
-from components.supervision import sequences_of
-from pipelines.addresses import SMOLLM2
-from pipelines.recipe import RECIPES, load_recipe
-from pipelines.resolve import resolve
-from tests.components.training import run
+from components.gguf.model import GgufModel, TextStream
+from components.gguf.sampling import Sampling
+from components.modeling.base_model import folder_revision, load_tokenizer, load_weights
+from components.modeling.chat_template import template_of
+from components.modeling.supervision import sequences_of
+from pipelines.config.addresses import SMOLLM2
+from pipelines.config.recipe import RECIPES, load_recipe
+from pipelines.resolve.resolved_recipe import resolve
+from tests.components.train_lora.training import run
 from tests.conftest import CHATS, free_port, lorry_process, split_rows
 
 N_CONVERSATIONS, N_POSITIONS = 200, 2000

@@ -1,4 +1,4 @@
 from components.chat.command import chat
-from components.command_line import run_command
+from components.runtime.command_line import run_command
 
 run_command(chat)

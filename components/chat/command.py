@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from components.errors import DataError
-from components.listening import listen, url_of
+from components.runtime.sockets import listen, url_of
 
 log = logging.getLogger(__name__)
 
@@ -76,22 +76,22 @@ def chat(
         from fastapi import FastAPI
         from uvicorn import Config
 
-        from components.chat.as_written import add_script
-        from components.chat.behind_proxy import UnderPath, name_root_in_browser
-        from components.chat.comparing import Comparing
-        from components.chat.comparisons import Comparisons
-        from components.chat.conversations import Conversations
-        from components.chat.database import Database
-        from components.chat.ending import EndingServer
-        from components.chat.following import add_route
-        from components.chat.identity import by_cookie, by_header, by_login, secret_of, user_of_request
-        from components.chat.labels import Labels
-        from components.chat.look import CSS, theme
-        from components.chat.own_host import OwnHostOnly
-        from components.chat.page import build_page
-        from components.chat.replies import Replies
-        from components.chat.running import Running
-        from components.chat.servers import Servers
+        from components.chat.client.comparing import Comparing
+        from components.chat.client.replies import Replies
+        from components.chat.client.running import Running
+        from components.chat.client.servers import Servers
+        from components.chat.storage.comparisons import Comparisons
+        from components.chat.storage.conversations import Conversations
+        from components.chat.storage.database import Database
+        from components.chat.storage.labels import Labels
+        from components.chat.ui.assets import CSS, theme
+        from components.chat.ui.markdown_patch import add_script
+        from components.chat.ui.page import build_page
+        from components.chat.web.csp import OwnHostOnly
+        from components.chat.web.events import add_route
+        from components.chat.web.identity import by_cookie, by_header, by_login, secret_of, user_of_request
+        from components.chat.web.proxy import UnderPath, name_root_in_browser
+        from components.chat.web.shutdown import EndingServer
 
         addresses = server or ["http://127.0.0.1:8080/v1"]
         database = Database(data_dir / DATABASE)

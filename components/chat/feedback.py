@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from components.chat.command import DATABASE
-from components.chat.comparisons import NONE
-from components.chat.database import reading
-from components.chat.export import as_messages
-from components.command_line import run_command
+from components.chat.storage.comparisons import NONE
+from components.chat.storage.database import reading
+from components.chat.storage.export import as_messages
 from components.errors import DataError
+from components.runtime.command_line import run_command
 
 LIKED, PREFERENCES, DISLIKED = "liked.jsonl", "preferences.jsonl", "disliked.jsonl"
 Messages = list[dict[str, str]]

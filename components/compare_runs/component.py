@@ -17,7 +17,7 @@ def compare_runs(
     metrics: dsl.Output[dsl.Metrics],
 ) -> list[dict]:
     """Compare the trials of a sweep; give those of ``trials`` that are the best of their validation rows."""
-    from components.kfp_step import step
+    from components.runtime.kfp_step import step
 
     with step("compare_runs", inputs=[runs]) as work:
         from components.compare_runs.config import CompareConfig

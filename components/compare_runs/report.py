@@ -12,7 +12,7 @@ from jinja2 import Environment
 from components.compare_runs.chart import draw
 from components.compare_runs.compare import ComparedSet, Comparison
 from components.compare_runs.runs import Answer, ComparedRun
-from components.token_loss import perplexity_of
+from components.modeling.token_loss import perplexity_of
 
 FOLDER = Path(__file__).parent
 PAGE, TABLE, CHART, DATA, RECIPE = "report.html", "report.md", "curves.png", "comparison.json", "best-recipe.yaml"

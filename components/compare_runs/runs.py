@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.contracts import (
+from components.artifacts.contracts import (
     FIGURES_NAME,
     GGUF_ANSWERS_NAME,
     HISTORY_NAME,
@@ -21,8 +21,8 @@ from components.contracts import (
     RunStatus,
     Trial,
 )
+from components.artifacts.run_record import read_record
 from components.errors import ModelError
-from components.run_record import read_record
 from components.train_lora.config import WATCHING
 
 LossKind = Literal["validation", "test", "training"]

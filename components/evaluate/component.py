@@ -16,10 +16,10 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Measure base and tuned model on the same rows and prompts."""
-    from components.kfp_step import step
+    from components.runtime.kfp_step import step
 
     with step("evaluate", inputs=[adapter, validation, test]) as work:
-        from components.contracts import BaseModelRef
+        from components.artifacts.contracts import BaseModelRef
         from components.evaluate.config import EvaluateConfig
         from components.evaluate.evaluate import evaluate as evaluate_pair
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from components.artifacts.run_record import read_record
 from components.errors import ModelError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.pair import Pair
-from components.run_record import read_record
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from components.contracts import BaseModelRef, RunRecord
+from components.artifacts.contracts import BaseModelRef, RunRecord
+from components.artifacts.run_record import read_record
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.pair import Pair
 from components.evaluate.prompts import read_prompts
 from components.evaluate.report import write_report
 from components.evaluate.results import Answer, SplitLoss
-from components.inputs import local_file
-from components.run_record import read_record
+from components.storage.inputs import local_file
 
 
 def evaluate(

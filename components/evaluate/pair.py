@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from components.base_model import load_tokenizer, load_weights
-from components.chat_template import answer_edges, render_with, template_of
-from components.contracts import BaseModelRef, Message, Row, RunRecord
+from components.artifacts.contracts import BaseModelRef, Message, Row, RunRecord
+from components.artifacts.rows import read_rows
 from components.evaluate.prompts import Prompt
 from components.evaluate.results import Answer, SplitLoss
-from components.reasoning import OPEN, before_reasoning, split_reasoning
-from components.rows import read_rows
-from components.supervision import end_of_turn, examples_of
-from components.token_loss import Example, TokenLoss, token_loss
+from components.modeling.base_model import load_tokenizer, load_weights
+from components.modeling.chat_template import answer_edges, render_with, template_of
+from components.modeling.reasoning import OPEN, before_reasoning, split_reasoning
+from components.modeling.supervision import end_of_turn, examples_of
+from components.modeling.token_loss import Example, TokenLoss, token_loss
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from components.digest import sha256_of
 from components.errors import DataError
+from components.storage.digests import sha256_of
 
 
 class Prompt(BaseModel):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from components.contracts import RunRecord
+from components.artifacts.contracts import RunRecord
 from components.evaluate.results import Answer, SplitLoss
 
 PAGE = """<!doctype html>

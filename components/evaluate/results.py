@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.token_loss import TokenLoss
+from components.modeling.token_loss import TokenLoss
 
 
 @dataclass(frozen=True)

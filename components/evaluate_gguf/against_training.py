@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.base_model import load_tokenizer, load_weights
-from components.contracts import BaseModelRef
+from components.artifacts.contracts import BaseModelRef
 from components.errors import ModelError
 from components.evaluate_gguf.quality import Quality
-from components.gguf_model import GgufModel
-from components.sampling import Sampling
-from components.token_loss import Example, gives_chosen_logits
+from components.gguf.model import GgufModel
+from components.gguf.sampling import Sampling
+from components.modeling.base_model import load_tokenizer, load_weights
+from components.modeling.token_loss import Example, gives_chosen_logits
 
 if TYPE_CHECKING:
     from peft import PeftModel

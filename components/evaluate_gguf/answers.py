@@ -17,16 +17,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from components.contracts import Message
-from components.cores import usable_cores
+from components.artifacts.contracts import Message
 from components.errors import ModelError
 from components.evaluate.prompts import Prompt
 from components.evaluate.results import Answer
-from components.gguf_model import GgufModel, TextStream
-from components.kfp_step import plain_logs
-from components.llama_kernels import SPIN_COUNT, SPIN_VARIABLE
-from components.reasoning import split_reasoning
-from components.sampling import Sampling
+from components.gguf.kernels import SPIN_COUNT, SPIN_VARIABLE
+from components.gguf.model import GgufModel, TextStream
+from components.gguf.sampling import Sampling
+from components.modeling.reasoning import split_reasoning
+from components.runtime.cores import usable_cores
+from components.runtime.kfp_step import plain_logs
 
 log = logging.getLogger(__name__)
 

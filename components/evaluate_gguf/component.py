@@ -17,10 +17,10 @@ def evaluate_gguf(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Compare the quantized file with f16 on the same rows, and time its answers."""
-    from components.kfp_step import step
+    from components.runtime.kfp_step import step
 
     with step("evaluate_gguf", inputs=[adapter, model, validation]) as work:
-        from components.contracts import BaseModelRef
+        from components.artifacts.contracts import BaseModelRef
         from components.evaluate.config import EvaluateConfig
         from components.evaluate_gguf.config import EvaluateGgufConfig
         from components.evaluate_gguf.evaluate import evaluate_gguf as measure

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from components.base_model import load_tokenizer
-from components.chat_template import template_of
-from components.contracts import BaseModelRef
+from components.artifacts.contracts import BaseModelRef
+from components.artifacts.rows import read_rows
+from components.artifacts.run_record import read_record
 from components.errors import DataError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.prompts import read_prompts
@@ -21,14 +21,14 @@ from components.evaluate_gguf.config import EvaluateGgufConfig
 from components.evaluate_gguf.quality import Quality, compare
 from components.evaluate_gguf.report import write_report
 from components.export_gguf.convert import convert, merge
-from components.export_gguf.room import require_room
-from components.gguf_file import model_in
-from components.gguf_model import GgufModel
-from components.inputs import local_file
-from components.rows import read_rows
-from components.run_record import read_record
-from components.supervision import examples_of
-from components.token_loss import Example
+from components.gguf.file import model_in
+from components.gguf.model import GgufModel
+from components.modeling.base_model import load_tokenizer
+from components.modeling.chat_template import template_of
+from components.modeling.supervision import examples_of
+from components.modeling.token_loss import Example
+from components.runtime.disk_space import require_room
+from components.storage.inputs import local_file
 
 log = logging.getLogger(__name__)
 

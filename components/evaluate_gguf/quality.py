@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from components.gguf_model import GgufModel
-from components.token_loss import Example, perplexity_of
+from components.gguf.model import GgufModel
+from components.modeling.token_loss import Example, perplexity_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from components.chat_template import render_with, template_of
-from components.contracts import Message, Row
+from components.artifacts.contracts import Message, Row
 from components.errors import ModelError
-from components.gguf_vocabulary import GgufVocabulary
-from components.supervision import end_of_turn, n_same, prompts_of, special_tokens
+from components.gguf.vocabulary import GgufVocabulary
+from components.modeling.chat_template import render_with, template_of
+from components.modeling.supervision import end_of_turn, n_same, prompts_of, special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -15,10 +15,10 @@ def export_gguf(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Merge, convert to GGUF, quantize, and prove that the file reads prompts as training did, and answers."""
-    from components.kfp_step import logged_metrics, step
+    from components.runtime.kfp_step import logged_metrics, step
 
     with step("export_gguf", inputs=[adapter, validation]) as work:
-        from components.contracts import BaseModelRef
+        from components.artifacts.contracts import BaseModelRef
         from components.export_gguf.config import ExportConfig
         from components.export_gguf.export import export
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.contracts import ExamplePrompts, GenerationDefaults, ModelName, Quantization
+from components.artifacts.contracts import ExamplePrompts, GenerationDefaults, ModelName, Quantization
 
 
 class ExportConfig(BaseModel):

@@ -13,11 +13,11 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from components.base_model import load_tokenizer, load_weights
-from components.contracts import BaseModelRef, Quantization
-from components.cores import usable_cores
+from components.artifacts.contracts import BaseModelRef, Quantization
 from components.errors import LorryError, ModelError
 from components.export_gguf.tokenizer import read_rules, write_tokenizer
+from components.modeling.base_model import load_tokenizer, load_weights
+from components.runtime.cores import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def quantize(f16_path: Path, path: Path, quantization: Quantization) -> None:
     """
     import llama_cpp
 
-    from components.llama_log import warnings_heard
+    from components.gguf.log import warnings_heard
 
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}")

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from components.base_model import load_generation, load_tokenizer
-from components.chat_template import fingerprint
-from components.contracts import MANIFEST_NAME, BaseModelRef, Message, ModelManifest, Row
-from components.digest import sha256_of
+from components.artifacts.contracts import MANIFEST_NAME, BaseModelRef, Message, ModelManifest, Row
+from components.artifacts.rows import read_rows
+from components.artifacts.run_record import read_record
 from components.errors import ModelError
 from components.export_gguf.agreement import require_agreement
 from components.export_gguf.config import ExportConfig
 from components.export_gguf.convert import About, convert, merge, quantize
-from components.export_gguf.room import require_room
-from components.gguf_model import GgufModel, TextStream
-from components.gguf_vocabulary import vocabulary_of
-from components.rows import read_rows
-from components.run_record import read_record
-from components.sampling import Sampling
+from components.gguf.model import GgufModel, TextStream
+from components.gguf.sampling import Sampling
+from components.gguf.vocabulary import vocabulary_of
+from components.modeling.base_model import load_generation, load_tokenizer
+from components.modeling.chat_template import fingerprint
+from components.runtime.disk_space import require_room
+from components.storage.digests import sha256_of
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.base_model import copy_tokenizer_files
-from components.chat_template import render_with, template_of
-from components.contracts import BaseModelRef, Message
-from components.supervision import end_of_turn, special_tokens
+from components.artifacts.contracts import BaseModelRef, Message
+from components.modeling.base_model import copy_tokenizer_files
+from components.modeling.chat_template import render_with, template_of
+from components.modeling.supervision import end_of_turn, special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

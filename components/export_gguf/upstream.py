@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from components.base_model import load_tokenizer
-from components.contracts import BaseModelRef
-from components.gguf_vocabulary import NORMALIZER_KEY
+from components.artifacts.contracts import BaseModelRef
+from components.gguf.vocabulary import NORMALIZER_KEY
+from components.modeling.base_model import load_tokenizer
 
 LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"

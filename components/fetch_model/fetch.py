@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from components.contracts import MANIFEST_NAME, ModelManifest
-from components.digest import sha256_of
-from components.download import download
+from components.artifacts.contracts import MANIFEST_NAME, ModelManifest
 from components.errors import ModelError
-from components.models import key_of, require_manifest
-from components.store import Store
+from components.storage.digests import sha256_of
+from components.storage.download import download
+from components.storage.published_models import key_of, require_manifest
+from components.storage.store import Store
 
 log = logging.getLogger(__name__)
 

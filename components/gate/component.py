@@ -12,7 +12,7 @@ def gate(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Fail when a figure is outside the recipe's bounds."""
-    from components.kfp_step import logged_metrics, step
+    from components.runtime.kfp_step import logged_metrics, step
 
     with step("gate") as work:
         from components.gate.config import GateConfig

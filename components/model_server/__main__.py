@@ -1,4 +1,4 @@
-from components.command_line import run_command
 from components.model_server.command import serve
+from components.runtime.command_line import run_command
 
 run_command(serve)

@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from components.errors import LorryError, ModelError
-from components.listening import listen, url_of
-from components.llama_kernels import SPIN_COUNT, SPIN_VARIABLE, require_token
+from components.gguf.kernels import SPIN_COUNT, SPIN_VARIABLE, require_token
+from components.runtime.sockets import listen, url_of
 
 log = logging.getLogger(__name__)
 
@@ -98,15 +98,15 @@ def serve(
     os.environ.setdefault(SPIN_VARIABLE, SPIN_COUNT)
     import uvicorn
 
-    from components.gguf_file import model_in
-    from components.gguf_model import GgufModel
-    from components.model_server.api import create_app
-    from components.model_server.api_keys import ApiKeys
-    from components.model_server.batching import BatchingEngine, EngineSettings
-    from components.model_server.draining import DrainingServer
-    from components.model_server.log_writer import log_apart
-    from components.model_server.metrics import Metrics
-    from components.model_server.served_model import ServedModel
+    from components.gguf.file import model_in
+    from components.gguf.model import GgufModel
+    from components.model_server.engine.batching import BatchingEngine, EngineSettings
+    from components.model_server.engine.metrics import Metrics
+    from components.model_server.http.access_log import log_apart
+    from components.model_server.http.api import create_app
+    from components.model_server.http.api_keys import ApiKeys
+    from components.model_server.http.served_model import ServedModel
+    from components.model_server.http.server import DrainingServer
 
     path = model or _last_model(workdir)
     if path.is_dir():
@@ -163,7 +163,7 @@ def _template(path: Path) -> str:
     Raises:
         ModelError: it cannot be read, or writes no conversation.
     """
-    from components.chat_template import PROBE, PROBED, render
+    from components.modeling.chat_template import PROBE, PROBED, render
 
     try:
         template = path.read_text(encoding="utf-8-sig")

@@ -16,7 +16,7 @@ def promote_trials(
     earlier: dsl.Input[dsl.Artifact] = None,
 ) -> list[dict]:
     """Gather the rung's records beside those of earlier rungs; give the trials to continue."""
-    from components.kfp_step import step
+    from components.runtime.kfp_step import step
 
     with step("promote_trials", inputs=[*records, *([] if earlier is None else [earlier])]):
         from components.promote_trials.promote import promote

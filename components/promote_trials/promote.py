@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.artifacts.contracts import TRIAL_NAME, Trial
 from components.compare_runs.runs import ComparedRun, read_run
-from components.contracts import TRIAL_NAME, Trial
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ def publish_model(
     published: dsl.Output[dsl.Artifact],
 ) -> None:
     """Put the model into the store, whole or not at all, and move ``current`` to it."""
-    from components.kfp_step import logged_metrics, step
+    from components.runtime.kfp_step import logged_metrics, step
 
     with step("publish_model", inputs=[model]):
         from components.publish_model.config import PublishConfig

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.contracts import MANIFEST_NAME, ModelManifest
-from components.digest import sha256_of
+from components.artifacts.contracts import MANIFEST_NAME, ModelManifest
 from components.errors import ModelError
-from components.models import CURRENT_KEY, Current, key_of, published_manifest
 from components.publish_model.config import PublishConfig
-from components.store import Store
+from components.storage.digests import sha256_of
+from components.storage.published_models import CURRENT_KEY, Current, key_of, published_manifest
+from components.storage.store import Store
 
 log = logging.getLogger(__name__)
 

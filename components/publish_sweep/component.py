@@ -17,7 +17,7 @@ def publish_sweep(
     evaluation: dsl.Input[dsl.Metrics] = None,
 ) -> None:
     """Put what a sweep has to show into the store."""
-    from components.kfp_step import logged_metrics, step
+    from components.runtime.kfp_step import logged_metrics, step
 
     made = {"report": report, "table": table, "curves": curves, "comparison": comparison, "best_recipe": best_recipe}
     given = {name: artifact for name, artifact in made.items() if artifact is not None}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.compare_runs.report import CHART, DATA, PAGE, RECIPE, TABLE
 from components.publish_model.config import PublishConfig
-from components.store import Store
+from components.storage.store import Store
 
 REPORTS = {"report": PAGE, "table": TABLE, "curves": CHART, "comparison": DATA, "best_recipe": RECIPE}
 

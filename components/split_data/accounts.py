@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from components.contracts import Message
+from components.artifacts.contracts import Message
 
 Outcome = Literal["train", "validation", "test", "unused", "dropped"]
 SPLITS: tuple[Outcome, ...] = ("train", "validation", "test")

@@ -16,7 +16,7 @@ def split_data(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Split a chat data set into train, validation and test rows."""
-    from components.kfp_step import step
+    from components.runtime.kfp_step import step
     from components.split_data.config import SplitConfig
     from components.split_data.split import Outputs, split
 

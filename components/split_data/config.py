@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from components.contracts import BaseModelRef
+from components.artifacts.contracts import BaseModelRef
 
 Form = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
 Fraction = Annotated[float, Field(gt=0, lt=1, description="share of the usable rows: 0.1 is a tenth")]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.contracts import BaseModelRef, Row
-from components.rows import beside_words, row_id, write_rows
+from components.artifacts.contracts import BaseModelRef, Row
+from components.artifacts.rows import beside_words, row_id, write_rows
 from components.split_data.accounts import Dropped, excerpt_of, shortened
 from components.split_data.config import SplitConfig
 from components.split_data.forms import messages_of

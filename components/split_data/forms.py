@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from components.contracts import Message
+from components.artifacts.contracts import Message
 from components.split_data.config import Form
 from components.split_data.turns import NOT_TEXT, RowProblem, message_of, what_it_is
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from components.digest import sha256_of
 from components.errors import DataError
-from components.inputs import local_file
 from components.split_data.config import LeaksConfig
 from components.split_data.raw import RawRecord, encoding_of
 from components.split_data.records import is_data_file, records_of
 from components.split_data.words import Words, words_of
+from components.storage.digests import sha256_of
+from components.storage.inputs import local_file
 
 # A shorter text ("Yes.") is found everywhere and gives nothing away.
 MIN_WORDS = 4

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Sequence
 from itertools import islice
 
-from components.base_model import load_tokenizer, load_weights
-from components.chat_template import template_of
-from components.contracts import BaseModelRef, Row
+from components.artifacts.contracts import BaseModelRef, Row
 from components.errors import DataError
-from components.supervision import examples_of
-from components.token_loss import mean_loss, row_losses
+from components.modeling.base_model import load_tokenizer, load_weights
+from components.modeling.chat_template import template_of
+from components.modeling.supervision import examples_of
+from components.modeling.token_loss import mean_loss, row_losses
 
 log = logging.getLogger(__name__)
 

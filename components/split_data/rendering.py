@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from components.base_model import load_tokenizer, tokens_without_rows
-from components.chat_template import has_system, takes_system, template_of
-from components.contracts import BaseModelRef, Row
+from components.artifacts.contracts import BaseModelRef, Row
 from components.errors import ModelError
-from components.supervision import turns_of
+from components.modeling.base_model import load_tokenizer, tokens_without_rows
+from components.modeling.chat_template import has_system, takes_system, template_of
+from components.modeling.supervision import turns_of
 
 
 class Rendering:

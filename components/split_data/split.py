@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from components.rows import RowWriter
+from components.artifacts.rows import RowWriter
 from components.split_data.accounts import OUTCOMES, SPLITS
 from components.split_data.config import SplitConfig
 from components.split_data.examine import Examiner

@@ -14,11 +14,11 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from components.contracts import Row
-from components.cores import usable_cores
+from components.artifacts.contracts import Row
+from components.artifacts.rows import read_rows
 from components.errors import DataError
-from components.memory import memory_limit
-from components.rows import read_rows
+from components.runtime.cores import usable_cores
+from components.runtime.memory import memory_limit
 from components.split_data.accounts import Dropped
 from components.split_data.examine import Examined, Examiner
 from components.split_data.sources import BATCH_ROWS, Batch

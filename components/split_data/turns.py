@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from components.contracts import Message
+from components.artifacts.contracts import Message
 
 ROLES = {
     "system": "system", "developer": "system",

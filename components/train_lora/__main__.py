@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from components.contracts import BaseModelRef
+from components.artifacts.contracts import BaseModelRef
 from components.errors import KilledError, LorryError
-from components.kfp_step import plain_logs
+from components.runtime.kfp_step import plain_logs
 from components.train_lora.config import TrainConfig
 from components.train_lora.job import SIGNAL_CODE, STARTER, say_error
 from components.train_lora.processes import rank

@@ -15,10 +15,10 @@ def train_lora(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Train a LoRA adapter on the assistant's words."""
-    from components.kfp_step import step
+    from components.runtime.kfp_step import step
 
     with step("train_lora", inputs=[train, validation]) as work:
-        from components.contracts import BaseModelRef
+        from components.artifacts.contracts import BaseModelRef
         from components.train_lora.config import TrainConfig
         from components.train_lora.supervise import train_supervised
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.contracts import Checkpoint
+from components.artifacts.contracts import Checkpoint
 
 # How a run is followed and saved. This changes nothing that is measured, so it is no part of the run's key.
 WATCHING = frozenset({"logging_steps", "save_steps", "save_minutes", "save_total_limit", "checkpoint", "tensorboard"})

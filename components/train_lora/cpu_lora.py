@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 
-from components.cpu_linear import is_for, linear
+from components.modeling.cpu_linear import is_for, linear
 
 
 class _LoraLinear(torch.autograd.Function):

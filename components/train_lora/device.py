@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from components.contracts import BaseModelRef
+from components.artifacts.contracts import BaseModelRef
 from components.errors import LorryError, ModelError
 from components.train_lora.config import TrainConfig
 from components.train_lora.processes import n_processes
@@ -46,7 +46,7 @@ def choose(config: TrainConfig, base_model: BaseModelRef) -> Device:
     """
     import torch
 
-    from components.cpu_linear import limit_threads
+    from components.modeling.cpu_linear import limit_threads
 
     if not torch.cuda.is_available():
         _require_no_gpu()

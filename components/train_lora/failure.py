@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from components.contracts import HISTORY_NAME, RunRecord
+from components.artifacts.contracts import HISTORY_NAME, RunRecord
+from components.artifacts.run_record import write_record
 from components.errors import OutOfMemoryError, TrialFailedError
-from components.run_record import write_record
 from components.train_lora.history import History
 
 

@@ -11,11 +11,11 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerState, set_seed
 
-from components.base_model import load_weights
-from components.contracts import HISTORY_NAME, BaseModelRef, StoppedBy
-from components.cpu_linear import is_faster_here
+from components.artifacts.contracts import HISTORY_NAME, BaseModelRef, StoppedBy
 from components.errors import InterruptedTrainingError, ModelError
-from components.token_loss import Example, gives_chosen_logits
+from components.modeling.base_model import load_weights
+from components.modeling.cpu_linear import is_faster_here
+from components.modeling.token_loss import Example, gives_chosen_logits
 from components.train_lora import checkpoints
 from components.train_lora.attention import choose_attention, use_attention
 from components.train_lora.config import TrainConfig

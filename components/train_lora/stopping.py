@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from components.contracts import StoppedBy
+from components.artifacts.contracts import StoppedBy
 from components.train_lora.config import TrainConfig
 from components.train_lora.history import History
 from components.train_lora.processes import agree, n_processes

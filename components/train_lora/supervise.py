@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.contracts import HISTORY_NAME, BaseModelRef, RunRecord
+from components.artifacts.contracts import HISTORY_NAME, BaseModelRef, RunRecord
+from components.artifacts.run_record import read_record
 from components.errors import KilledError, OutOfMemoryError, StepFailedError
-from components.memory import memory_limit, oom_kills
-from components.run_record import read_record
+from components.runtime.memory import memory_limit, oom_kills
 from components.train_lora import checkpoints
 from components.train_lora.advice import what_to_lower
 from components.train_lora.config import TrainConfig

@@ -11,14 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.base_model import load_tokenizer
-from components.chat_template import fingerprint, template_of
-from components.contracts import BaseModelRef, Row, RunRecord
+from components.artifacts.contracts import BaseModelRef, Row, RunRecord
+from components.artifacts.rows import data_fingerprint, read_rows
+from components.artifacts.run_record import read_record, write_record
 from components.errors import DataError, TrialFailedError
-from components.rows import data_fingerprint, read_rows
-from components.run_record import read_record, write_record
-from components.supervision import examples_of
-from components.token_loss import Example
+from components.modeling.base_model import load_tokenizer
+from components.modeling.chat_template import fingerprint, template_of
+from components.modeling.supervision import examples_of
+from components.modeling.token_loss import Example
 from components.train_lora import checkpoints, processes
 from components.train_lora.config import STOPPING, WATCHING, TrainConfig
 from components.train_lora.device import choose

@@ -17,7 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl import SFTTrainer
 
 from components.errors import DivergedError
-from components.token_loss import Example, TokenLoss, token_loss
+from components.modeling.token_loss import Example, TokenLoss, token_loss
 from components.train_lora import checkpoints
 from components.train_lora.advice import MEASURING
 from components.train_lora.attention import with_bounds

@@ -19,10 +19,10 @@ def train_trial(
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Train one trial of a sweep as far as its rung goes."""
-    from components.kfp_step import step
+    from components.runtime.kfp_step import step
 
     with step("train_trial", inputs=[train, validation], trial=trial["name"], fraction=fraction) as work:
-        from components.contracts import BaseModelRef, Trial
+        from components.artifacts.contracts import BaseModelRef, Trial
         from components.train_lora.config import TrainConfig
         from components.train_trial.trial import run_trial
 

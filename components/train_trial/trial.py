@@ -7,9 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from components.contracts import HISTORY_NAME, RUN_RECORD_NAME, TRIAL_NAME, BaseModelRef, RunRecord, Trial
+from components.artifacts.contracts import HISTORY_NAME, RUN_RECORD_NAME, TRIAL_NAME, BaseModelRef, RunRecord, Trial
+from components.artifacts.run_record import read_record
 from components.errors import LorryError
-from components.run_record import read_record
 from components.train_lora.config import TrainConfig
 from components.train_lora.supervise import train_supervised
 

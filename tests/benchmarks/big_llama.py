@@ -15,7 +15,7 @@ import gguf
 import llama_cpp
 import numpy as np
 
-from components.cores import usable_cores
+from components.runtime.cores import usable_cores
 
 N_VOCAB = 128_256
 N_EMBD, N_LAYER, N_HEAD, N_HEAD_KV, N_FFN = 2048, 16, 32, 8, 8192

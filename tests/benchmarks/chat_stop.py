@@ -23,7 +23,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
-from components.cores import usable_cores
+from components.runtime.cores import usable_cores
 from tests.benchmarks import big_llama
 from tests.benchmarks.streams import median, percentile
 from tests.chat_visitor import Visitor

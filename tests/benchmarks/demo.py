@@ -22,15 +22,15 @@ from llama_cpp import Llama
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
-from components.base_model import folder_revision, load_tokenizer, load_weights
-from components.chat_template import template_of
-from components.contracts import BaseModelRef, ModelManifest, Row
-from components.cores import usable_cores
+from components.artifacts.contracts import BaseModelRef, ModelManifest, Row
+from components.artifacts.rows import read_rows
 from components.export_gguf.convert import convert, merge, quantize
-from components.gguf_model import GgufModel
-from components.rows import read_rows
-from components.supervision import sequences_of
-from pipelines.workdir import RunResult, Workdir
+from components.gguf.model import GgufModel
+from components.modeling.base_model import folder_revision, load_tokenizer, load_weights
+from components.modeling.chat_template import template_of
+from components.modeling.supervision import sequences_of
+from components.runtime.cores import usable_cores
+from pipelines.local.workdir import RunResult, Workdir
 from tests.benchmarks.questions import Asked
 from tests.conftest import run_lorry
 

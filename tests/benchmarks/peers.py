@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components.cores import usable_cores
 from components.export_gguf.convert import converter_folder
+from components.runtime.cores import usable_cores
 
 # Some virtual machines report AMX and do not let it run.
 NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"

@@ -24,18 +24,18 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
-from components.cores import usable_cores
+from components.artifacts.run_record import read_record
 from components.errors import GateError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate_gguf.config import EvaluateGgufConfig
 from components.evaluate_gguf.evaluate import evaluate_gguf, f16_of, measure_quality
 from components.gate.config import GateConfig
 from components.gate.gate import require_within
-from components.gguf_model import GgufModel
-from components.run_record import read_record
-from components.token_loss import Example
-from pipelines.recipe import RECIPES
-from pipelines.workdir import RunResult, Workdir, made_by_steps
+from components.gguf.model import GgufModel
+from components.modeling.token_loss import Example
+from components.runtime.cores import usable_cores
+from pipelines.config.recipe import RECIPES
+from pipelines.local.workdir import RunResult, Workdir, made_by_steps
 from tests.benchmarks.peers import build
 from tests.damage import zero_a_layer
 

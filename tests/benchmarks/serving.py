@@ -27,7 +27,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
-from components.cores import usable_cores
+from components.runtime.cores import usable_cores
 from tests.benchmarks import big_llama, peers
 from tests.benchmarks.crowd import Crowd, crowd
 from tests.benchmarks.streams import Client, Stream, median, percentile

@@ -24,8 +24,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
-from components.contracts import BaseModelRef, Message, Row
-from components.rows import row_id, write_rows
+from components.artifacts.contracts import BaseModelRef, Message, Row
+from components.artifacts.rows import row_id, write_rows
 from components.train_lora import checkpoints
 from tests.benchmarks.conversations import Writer
 from tests.benchmarks.train_lora import make_base
@@ -33,7 +33,7 @@ from tests.benchmarks.train_lora import make_base
 PROMISED_SECONDS = 10
 TRAIN = """
 import json, sys
-from components.contracts import BaseModelRef
+from components.artifacts.contracts import BaseModelRef
 from components.errors import InterruptedTrainingError
 from components.train_lora.config import TrainConfig
 from components.train_lora.train import train

@@ -21,7 +21,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
 from components.compare_runs.compare import Comparison
-from components.cores import usable_cores
+from components.runtime.cores import usable_cores
 from tests.conftest import ROOT, run_lorry
 
 PROMISED_LOSS, PROMISED_STEPS = 0.01, 0.5

@@ -32,22 +32,22 @@ from trl import SFTConfig, SFTTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
-from components import cpu_linear
-from components.base_model import load_tokenizer, load_weights
-from components.chat_template import template_of
-from components.contracts import BaseModelRef
-from components.rows import read_rows
+from components.artifacts.contracts import BaseModelRef
+from components.artifacts.rows import read_rows
+from components.modeling import cpu_linear
+from components.modeling.base_model import load_tokenizer, load_weights
+from components.modeling.chat_template import template_of
+from components.modeling.supervision import sequences_of
+from components.modeling.token_loss import Example
 from components.split_data.config import SplitConfig
-from components.supervision import sequences_of
-from components.token_loss import Example
 from components.train_lora import run as run_module
 from components.train_lora.attention import choose_attention, use_attention
 from components.train_lora.config import TrainConfig
 from components.train_lora.device import choose
 from components.train_lora.run import Run
 from components.train_lora.settings import to_peft
-from pipelines.recipe import RECIPES, load_recipe
-from pipelines.resolve import resolve
+from pipelines.config.recipe import RECIPES, load_recipe
+from pipelines.resolve.resolved_recipe import resolve
 from tests.conftest import split_data
 
 PROMISED, APART = 1.5, 0.001

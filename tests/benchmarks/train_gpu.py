@@ -28,14 +28,14 @@ from trl import SFTConfig, SFTTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
-from components.base_model import folder_revision, load_tokenizer, load_weights
-from components.contracts import BaseModelRef
-from components.token_loss import Example
+from components.artifacts.contracts import BaseModelRef
+from components.modeling.base_model import folder_revision, load_tokenizer, load_weights
+from components.modeling.token_loss import Example
 from components.train_lora.config import TrainConfig
 from components.train_lora.device import choose
 from components.train_lora.run import Run
 from components.train_lora.settings import to_peft
-from pipelines.tiny_base import TinyBaseConfig, tiny_base
+from pipelines.resolve.tiny_base import TinyBaseConfig, tiny_base
 from tests.benchmarks.train_lora import Stopwatch, make_examples
 
 SHAPES = {

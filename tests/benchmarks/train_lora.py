@@ -29,16 +29,16 @@ from trl import SFTConfig, SFTTrainer
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
-from components.base_model import folder_revision, load_tokenizer, load_weights
-from components.chat_template import template_of
-from components.contracts import BaseModelRef, Message, Row
-from components.supervision import sequences_of
-from components.token_loss import Example, token_loss
+from components.artifacts.contracts import BaseModelRef, Message, Row
+from components.modeling.base_model import folder_revision, load_tokenizer, load_weights
+from components.modeling.chat_template import template_of
+from components.modeling.supervision import sequences_of
+from components.modeling.token_loss import Example, token_loss
 from components.train_lora.config import TrainConfig
 from components.train_lora.device import Device, choose
 from components.train_lora.run import Run
 from components.train_lora.settings import to_peft
-from pipelines.tiny_base import TinyBaseConfig, tiny_base
+from pipelines.resolve.tiny_base import TinyBaseConfig, tiny_base
 from tests.benchmarks.conversations import Writer
 
 ROWS_A_STEP = 8

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trl
 
-from pipelines.smollm2 import fetched_gguf
+from pipelines.resolve.smollm2 import fetched_gguf
 from tests.conftest import ROOT, free_port, lorry_process
 
 KEY = "a-key-of-the-clients-tests"

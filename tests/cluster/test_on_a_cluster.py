@@ -18,12 +18,12 @@ from typing import Any
 import httpx
 import pytest
 
-from components.digest import sha256_of
-from pipelines.finetune import compile_finetune
-from pipelines.pin import pin_overlay
-from pipelines.placement import CHECKPOINTS
-from pipelines.recipe import load_recipe
-from pipelines.resolve import resolve
+from components.storage.digests import sha256_of
+from pipelines.cluster.pin import pin_overlay
+from pipelines.config.recipe import load_recipe
+from pipelines.graph.finetune import compile_finetune
+from pipelines.graph.placement import CHECKPOINTS
+from pipelines.resolve.resolved_recipe import resolve
 from tests.chat_visitor import Visitor
 from tests.cluster.cluster import Cluster, storage_class, until
 from tests.cluster.kubeflow_step import Steps

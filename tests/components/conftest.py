@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from components.base_model import folder_revision
-from components.contracts import BaseModelRef
-from tests.components.training import run
+from components.artifacts.contracts import BaseModelRef
+from components.modeling.base_model import folder_revision
+from tests.components.train_lora.training import run
 from tests.conftest import chat_rows, split_rows
 
 

@@ -14,8 +14,8 @@ import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
-from components.model_server.batching import EngineSettings
-from components.model_server.draining import SECONDS_TO_HAND_OVER
+from components.model_server.engine.batching import EngineSettings
+from components.model_server.http.server import SECONDS_TO_HAND_OVER
 from tests.conftest import ROOT
 from tests.manifests.rendering import render
 from tests.manifests.restricted import violations

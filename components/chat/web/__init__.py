@@ -1,0 +1,1 @@
+"""The page's HTTP side: identity, proxies, headers, server-sent events, shutdown."""

@@ -1,0 +1,166 @@
+"""What the API asks of an engine, and what it gets: requests in, pieces of text out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from components.artifacts.contracts import Message
+from components.errors import LorryError
+from components.gguf.sampling import Sampling
+from components.model_server.tool_calls.format import CallFormat
+
+FinishReason = Literal["stop", "length"]
+# Proxies take a connection that is silent for long for a dead one; the shortest limits are of some ten seconds.
+SECONDS_OF_SILENCE = 3.0
+# Of clients without a key.
+NO_KEY = ""
+
+
+class PromptTooLongError(LorryError):
+    """The prompt, in ``field`` of the request, leaves no room for an answer within the context."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class StoppingError(LorryError):
+    """The server stops, or its time for a request is over, before it came to this request."""
+
+
+class QueueFullError(LorryError):
+    """As many requests wait as may, ``retry_after_seconds`` from now there may be room."""
+
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """Tools in OpenAI's form, of which those named in ``callable_names`` may be called in the template's form.
+
+    ``must_call``: the answer is a call; ``several``: it may be more than one.
+    """
+
+    tools: Sequence[Mapping[str, Any]]
+    callable_names: Sequence[str]
+    call_format: CallFormat
+    must_call: bool = False
+    several: bool = True
+
+    @property
+    def parameters(self) -> dict[str, Mapping[str, Any]]:
+        """The JSON schemas of the functions that may be called, by name."""
+        functions = {tool["function"]["name"]: tool["function"] for tool in self.tools}
+        return {name: functions[name].get("parameters") or {} for name in self.callable_names}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to answer: a conversation, a text to go on with, or its token ids. ``max_tokens`` None: as far as the
+    context reaches.
+
+    ``key`` says whose request it is: waiting requests are taken from the keys in turn. ``json_schema`` (JSON) allows
+    only answers that follow it. ``template_kwargs`` are variables of the chat template. ``top_logprobs`` asks for the
+    log probability of each token, and of so many that were likeliest there; ``echo`` begins the answer with the prompt.
+    ``continues`` goes on with the last message, which is the assistant's. ``opens_reasoning``: the generation prompt
+    has opened thoughts.
+    """
+
+    prompt: Sequence[Message] | str | Sequence[int]
+    sampling: Sampling = field(default_factory=Sampling)
+    max_tokens: int | None = None
+    stop: Sequence[str] = ()
+    key: str = NO_KEY
+    json_schema: str | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    tools: ToolUse | None = None
+    top_logprobs: int | None = None
+    echo: bool = False
+    continues: bool = False
+    opens_reasoning: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """True for a text to go on with, or its token ids; False for a conversation."""
+        return isinstance(self.prompt, str) or not isinstance(self.prompt[0], Message)
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """A token as text and bytes, with its natural log probability: None for the first of a prompt.
+
+    A special token has text, and no bytes.
+    """
+
+    text: str
+    bytes: bytes
+    logprob: float | None
+
+
+@dataclass(frozen=True)
+class TokenLogprob(Logprob):
+    """A token of an answer, and those that were likeliest in its place, the likeliest first."""
+
+    top: Sequence[Logprob] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of an answer; without text and ``finish_reason``, it says that the answer is still worked on.
+
+    ``logprobs`` are of the tokens since the last piece. The last one carries ``finish_reason`` and the token counts.
+    """
+
+    text: str
+    finish_reason: FinishReason | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    logprobs: Sequence[TokenLogprob] = ()
+
+
+class Engine(Protocol):
+    """What the API needs of an engine."""
+
+    @property
+    def ready(self) -> bool:
+        """True while requests are taken."""
+
+    @property
+    def alive(self) -> bool:
+        """False once the engine can answer nothing any more: the process should be replaced."""
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing runs and nothing waits."""
+
+    def require_room(self, key: str) -> None:
+        """Check that a request of ``key`` may wait, before anything is done for it.
+
+        Raises:
+            QueueFullError: as many wait as may.
+        """
+
+    def stream(self, request: Request) -> AsyncGenerator[Piece]:
+        """The answer, piece by piece; closing the generator cancels the request.
+
+        Where nothing comes for ``SECONDS_OF_SILENCE``, an empty piece does.
+
+        Raises:
+            PromptTooLongError: before the first piece.
+            QueueFullError: before the first piece.
+            StoppingError: before the first piece.
+        """
+
+    def drain(self) -> None:
+        """Take nothing new; what runs and waits is finished. Returns at once."""
+
+    def stop(self) -> None:
+        """End what runs, soon; returns at once. Streams still get their finish_reason."""
+
+    def close(self) -> None:
+        """Stop, wait for the end and free the model."""

@@ -1,0 +1,64 @@
+"""The token ids of what a request asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from components.artifacts.contracts import Message
+from components.errors import LorryError
+from components.model_server.engine.interface import Request
+
+if TYPE_CHECKING:
+    from components.gguf.model import GgufModel
+
+
+def prompt_tokens(model: GgufModel, request: Request) -> list[int]:
+    """A conversation as the model's template writes it, a text as text, and token ids as they are.
+
+    Raises:
+        ModelError: there is no template, or it refuses the conversation.
+        LorryError: the template leaves out a call of a tool, or there is no such token.
+    """
+    prompt = request.prompt
+    if isinstance(prompt, str):
+        return model.tokenize(prompt, special=False, begin=True)
+    messages = [message for message in prompt if isinstance(message, Message)]
+    if not messages:
+        tokens = [token for token in prompt if isinstance(token, int)]
+        require_tokens(model, tokens, "prompt")
+        return tokens
+    tools = None if request.tools is None else request.tools.tools
+    text = model.prompt(
+        messages, tools=tools, template_kwargs=request.template_kwargs, add_generation_prompt=not request.continues
+    )
+    if request.continues:
+        said = messages[-1].content.strip()
+        begin = text.rfind(said)
+        if begin < 0:
+            raise LorryError("continue_final_message: the chat template does not write the last message as it is")
+        text = text[: begin + len(said)]
+    _require_calls(messages, text)
+    return model.tokenize(text, special=True)
+
+
+def _require_calls(messages: Sequence[Message], text: str) -> None:
+    for number, message in enumerate(messages):
+        for call in message.tool_calls or ():
+            name = call["function"]["name"]
+            if name not in text:
+                raise LorryError(
+                    f"messages.{number}.tool_calls: this model's chat template has no place for calls of tools "
+                    f"(the call of {name!r} would vanish); use a model whose template has one, or leave the calls out"
+                )
+
+
+def require_tokens(model: GgufModel, tokens: Iterable[int], field: str) -> None:
+    """Check that the model has all of them; ``field`` of the request has named them.
+
+    Raises:
+        LorryError: it has not.
+    """
+    for token in tokens:
+        if not 0 <= token < model.n_vocab:
+            raise LorryError(f"{field}: there is no token {token}; this model has {model.n_vocab}")

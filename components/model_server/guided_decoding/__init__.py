@@ -1,0 +1,1 @@
+"""Which token may come next where an answer must follow a JSON schema or a grammar."""

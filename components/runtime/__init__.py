@@ -1,0 +1,1 @@
+"""The process: command lines, KFP steps, sockets, cores, memory, disk space, signals."""

@@ -1,0 +1,1 @@
+"""Files by address and digest: the store, downloads, inputs, published models."""

@@ -1,0 +1,213 @@
+"""A Kubeflow Pipelines endpoint: submit a document, look at a run. KFP's own generated client speaks to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import ssl
+from collections.abc import Callable
+from http.client import BadStatusLine
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import kfp_server_api
+import urllib3
+from ruamel.yaml import YAML
+
+from components.errors import ClusterError
+from pipelines.cluster.endpoint_errors import address_of, content_of, in_one_line, names_no_user, words_of
+
+SECONDS_TO_ANSWER = 30
+WAY = "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80"
+T = TypeVar("T")
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+# What urllib3 writes before the reason itself.
+_CONNECTION = re.compile(r"^<?HTTPS?Connection\(.*?\): ")
+# What the generated client raises over an answer that is not of the API's form.
+_NOT_OF_THE_API = (ValueError, TypeError, AttributeError, LookupError)
+
+
+class RefusedError(ClusterError):
+    """The endpoint has understood, and says no: asking again does not help."""
+
+
+class Kubeflow:
+    """One endpoint, as one user sees it."""
+
+    def __init__(self, endpoint: str, token: str | None, namespace: str | None) -> None:
+        """``token`` is a bearer token; ``namespace`` is needed where Kubeflow serves several users.
+
+        Raises:
+            ClusterError: the endpoint is no address, or the token no header's value.
+        """
+        self.endpoint = address_of(endpoint)
+        self.namespace = namespace
+        configuration = kfp_server_api.Configuration(host=self.endpoint)
+        # A lost connection is this module's to report, and so is a redirect: it leads to a login page as a rule.
+        configuration.retries = urllib3.Retry(connect=0, read=0, redirect=0, other=0, raise_on_redirect=False)
+        # The client looks into its own list of authorities, and not where OpenSSL's programs do.
+        configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE") or None
+        if token := (token or "").strip():
+            if not _TOKEN.fullmatch(token):
+                raise ClusterError("KFP_TOKEN: holds characters that no token has; set it again")
+            configuration.api_key["authorization"] = token
+            configuration.api_key_prefix["authorization"] = "Bearer"
+        self._client = kfp_server_api.ApiClient(configuration)
+        self._runs = kfp_server_api.RunServiceApi(self._client)
+        self._experiments = kfp_server_api.ExperimentServiceApi(self._client)
+
+    def page_of(self, run_id: str) -> str:
+        """The run's address in the browser."""
+        return f"{self.endpoint}/#/runs/details/{run_id}"
+
+    def submit(self, document: Path, arguments: dict[str, Any], name: str, experiment_id: str) -> str:
+        """Start a run of a compiled document in an experiment; give the run's id.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        spec, *platform = YAML(typ="safe", pure=True).load_all(document.read_text(encoding="utf-8"))
+        body = kfp_server_api.V2beta1Run(
+            experiment_id=experiment_id,
+            display_name=name,
+            pipeline_spec={"pipeline_spec": spec, "platform_spec": platform[0]} if platform else spec,
+            runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=arguments),
+        )
+        create = self._runs.run_service_create_run
+        return self._required(self._ask(lambda: create(body, _request_timeout=SECONDS_TO_ANSWER)), "run_id")
+
+    def run(self, run_id: str) -> kfp_server_api.V2beta1Run:
+        """A run as it stands.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        run = self._ask(lambda: self._runs.run_service_get_run(run_id, _request_timeout=SECONDS_TO_ANSWER))
+        if self._required(run, "run_id") != run_id:
+            raise self._foreign()
+        return run
+
+    def terminate(self, run_id: str) -> None:
+        """End a run: its pods are asked to stop, and training writes a checkpoint first.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        self.run(run_id)  # a run that is not there is said as such
+        self._ask(lambda: self._runs.run_service_terminate_run(run_id, _request_timeout=SECONDS_TO_ANSWER))
+
+    def experiment_id(self, name: str) -> str:
+        """The id of an experiment, which is made when it is not there.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        named = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
+        options = {"filter": json.dumps(named), "_request_timeout": SECONDS_TO_ANSWER}
+        if self.namespace:
+            options["namespace"] = self.namespace
+        found = self._ask(lambda: self._experiments.experiment_service_list_experiments(**options))
+        if experiments := getattr(found, "experiments", None):
+            return self._required(experiments[0], "experiment_id")
+        new = kfp_server_api.V2beta1Experiment(display_name=name, namespace=self.namespace)
+        create = self._experiments.experiment_service_create_experiment
+        return self._required(self._ask(lambda: create(new, _request_timeout=SECONDS_TO_ANSWER)), "experiment_id")
+
+    def _required(self, answer: Any, name: str) -> str:
+        """A field that every answer of Kubeflow has: the client makes an empty object of any other page."""
+        value = getattr(answer, name, None)
+        if not isinstance(value, str) or not value:
+            raise self._foreign()
+        return value
+
+    def _ask(self, request: Callable[[], T]) -> T:
+        self._client.last_response = None
+        try:
+            return request()
+        except kfp_server_api.ApiException as error:
+            raise self._refused(error) from error
+        except urllib3.exceptions.LocationValueError as error:
+            raise ClusterError(
+                f"--endpoint {self.endpoint}: not an address ({in_one_line(str(error))}); mend it"
+            ) from error
+        except urllib3.exceptions.MaxRetryError as error:
+            raise self._silent(error.reason or error) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._silent(error) from error
+        except _NOT_OF_THE_API as error:
+            # The client gives up on a refusal whose page is not in UTF-8.
+            refusal = error.__context__
+            is_refusal = isinstance(refusal, kfp_server_api.ApiException)
+            raise (self._refused(refusal) if is_refusal else self._foreign()) from error
+
+    def _refused(self, error: kfp_server_api.ApiException) -> ClusterError:
+        if not error.status:
+            return self._foreign()
+        is_final = (error.status < 500 and error.status not in (408, 429)) or names_no_user(error)
+        return (RefusedError if is_final else ClusterError)(self._refusal(error))
+
+    def _foreign(self) -> ClusterError:
+        return RefusedError(
+            f"{self.endpoint}: answers, but not as Kubeflow does: it is another server, or a login page; "
+            f"set KFP_TOKEN, or mend --endpoint (it sent {content_of(self._client.last_response)})"
+        )
+
+    def _silent(self, reason: Exception) -> ClusterError:
+        """What a connection came to: what speaks another protocol there will go on doing so."""
+        said = in_one_line(_CONNECTION.sub("", str(reason)))
+        if isinstance(reason, urllib3.exceptions.SSLError | ssl.SSLError):
+            if "CERTIFICATE_VERIFY_FAILED" in said or "doesn't match" in said:
+                return RefusedError(
+                    f"{self.endpoint}: its certificate is not trusted ({said}); set SSL_CERT_FILE to a file with its "
+                    "authority's certificate, or mend --endpoint"
+                )
+            return RefusedError(
+                f"{self.endpoint}: speaks no TLS ({said}); if it is Kubeflow, --endpoint begins with http://"
+            )
+        if any(isinstance(one, BadStatusLine) for one in reason.args) and "without response" not in said:
+            return RefusedError(f"{self.endpoint}: speaks no HTTP ({said}); mend --endpoint: its port, or https://")
+        return ClusterError(
+            f"{self.endpoint}: does not answer ({said}); check --endpoint and the network, or open a way to it: {WAY}"
+        )
+
+    def _refusal(self, error: kfp_server_api.ApiException) -> str:
+        said = words_of(error)
+        if 300 <= error.status < 400:
+            return self._redirect(str((error.headers or {}).get("Location") or "nowhere"))
+        if names_no_user(error) and error.status >= 500:
+            return (
+                f"{self.endpoint}: serves several users, and was reached past their login ({error.status}: {said}); "
+                "give the address of its gateway as --endpoint, set KFP_TOKEN, and give --namespace"
+            )
+        if error.status in (401, 403):
+            may = f"may use the namespace {self.namespace}" if self.namespace else "it takes"
+            several = "" if self.namespace else "; where it serves several users, give --namespace too"
+            return (
+                f"{self.endpoint}: refuses the token ({error.status}: {said}); set KFP_TOKEN to one that {may}{several}"
+            )
+        if error.status in (400, 404) and "namespace" in said.lower():
+            return f"{self.endpoint}: namespace {self.namespace!r}: {said}; name one that is there with --namespace"
+        if error.status in (404, 405, 501):
+            return (
+                f"{self.endpoint}: answers {error.status}: {said}; is that Kubeflow? mend --endpoint, or open a way to "
+                f"it: {WAY}"
+            )
+        if error.status in (502, 503, 504):
+            return (
+                f"{self.endpoint}: answers {error.status}: {said}; Kubeflow is not up, or not reached by what stands "
+                "before it: kubectl -n kubeflow get pods; then try again"
+            )
+        return f"{self.endpoint}: answers {error.status}: {said}; its own log (deployment ml-pipeline) says more"
+
+    def _redirect(self, location: str) -> str:
+        there, here = urlsplit(location), urlsplit(self.endpoint)
+        if there.hostname == here.hostname and there.scheme not in ("", here.scheme) and "/apis/" in there.path:
+            address = location.partition("/apis/")[0]
+            return f"{self.endpoint}: has moved to {in_one_line(address)}; give that as --endpoint"
+        return (
+            f"{self.endpoint}: leads to a login page; set KFP_TOKEN to a valid token (it redirects to "
+            f"{in_one_line(location.partition('?')[0])})"
+        )

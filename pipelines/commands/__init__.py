@@ -1,0 +1,1 @@
+"""The commands of the ``lorry`` command line, by subject."""

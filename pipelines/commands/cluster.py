@@ -1,0 +1,234 @@
+"""The commands that reach a cluster: ``lorry compile``, ``submit``, ``follow``, ``terminate`` and ``pin``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from components.errors import RecipeError
+from pipelines.commands.no_reuse import NoReuse, steps_without_reuse
+from pipelines.config.addresses import claims_in
+from pipelines.config.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from pipelines.cluster.kubeflow import Kubeflow
+    from pipelines.terminal.progress import Progress
+
+console = Console()
+DEFAULT_WORKDIR = Path(".lorry")
+
+RecipePath = Annotated[Path, typer.Argument(help="a recipe (YAML); the shipped ones lie in pipelines/recipes")]
+WorkdirPath = Annotated[
+    Path, typer.Option("--workdir", envvar="LORRY_WORKDIR", help="folder for everything that runs make")
+]
+PoolName = Annotated[
+    str | None,
+    typer.Option("--pool", help="where training and evaluation run: t4, a100, cpu, or one of the recipe's own"),
+]
+Endpoint = Annotated[
+    str, typer.Option(envvar="KFP_ENDPOINT", help="address of Kubeflow Pipelines, such as http://127.0.0.1:8081")
+]
+Namespace = Annotated[
+    str | None, typer.Option(envvar="KFP_NAMESPACE", help="your namespace, where Kubeflow serves several users")
+]
+Experiment = Annotated[str, typer.Option(envvar="KFP_EXPERIMENT", help="which experiment the run belongs to")]
+StoreAddress = Annotated[
+    str | None,
+    typer.Option(envvar="LORRY_STORE", help="in place of the recipe's publish.store: s3://…, gs://… or pvc://…"),
+]
+Context = Annotated[
+    str | None,
+    typer.Option(
+        help="a context of your kubeconfig: look first whether the cluster has the recipe's volumes; --wait says by "
+        "it, or by the current one, why a pod does not start"
+    ),
+]
+PipelineRoot = Annotated[
+    str | None,
+    typer.Option(
+        envvar="KFP_PIPELINE_ROOT",
+        help="where Kubeflow keeps what steps make, and their logs; without it what the run says, or its default "
+        "s3://mlpipeline/v2/artifacts",
+    ),
+]
+LookSeconds = Annotated[float, typer.Option(min=0.01, help="seconds between looks at the run")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="the run's id: the end of its page's address")]
+
+
+def compile_document(
+    recipe: RecipePath,
+    pool: PoolName = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="where to write the pipeline document")] = Path(
+        "finetune.yaml"
+    ),
+    no_reuse: NoReuse = None,
+) -> None:
+    """Write the pipeline document that `lorry submit` sends: its steps placed on pools, its images named by content."""
+    from pipelines.graph.finetune import STEPS, compile_finetune
+
+    loaded = load_recipe(recipe)
+    if output.suffix != ".yaml" or not output.absolute().parent.is_dir():
+        raise RecipeError(f"--output {output}: give the path of a .yaml file in a folder that is there")
+    compile_finetune(
+        output,
+        loaded.placement.on(pool),
+        claims_in(loaded.addresses.values()),
+        split_with_model=loaded.split.quality.measures_perplexity,
+        store=loaded.publish.store,
+        no_reuse=steps_without_reuse(no_reuse, STEPS),
+    )
+    console.print(f"written: {output}", markup=False, highlight=False, soft_wrap=True)
+
+
+def submit(
+    recipe: RecipePath,
+    endpoint: Endpoint,
+    namespace: Namespace = None,
+    experiment: Experiment = "lorry",
+    pool: PoolName = None,
+    store: StoreAddress = None,
+    context: Context = None,
+    wait: Annotated[bool, typer.Option("--wait", help="follow the run, and end with its figures")] = False,
+    look_seconds: LookSeconds = 5.0,
+    no_reuse: NoReuse = None,
+    pipeline_root: PipelineRoot = None,
+    workdir: WorkdirPath = DEFAULT_WORKDIR,
+) -> None:
+    """Run a recipe's whole pipeline on a cluster (a token, where it needs one: KFP_TOKEN)."""
+    from pipelines.cluster.kubeflow import Kubeflow
+    from pipelines.cluster.pvc_check import check_claims
+    from pipelines.cluster.submit import start
+    from pipelines.cluster.upload import require_store
+    from pipelines.graph.finetune import STEPS
+    from pipelines.preflight.base_check import require_usable_bases
+    from pipelines.preflight.split_check import rehearse_split
+    from pipelines.resolve.resolved_recipe import resolve
+    from pipelines.terminal.progress import Progress
+
+    always = steps_without_reuse(no_reuse, STEPS)
+    loaded = load_recipe(recipe) if store is None else load_recipe(recipe).publishing_to(store)
+    placement = loaded.placement.on(pool)
+    rehearse_split(loaded.split)
+    if context is not None:
+        check_claims(context, namespace or "kubeflow", placement, claims_in(loaded.addresses.values()))
+    kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
+    # What costs no time is asked first: pinning the inputs may take minutes.
+    require_store(loaded.publish.store)
+    experiment_id = kubeflow.experiment_id(experiment)
+    with Progress(console) as progress:
+        progress.started("resolve")
+
+        def tell(line: str) -> None:
+            progress.line("resolve", line)
+
+        resolved = resolve(loaded, workdir.absolute(), tell)
+        bases = [(resolved.base_model, resolved.train.lora_target_modules)]
+        require_usable_bases(bases, tell)
+        run_id, sent = start(resolved, placement, kubeflow, experiment_id, tell, always)
+        progress.finished("resolve")
+        say_submitted(kubeflow, run_id, progress)
+        if wait:
+            follow_run(kubeflow, run_id, progress, context, look_seconds, pipeline_root, workdir, sent)
+
+
+def follow(
+    run: RunId,
+    endpoint: Endpoint,
+    namespace: Namespace = None,
+    context: Context = None,
+    look_seconds: LookSeconds = 5.0,
+    pipeline_root: PipelineRoot = None,
+    workdir: WorkdirPath = DEFAULT_WORKDIR,
+) -> None:
+    """Follow a run or a sweep that was submitted, and end with its figures."""
+    from pipelines.cluster.kubeflow import Kubeflow
+    from pipelines.terminal.progress import Progress
+
+    kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
+    with Progress(console) as progress:
+        follow_run(kubeflow, run, progress, context, look_seconds, pipeline_root, workdir)
+
+
+def terminate(run: RunId, endpoint: Endpoint, namespace: Namespace = None) -> None:
+    """End a run on a cluster; training writes a checkpoint first, and the same submission goes on from it."""
+    from pipelines.cluster.kubeflow import Kubeflow
+
+    kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
+    kubeflow.terminate(run)
+    console.print(f"asked to end: {kubeflow.page_of(run)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def pin(
+    overlay: Annotated[Path, typer.Argument(help="folder of a kustomize overlay, such as manifests/overlays/local")],
+    model: Annotated[str | None, typer.Option(help="sha256 of a published model; default: the store's newest")] = None,
+    store: Annotated[
+        str | None, typer.Option(envvar="LORRY_STORE", help="where to look: s3://bucket/folder, gs://… or a folder")
+    ] = None,
+    server: Annotated[str, typer.Option(help="which Deployment, where an overlay has several")] = "model-server",
+) -> None:
+    """Write into an overlay which images and which model it serves; `kubectl apply -k` then does it."""
+    from pipelines.cluster.pin import pin_overlay
+
+    for line in pin_overlay(overlay, model, store, server):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_submitted(kubeflow: Kubeflow, run_id: str, progress: Progress) -> None:
+    """Say where a run is to be seen."""
+    from pipelines.graph.images import load_settings
+
+    if load_settings().registry.startswith("localhost"):
+        progress.note("the images are named localhost/…: only a cluster on this machine has them (LORRY_REGISTRY)")
+    progress.note(f"submitted: {kubeflow.page_of(run_id)}")
+
+
+def follow_run(
+    kubeflow: Kubeflow,
+    run_id: str,
+    progress: Progress,
+    context: str | None,
+    look_seconds: float,
+    pipeline_root: str | None,
+    workdir: Path,
+    sent: dict[str, Any] | None = None,
+) -> None:
+    """Show a run's steps until it ends, and then what it measured; ``sent`` are its parameters, where they are known.
+
+    Raises:
+        StepFailedError: it failed, or somebody ended it.
+        LorryError: the endpoint or the store is gone.
+        KeyboardInterrupt: the run goes on, and how to see and to end it is said.
+    """
+    from pipelines.cluster.follow import Following
+    from pipelines.cluster.pods import RunPods
+    from pipelines.cluster.submit import figures_of
+    from pipelines.cluster.sweep_run import fetch_sweep
+    from pipelines.commands.experiments import show_sweep
+    from pipelines.terminal import summary
+
+    page = kubeflow.page_of(run_id)
+    pods = RunPods(context, kubeflow.namespace or "kubeflow", run_id)
+    try:
+        following = Following(kubeflow, run_id, progress, pods, look_seconds, pipeline_root, sent or {})
+        facts = following.until_the_end()
+    except KeyboardInterrupt:
+        at = f"--endpoint {kubeflow.endpoint}" + (f" --namespace {kubeflow.namespace}" if kubeflow.namespace else "")
+        progress.note(
+            f"no longer followed; the run goes on: {page}\nfollow it again: lorry follow {run_id} {at}\n"
+            f"end it: lorry terminate {run_id} {at}"
+        )
+        raise
+    if facts.store is None:
+        progress.note(f"its figures lie on the cluster's volume, and on the page: {page}")
+    elif facts.is_sweep:
+        show_sweep(fetch_sweep(facts.store, run_id, workdir.absolute() / "sweeps" / facts.name))
+        progress.note(f"{'page':<26}{page}")
+    else:
+        figures = figures_of(facts.store, run_id)
+        model = figures["model"]
+        places = {"model": f"{model['store']}/models/{model['sha256']}", "page": page}
+        summary.show(console, run_id, figures, progress.minutes, places)

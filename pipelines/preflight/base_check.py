@@ -1,0 +1,81 @@
+"""Base models are checked before a run begins, once each: what could not be served is known before it is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from components.artifacts.contracts import BaseModelRef
+from components.check_base import check as base_check
+from components.errors import LorryError, ModelError
+from components.export_gguf.convert import converter_folder
+from components.runtime.interrupts import interrupt_on_sigterm
+from components.storage.inputs import cache_folder
+from pipelines.config.addresses import claim_of
+from pipelines.graph.fingerprint import code_fingerprint
+
+NEEDED = ("torch", "transformers", "llama_cpp")
+Targets = str | list[str]
+
+
+def require_usable_bases(uses: Iterable[tuple[BaseModelRef, Targets]], tell: Callable[[str], None]) -> None:
+    """Check each base model with the layers that are trained on it; what was found fine is not checked again.
+
+    Raises:
+        ModelError: a base model cannot be used; the message says why.
+    """
+    targets: dict[str, list[Targets]] = {}
+    bases = {}
+    for base, target in uses:
+        key = base.model_dump_json()
+        bases[key] = base
+        if target not in targets.setdefault(key, []):
+            targets[key].append(target)
+    for key, base in bases.items():
+        _require_usable(base, targets[key], cache_folder() / "checked-bases", tell)
+
+
+def _require_usable(base: BaseModelRef, targets: list[Targets], folder: Path, tell: Callable[[str], None]) -> None:
+    for ref in (base, base.to_merge_into):
+        if claim_of(ref.address):
+            tell(f"{ref.address}: not checked, only the cluster can read it")
+            return
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        tell(f"{base.address}: not checked, {', '.join(missing)} is not installed here; the export checks it")
+        return
+    try:
+        converter_folder()
+    except LorryError as error:
+        tell(f"{base.address}: not checked ({error})")
+        return
+    job = {"base_model": base.model_dump(mode="json"), "targets": targets}
+    fine = folder / f"{_digest(job)}.fine"
+    if fine.is_file():
+        return
+    tell(f"checking how {base.address} is trained, exported and served")
+    command = [sys.executable, "-m", "components.check_base.check", json.dumps(job)]
+    with interrupt_on_sigterm(), subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        try:
+            _, said = child.communicate()
+        finally:
+            child.terminate()  # it has ended already unless this process is told to stop
+    if child.returncode != 0:
+        lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
+        raise ModelError(lines[-1] if lines else f"{base.address}: its check ended with code {child.returncode}")
+    folder.mkdir(parents=True, exist_ok=True)
+    fine.touch()
+
+
+def _digest(job: dict[str, Any]) -> str:
+    """Of what is checked and of the code that checks it."""
+    code = [code_fingerprint(part) for part in ("export_gguf", "train_lora")]
+    own = Path(base_check.__file__).read_text(encoding="utf-8")
+    versions = [version(name) for name in ("transformers", "tokenizers", "peft", "llama-cpp-python")]
+    return hashlib.sha256(json.dumps([job, code, own, versions]).encode()).hexdigest()[:24]

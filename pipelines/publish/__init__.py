@@ -1,0 +1,1 @@
+"""A finished run pushed to a hub, with its card."""

@@ -1,0 +1,1 @@
+"""A recipe's addresses pinned: digests, commits, base models made on this machine."""

@@ -1,0 +1,518 @@
+"""The engine's own promises, with a stand-in for the model whose memory shows every mistake."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from components.artifacts.contracts import Message
+from components.errors import ModelError
+from components.model_server.engine import batching
+from components.model_server.engine import slots as places
+from components.model_server.engine.batching import BatchingEngine, EngineSettings
+from components.model_server.engine.interface import Piece, PromptTooLongError, QueueFullError, Request, StoppingError
+from components.model_server.engine.metrics import Metrics
+from components.model_server.engine.stop_strings import StoppingText
+from tests.components.model_server.echo_model import EchoModel
+
+
+def ask(text: str = "hello", *, system: str = "", **settings: Any) -> Request:
+    messages = [Message(role="system", content=system)] if system else []
+    return Request(prompt=[*messages, Message(role="user", content=text)], **settings)
+
+
+@pytest.fixture(autouse=True)
+def without_a_vocabulary(monkeypatch):
+    """The stand-in has none for llguidance to read."""
+    monkeypatch.setattr(batching, "Grammars", lambda vocab: None)
+
+
+def engine_of(model: EchoModel, **settings: Any) -> BatchingEngine:
+    return BatchingEngine(model, EngineSettings(**settings), Metrics())  # type: ignore[arg-type]
+
+
+async def ready_engine(model: EchoModel, **settings: Any) -> BatchingEngine:
+    engine = engine_of(model, **settings)
+    await until(lambda: engine.ready)
+    return engine
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def collect(engine: BatchingEngine, request: Request) -> tuple[str, Piece]:
+    pieces = [piece async for piece in engine.stream(request)]
+    return "".join(piece.text for piece in pieces), pieces[-1]
+
+
+def value(engine: BatchingEngine, name: str, **labels: str) -> float:
+    return engine._metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def run(scenario: Any) -> None:
+    asyncio.run(scenario())
+
+
+def test_an_answer_ends_with_stop_and_its_counts():
+    async def scenario() -> None:
+        model = EchoModel()
+        engine = await ready_engine(model)
+        text, last = await collect(engine, ask("abc"))
+        assert (text, last.finish_reason, last.prompt_tokens, last.completion_tokens) == ("abc", "stop", 5, 3)
+        text, last = await collect(engine, ask("abcdef", max_tokens=3))
+        assert (text, last.finish_reason, last.completion_tokens) == ("abc", "length", 3)
+        text, last = await collect(engine, Request(prompt="a text"))
+        assert (text, last.finish_reason) == ("a text", "stop")
+        engine.close()
+        assert model.closed
+        assert all(sampler.closed for sampler in model.samplers)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_request_whose_prompt_takes_long_to_render_hears_that_it_is_worked_on(monkeypatch, leaves):
+    monkeypatch.setattr(batching, "SECONDS_OF_SILENCE", 0.02)
+
+    async def scenario() -> None:
+        model = EchoModel()
+        engine = await ready_engine(model, max_waiting=1)
+        rendered, render = threading.Event(), model.prompt
+        monkeypatch.setattr(model, "prompt", lambda *given, **named: rendered.wait(10) and render(*given, **named))
+        stream = engine.stream(ask("abc"))
+        assert [await anext(stream) for _ in range(3)] == [Piece("")] * 3
+        if leaves:
+            await stream.aclose()
+            rendered.set()
+            # Its room is free again.
+            assert (await collect(engine, ask("abc")))[0] == "abc"
+        else:
+            rendered.set()
+            assert "".join([piece.text async for piece in stream]) == "abc"
+        engine.close()
+
+    run(scenario)
+
+
+def test_the_context_bounds_an_answer_and_a_prompt():
+    async def scenario() -> None:
+        engine = await ready_engine(EchoModel(n_ctx=64))
+        text, last = await collect(engine, ask("x" * 40))
+        assert (last.finish_reason, last.completion_tokens, text) == ("length", 22, "x" * 22)
+        with pytest.raises(
+            PromptTooLongError, match="This model's maximum context length is 64 tokens, and the prompt has 64; shorten"
+        ):
+            await collect(engine, ask("x" * 62))
+        assert value(engine, "lorry_requests_rejected_total", reason="prompt_too_long") == 1
+        engine.close()
+
+    run(scenario)
+
+
+def test_every_running_answer_gets_a_token_between_two_pieces_of_a_long_prompt():
+    async def scenario() -> None:
+        model = EchoModel(n_ctx=1024, n_rows=16)
+        engine = await ready_engine(model)
+        go = model.begin_from_here(3)
+        streams = [asyncio.create_task(collect(engine, ask(letter * 40))) for letter in "abc"]
+        await until(lambda: len(model.decoder.steps) == 3)
+        newcomer = asyncio.create_task(collect(engine, ask("n" * 200)))
+        go.release(1_000_000)
+        answers = await asyncio.gather(*streams, newcomer)
+        assert [text for text, _ in answers] == ["a" * 40, "b" * 40, "c" * 40, "n" * 200]
+        chunks = [n for n, step in enumerate(model.decoder.steps) if len(step[0].tokens) > 1]
+        long = [n for n in chunks if step_place(model, n) == step_place(model, chunks[-1])]
+        for before, after in pairwise(long[3:]):
+            between = model.decoder.steps[before + 1 : after]
+            assert {part.place for step in between for part in step} >= running_then(model, before), "a stream waited"
+        engine.close()
+
+    def step_place(model: EchoModel, n: int) -> int:
+        return model.decoder.steps[n][0].place
+
+    def running_then(model: EchoModel, n: int) -> set[int]:
+        """Places that say a token both before and after step ``n``."""
+        said = [
+            {part.place for step in steps for part in step if len(part.tokens) == 1}
+            for steps in (model.decoder.steps[:n], model.decoder.steps[n + 1 :])
+        ]
+        return said[0] & said[1] - {step_place(model, n)}
+
+    run(scenario)
+
+
+def test_a_prompt_that_begins_like_one_in_memory_computes_only_what_is_new():
+    async def scenario() -> None:
+        model = EchoModel()
+        engine = await ready_engine(model)
+        system = "You are a helpful assistant of few words."
+        await collect(engine, ask("first", system=system))
+        model.decoder.steps.clear()
+        text, last = await collect(engine, ask("second", system=system))
+        n_shared = len(system) + 3  # its two marks, and the one that begins the next turn
+        assert (text, last.cached_tokens) == ("second", n_shared)
+        computed = sum(
+            len(part.tokens) for step in model.decoder.steps for part in step if part.start < last.prompt_tokens
+        )
+        assert computed == last.prompt_tokens - n_shared
+        assert value(engine, "lorry_prefix_hits_total") == 1
+        engine.close()
+
+    run(scenario)
+
+
+def test_the_next_turn_of_a_chat_goes_on_where_the_last_one_ended():
+    async def scenario() -> None:
+        engine = await ready_engine(EchoModel())
+        first = [Message(role="user", content="one two three")]
+        text, _ = await collect(engine, Request(prompt=first))
+        turns = [*first, Message(role="assistant", content=text), Message(role="user", content="four")]
+        again, last = await collect(engine, Request(prompt=turns))
+        assert again == "four"
+        assert last.cached_tokens >= len("one two three") + 2
+        engine.close()
+
+    run(scenario)
+
+
+def interleaved(n_requests: int, seed: int) -> list[tuple[str, str]]:
+    """What was asked, and what came back: many requests at once that share beginnings, some given up on the way."""
+    draw = random.Random(seed)
+    systems = ["", "Repeat.", "Repeat what the user says, and nothing else.", "Repeat what the user says, but softly."]
+
+    async def scenario() -> list[tuple[str, str]]:
+        engine = await ready_engine(EchoModel(n_places=4, n_rows=16), max_waiting=n_requests, copies_bytes=2_000)
+        answers = []
+
+        async def one(number: int) -> None:
+            secret = f"secret {number} " + "abcdefgh"[: draw.randrange(8)] * draw.randrange(6)
+            request = ask(secret, system=draw.choice(systems))
+            if draw.random() < 0.2:
+                stream = engine.stream(request)
+                async for _ in stream:
+                    if draw.random() < 0.3:
+                        break
+                await stream.aclose()
+            else:
+                answers.append((secret, (await collect(engine, request))[0]))
+
+        await asyncio.gather(*map(one, range(n_requests)))
+        await until(lambda: engine.idle and engine._scheduler.n_running == 0)
+        assert engine._places.n_free == 4
+        assert engine._places.bytes_of_copies <= 2_000
+        engine.close()
+        return answers
+
+    return asyncio.run(scenario())
+
+
+def test_interleaved_requests_never_say_anothers_word():
+    answers = interleaved(400, seed=5)
+    assert len(answers) > 250
+    assert [said for asked, said in answers] == [asked for asked, said in answers]
+
+
+def test_the_same_requests_mix_up_words_when_the_prefix_key_is_broken(monkeypatch):
+    """What the test above would miss, it would miss in silence."""
+    monkeypatch.setattr(places, "common_length", lambda one, other: min(len(one), len(other)))
+    answers = interleaved(400, seed=5)
+    assert any(asked != said for asked, said in answers)
+
+
+def test_requests_past_the_bound_are_refused_at_once_and_the_others_answered():
+    async def scenario() -> None:
+        model = EchoModel(n_places=1)
+        engine = await ready_engine(model, max_waiting=2)
+        go = model.begin_from_here()
+        running = asyncio.create_task(collect(engine, ask("one")))
+        await until(lambda: engine._scheduler.n_running == 1)
+        waiting = [asyncio.create_task(collect(engine, ask(text))) for text in ("two", "three")]
+        await until(lambda: value(engine, "lorry_requests_waiting") == 2)
+        with pytest.raises(QueueFullError, match="2 requests are waiting already; try again later"):
+            await collect(engine, ask())
+        assert value(engine, "lorry_requests_rejected_total", reason="queue_full") == 1
+        go.release(1_000_000)
+        answers = await asyncio.gather(running, *waiting)
+        assert [text for text, _ in answers] == ["one", "two", "three"]
+        engine.close()
+
+    run(scenario)
+
+
+def test_one_keys_flood_leaves_turns_and_room_to_another():
+    async def scenario() -> None:
+        model = EchoModel(n_places=1)
+        engine = await ready_engine(model, max_waiting=8, n_keys=2)
+        go = model.begin_from_here()
+        ended: list[str] = []
+
+        async def one(key: str, text: str) -> None:
+            await collect(engine, ask(text, key=key))
+            ended.append(text)
+
+        tasks = [asyncio.create_task(one("a", "a0"))]
+        await until(lambda: engine._scheduler.n_running == 1)
+        tasks += [asyncio.create_task(one("a", f"a{n}")) for n in (1, 2, 3, 4)]
+        await until(lambda: value(engine, "lorry_requests_waiting") == 4)
+        with pytest.raises(QueueFullError):
+            await collect(engine, ask(key="a"))
+        tasks.append(asyncio.create_task(one("b", "b0")))
+        await until(lambda: value(engine, "lorry_requests_waiting") == 5)
+        go.release(1_000_000)
+        await asyncio.gather(*tasks)
+        assert ended.index("b0") <= 2
+        engine.close()
+
+    run(scenario)
+
+
+def test_one_keys_long_answers_leave_a_place_to_another_key():
+    async def scenario() -> None:
+        model = EchoModel(n_places=4)
+        engine = await ready_engine(model, n_keys=2)
+        go = model.begin_from_here()
+        running = engine._scheduler.n_running_of_keys
+
+        async def step_until(condition: Any) -> None:
+            await until(lambda: go.release() or condition())
+
+        tasks = [asyncio.create_task(collect(engine, ask(f"{n}" * 90, key="a"))) for n in range(5)]
+        await step_until(lambda: running() == {"a": 3} and value(engine, "lorry_requests_waiting") == 2)
+        tasks.append(asyncio.create_task(collect(engine, ask("b" * 90, key="b"))))
+        await step_until(lambda: running() == {"a": 3, "b": 1})
+        go.release(1_000_000)
+        assert [text for text, _ in await asyncio.gather(*tasks)] == [*(f"{n}" * 90 for n in range(5)), "b" * 90]
+        engine.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("steps", [0, 3, 12])
+def test_a_closed_stream_frees_its_place_within_a_step_also_while_its_prompt_is_read(steps):
+    async def scenario() -> None:
+        model = EchoModel(n_places=1, n_ctx=512, n_rows=16)
+        engine = await ready_engine(model)
+        go = model.begin_from_here(steps)
+        stream = asyncio.create_task(collect(engine, ask("x" * 100)))
+        await until(lambda: engine._scheduler.n_running == 1 and len(model.decoder.steps) == steps)
+        stream.cancel()
+        await asyncio.wait({stream})
+        go.release()  # the step that it is in
+        await until(lambda: engine.idle and engine._scheduler.n_running == 0)
+        assert len(model.decoder.steps) <= steps + 1
+        assert engine._places.n_free == 1
+        assert value(engine, "lorry_requests_cancelled_total") == 1
+        go.release(1_000_000)
+        assert (await collect(engine, ask("x" * 100)))[0] == "x" * 100
+        engine.close()
+
+    run(scenario)
+
+
+def test_one_that_waits_and_goes_away_is_forgotten():
+    async def scenario() -> None:
+        model = EchoModel(n_places=1)
+        engine = await ready_engine(model)
+        go = model.begin_from_here()
+        running = asyncio.create_task(collect(engine, ask("one")))
+        await until(lambda: engine._scheduler.n_running == 1)
+        waiting = asyncio.create_task(collect(engine, ask("two")))
+        await until(lambda: value(engine, "lorry_requests_waiting") == 1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert value(engine, "lorry_requests_waiting") == 0
+        go.release(1_000_000)
+        assert (await running)[0] == "one"
+        engine.close()
+
+    run(scenario)
+
+
+def test_a_deadline_ends_an_answer_with_length_and_who_waits_is_told():
+    async def scenario() -> None:
+        model = EchoModel(n_places=1)
+        engine = await ready_engine(model, max_seconds=0.5)
+        go = model.begin_from_here(3)
+        running = asyncio.create_task(collect(engine, ask("x" * 20)))
+        await until(lambda: len(model.decoder.steps) == 3)
+        waiting = asyncio.create_task(collect(engine, ask("two")))
+        await asyncio.sleep(0.6)
+        go.release(1_000_000)
+        text, last = await running
+        assert (last.finish_reason, text) == ("length", "x" * last.completion_tokens)
+        with pytest.raises(StoppingError, match=r"no place was free within 0\.5 s; ask again later"):
+            await waiting
+        assert value(engine, "lorry_deadlines_passed_total") == 2
+        engine.close()
+
+    run(scenario)
+
+
+def test_draining_takes_nothing_new_and_finishes_what_runs_and_waits():
+    async def scenario() -> None:
+        model = EchoModel(n_places=1)
+        engine = await ready_engine(model)
+        go = model.begin_from_here(2)
+        tasks = [asyncio.create_task(collect(engine, ask(text))) for text in ("one", "two")]
+        await until(lambda: value(engine, "lorry_requests_waiting") == 1)
+        engine.drain()
+        assert not engine.ready
+        assert engine.alive
+        with pytest.raises(StoppingError, match="the server is stopping; ask again in a moment"):
+            await collect(engine, ask())
+        go.release(1_000_000)
+        assert [text for text, _ in await asyncio.gather(*tasks)] == ["one", "two"]
+        await until(lambda: engine.idle)
+        engine.close()
+
+    run(scenario)
+
+
+def test_stopping_ends_a_running_stream_with_length_and_tells_who_waits():
+    async def scenario() -> None:
+        model = EchoModel(n_places=1)
+        engine = await ready_engine(model)
+        go = model.begin_from_here(4)
+        running = asyncio.create_task(collect(engine, ask("x" * 30)))
+        await until(lambda: len(model.decoder.steps) == 4)
+        waiting = asyncio.create_task(collect(engine, ask("two")))
+        await until(lambda: value(engine, "lorry_requests_waiting") == 1)
+        engine.stop()
+        go.release(2)
+        text, last = await running
+        assert (last.finish_reason, text) == ("length", "x" * last.completion_tokens)
+        with pytest.raises(StoppingError, match="the server is stopping"):
+            await waiting
+        closing = threading.Thread(target=engine.close)
+        closing.start()
+        closing.join(10)
+        assert not engine.alive
+        with pytest.raises(StoppingError):
+            await collect(engine, ask())
+
+    run(scenario)
+
+
+def test_a_batch_that_llama_cannot_compute_fails_alone_and_its_place_is_clean():
+    async def scenario() -> None:
+        model = EchoModel(n_places=2)
+        engine = await ready_engine(model)
+        model.decoder.broken = True
+        with pytest.raises(ModelError, match=r"cannot compute 1 rows \(status -3\); ask again"):
+            await collect(engine, ask("one"))
+        model.decoder.broken = False
+        assert (await collect(engine, ask("one")))[0] == "one"
+        assert engine._places.n_free == 2
+        engine.close()
+
+    run(scenario)
+
+
+def test_a_failing_request_reaches_its_client_and_the_others_go_on(monkeypatch):
+    async def scenario() -> None:
+        model = EchoModel()
+        engine = await ready_engine(model)
+
+        def piece(token: int) -> bytes:
+            return chr(token).encode() if token != ord("!") else bytes(1 // 0)
+
+        monkeypatch.setattr(model, "piece", piece)
+        bad, good = asyncio.create_task(collect(engine, ask("ab!c"))), asyncio.create_task(collect(engine, ask("good")))
+        with pytest.raises(ZeroDivisionError):
+            await bad
+        assert (await good)[0] == "good"
+        assert value(engine, "lorry_requests_finished_total", reason="error") == 1
+        engine.close()
+
+    run(scenario)
+
+
+def test_an_engine_whose_thread_died_says_so_and_lets_nobody_wait(monkeypatch):
+    async def scenario() -> None:
+        engine = await ready_engine(EchoModel())
+        monkeypatch.setattr(engine._scheduler, "step", lambda: 1 // 0)
+        assert engine.alive
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        with pytest.raises(StoppingError):
+            await collect(engine, ask())
+        await until(lambda: not engine.alive)
+        assert not engine.ready
+
+    run(scenario)
+
+
+def test_an_engine_that_hangs_is_not_alive(monkeypatch):
+    async def scenario() -> None:
+        model = EchoModel()
+        engine = await ready_engine(model)
+        go = model.begin_from_here()
+        running = asyncio.create_task(collect(engine, ask("one")))
+        await until(lambda: engine._scheduler.n_running == 1)
+        assert engine.alive
+        monkeypatch.setattr(batching, "STUCK_SECONDS", 0.1)
+        await until(lambda: not engine.alive)
+        go.release(1_000_000)
+        await running
+        engine.close()
+
+    run(scenario)
+
+
+def test_a_model_that_forgets_all_or_nothing_shares_nothing_and_answers_right():
+    async def scenario() -> None:
+        model = EchoModel(n_places=1)
+        model.decoder.forgets_all_or_nothing = True
+        engine = await ready_engine(model)
+        for text in ("first", "second", "second"):
+            said, last = await collect(engine, ask(text, system="The same beginning."))
+            assert (said, last.cached_tokens) == (text, 0)
+        engine.close()
+
+    run(scenario)
+
+
+def test_a_token_is_counted_once_and_times_are_observed():
+    async def scenario() -> None:
+        engine = await ready_engine(EchoModel())
+        started = time.monotonic()
+        await asyncio.gather(*(collect(engine, ask("abcd")) for _ in range(3)))
+        assert value(engine, "lorry_completion_tokens_total") == 12
+        assert value(engine, "lorry_time_to_first_token_seconds_count") == 3
+        assert value(engine, "lorry_time_between_tokens_seconds_count") == 12  # the end is a token too
+        assert value(engine, "lorry_queue_seconds_sum") <= 3 * (time.monotonic() - started)
+        kinds = [value(engine, "lorry_prompt_tokens_total", kind=kind) for kind in ("computed", "cached")]
+        assert sum(kinds) == 3 * 6
+        engine.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stop", "expected", "stopped"),
+    [
+        (["ab", "cd"], [], "abcd", False),
+        (["ab", "cd"], ["bc"], "a", True),
+        (["ab", "cd"], ["dx"], "abcd", False),
+        (["one ", "EN", "D two"], ["END"], "one ", True),
+        (["x", "y", "z"], ["yz", "z"], "x", True),
+        ([b"\xc3", b"\xa9!"], ["!"], "é", True),
+        ([b"\xc3"], [], "", False),
+    ],
+)
+def test_stop_strings_are_cut_wherever_tokens_part_them(pieces, stop, expected, stopped):
+    text, said = StoppingText(stop), ""
+    for piece in pieces:
+        said += text.feed(piece if isinstance(piece, bytes) else piece.encode())
+        if text.stopped:
+            break
+    said += text.rest()
+    assert (said, text.stopped) == (expected, stopped)

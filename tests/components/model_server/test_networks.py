@@ -1,0 +1,315 @@
+"""The server as networks and browsers meet it: waiting streams, probes, slashes, other origins, odd bodies and keys."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from components.artifacts.contracts import GenerationDefaults
+from components.errors import LorryError
+from components.model_server.engine.interface import Piece, Request
+from components.model_server.engine.metrics import Metrics
+from components.model_server.http.api import create_app
+from components.model_server.http.api_keys import ApiKeys
+from components.model_server.http.responses import ChatAnswer, TextAnswer
+from components.model_server.http.served_model import ServedModel
+from components.modeling.chat_template import Edges
+from tests.conftest import free_port, lorry_process
+
+HELLO = [{"role": "user", "content": "Hello there"}]
+BODY = {"model": "m", "messages": HELLO, "max_tokens": 3}
+KEY = "a-key-of-the-tests-with-signs-:;=/+"
+ORIGIN = "http://localhost:5173"
+
+
+@pytest.fixture(scope="module")
+def address(tiny_run, tmp_path_factory) -> Iterator[str]:
+    """A server that asks for keys and lets pages of one origin ask."""
+    keys = tmp_path_factory.mktemp("keys") / "keys"
+    keys.write_text(f"\ufeff# ours\n{KEY}\n", encoding="utf-8")
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    flags = [
+        "--api-keys-file",
+        keys,
+        "--model-id",
+        "m",
+        "--n-places",
+        "2",
+        "--cors-origin",
+        ORIGIN,
+        "--port",
+        str(port),
+    ]
+    with lorry_process("serve", tiny_run.model, *flags, ready=f"{address}/readyz"):
+        yield address
+
+
+def ask(address: str, method: str = "POST", path: str = "/v1/chat/completions", **options) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {KEY}", **options.pop("headers", {})}
+    return httpx.request(method, f"{address}{path}", headers=headers, timeout=60, **options)
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/v1/health", "/livez", "/readyz", "/metrics", "/v1/models", "/v1/models/m"]
+)
+def test_what_can_be_read_can_be_asked_for_its_head(address, path):
+    head, whole = ask(address, "HEAD", path), ask(address, "GET", path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert whole.status_code == 200
+    assert head.headers["Content-Type"] == whole.headers["Content-Type"]
+
+
+def test_probes_need_no_key(address):
+    for path in ("/health", "/v1/health", "/livez", "/readyz", "/health/"):
+        assert httpx.get(f"{address}{path}").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions/", "/v1//chat/completions", "//v1/chat//completions//"])
+def test_a_slash_too_many_changes_nothing(address, path):
+    assert ask(address, path=path, json=BODY).json()["object"] == "chat.completion"
+    assert ask(address, "GET", "/v1/models/").json()["object"] == "list"
+
+
+def test_a_browser_asks_whether_it_may_ask_before_it_shows_a_key(address):
+    asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST",
+             "Access-Control-Request-Headers": "authorization,content-type"}  # fmt: skip
+    allowed = httpx.options(f"{address}/v1/chat/completions", headers=asked)
+    assert allowed.status_code == 200
+    assert allowed.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "authorization" in allowed.headers["Access-Control-Allow-Headers"]
+    assert ask(address, json=BODY, headers={"Origin": ORIGIN}).headers["Access-Control-Allow-Origin"] == ORIGIN
+    refused = httpx.post(f"{address}/v1/chat/completions", json=BODY, headers={"Origin": ORIGIN})
+    assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (401, ORIGIN)
+    stranger = httpx.options(f"{address}/v1/chat/completions", headers={**asked, "Origin": "http://elsewhere"})
+    assert "Access-Control-Allow-Origin" not in stranger.headers
+
+
+def test_no_other_origin_may_ask_unless_it_was_named(server):
+    answer = httpx.get(f"{server}/v1/models", headers={"Origin": ORIGIN})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+JSON = {"Content-Type": "application/json"}
+WHOLE = json.dumps(BODY).encode()
+ODD = [
+    (b'{"model": "m",', JSON, 400, "the body is no JSON: "),
+    (b"", JSON, 400, "the body is empty; send a JSON object"),
+    (b"[1]", JSON, 400, "the body is no JSON object; send one, such as"),
+    (b'"x"', JSON, 400, "the body is no JSON object; send one, such as"),
+    (b'{"model": "m", "messages": "\xff\xfe"}', JSON, 400, "the body cannot be read: it is no JSON in UTF-8"),
+    (b"[" * 100_000, JSON, 400, "the body cannot be read: it is no JSON in UTF-8, or has too many levels or digits"),
+    (WHOLE, {"Content-Type": ""}, 415, "Content-Type is missing; send the header 'Content-Type: application/json'"),
+    (WHOLE, {"Content-Type": "text/plain"}, 415, "Content-Type is text/plain; send the header"),
+    (
+        WHOLE,
+        {**JSON, "Content-Encoding": "gzip"},
+        415,
+        "a body with Content-Encoding gzip is not read here; send it as",
+    ),
+    (WHOLE.replace(b'"m"', b'"gpt-4"'), JSON, 404, "no model 'gpt-4' here; this server serves 'm'"),
+]
+
+
+@pytest.mark.parametrize(("content", "headers", "status", "words"), ODD, ids=lambda value: str(value)[:30])
+def test_a_body_that_cannot_be_answered_is_told_what_is_wrong_with_it(address, content, headers, status, words):
+    refused = ask(address, content=content, headers=headers)
+    assert refused.status_code == status, refused.text
+    assert refused.json()["error"]["message"].startswith(words)
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/vnd.api+json", "APPLICATION/JSON"])
+def test_json_under_its_other_names_is_read(address, kind):
+    assert ask(address, content=WHOLE, headers={"Content-Type": kind}).status_code == 200
+
+
+def test_what_is_not_there_says_what_is(address):
+    assert "use POST" in ask(address, "GET").json()["error"]["message"]
+    missing = ask(address, path="/v1/embeddings", json={}).json()["error"]["message"]
+    assert missing.startswith("nothing is at '/v1/embeddings'; this server answers /v1/chat/completions")
+    with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as client:
+        with pytest.raises(openai.NotFoundError) as refused:
+            client.chat.completions.create(model="gpt-4o", messages=HELLO)
+        assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
+        with pytest.raises(openai.BadRequestError, match="maximum context length is") as too_long:
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": "word " * 2000}])
+        assert too_long.value.code == "context_length_exceeded"
+
+
+class Slow:
+    """An engine whose answers are given piece by piece, or fail."""
+
+    ready = alive = idle = True
+
+    def __init__(self, *pieces: Piece | Exception) -> None:
+        self._pieces = pieces
+
+    def require_room(self, key: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    async def stream(self, request: Request) -> AsyncGenerator[Piece]:
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+SERVED = ServedModel("m", (), GenerationDefaults(), (), {}, lambda _: False, Edges(), None)
+END = Piece("", "stop", 1, 1)
+
+
+def answered(engine: Slow, **fields: object) -> httpx.Response:
+    """What an application around the engine answers."""
+
+    async def post() -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(engine, ApiKeys({}), Metrics(), SERVED), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://lorry") as client:
+            return await client.post("/v1/chat/completions", json={**BODY, **fields})
+
+    return asyncio.run(post())
+
+
+def test_a_stream_that_waits_opens_and_says_that_it_works():
+    lines = answered(Slow(Piece(""), Piece(""), Piece("Hi"), Piece(""), END), stream=True).text.split("\n\n")
+    assert [line for line in lines if line.startswith(":")] == [": working"] * 3
+    assert lines[:2] == [": working"] * 2
+    words = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    assert [one["choices"][0]["delta"].get("content") for one in words] == ["", "Hi", None]
+    whole = answered(Slow(Piece(""), Piece("Hi"), Piece(""), END)).json()
+    assert whole["choices"][0]["message"]["content"] == "Hi"
+
+
+def test_what_a_client_has_sent_is_repeated_in_an_error_within_bounds_and_as_text(address):
+    for body in ({**BODY, "model": "x" * 300_000}, {**BODY, "tool_choice": "\ud800" * 9}, {**BODY, "model": "\ud800"}):
+        refused = ask(address, content=json.dumps(body), headers=JSON)
+        assert 400 <= refused.status_code < 500
+        assert len(refused.content) < 3_000
+
+
+def test_a_stream_whose_words_are_held_back_says_that_it_works(monkeypatch):
+    async def pieces() -> AsyncGenerator[Piece]:
+        for _ in range(4):
+            await asyncio.sleep(0.02)
+            yield Piece(" ")
+        yield END
+
+    monkeypatch.setattr("components.model_server.http.responses.SECONDS_OF_SILENCE", 0.03)
+
+    async def events() -> list[str]:
+        return [event async for event in ChatAnswer("m", lambda _: None).events(pieces(), include_usage=False)]
+
+    assert ": working\n\n" in asyncio.run(events())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(
+    "error", [LorryError("it broke; ask again"), KeyError("secret"), ZeroDivisionError()], ids=repr
+)
+def test_any_error_has_openais_shape_and_tells_nothing_that_is_ours(error, begun, stream):
+    response = answered(Slow(*([Piece("Hi")] if begun else []), error), stream=stream)
+    words = (
+        "it broke; ask again"
+        if isinstance(error, LorryError)
+        else f"the server failed ({type(error).__name__}); its log"
+    )
+    assert "secret" not in response.text
+    if begun and stream:
+        told = [json.loads(line[6:]) for line in response.text.split("\n\n") if line.startswith("data: {")]
+        assert told[-1]["error"]["message"].startswith(words)
+        assert response.text.endswith("data: [DONE]\n\n")
+    else:
+        assert response.status_code == (400 if isinstance(error, LorryError) else 500)
+        assert response.headers["X-Request-Id"]
+        assert response.json()["error"]["message"].startswith(words)
+
+
+def test_no_line_of_a_stream_ends_within_its_words():
+    text = "a\u2028b\u2029c\u0085d\n\x0be"
+
+    async def pieces() -> AsyncGenerator[Piece]:
+        yield Piece(text)
+        yield END
+
+    async def events(answer: ChatAnswer | TextAnswer) -> list[str]:
+        return [event async for event in answer.events(pieces(), include_usage=True)]
+
+    for answer in (ChatAnswer("m", lambda _: None), TextAnswer("m", lambda _: None)):
+        lines = [line for event in asyncio.run(events(answer)) for line in event.splitlines() if line]
+        assert all(line.startswith("data: ") for line in lines)
+        choices = [choice for line in lines[:-1] for choice in json.loads(line[6:])["choices"]]
+        assert "".join(choice.get("text") or choice.get("delta", {}).get("content") or "" for choice in choices) == text
+
+
+@pytest.fixture
+def without_template(tiny_run, tmp_path) -> Path:
+    path = tmp_path / "raw.gguf"
+    path.write_bytes(tiny_run.model.read_bytes().replace(b"tokenizer.chat_template", b"tokenizer.chat_templat_", 1))
+    return path
+
+
+def test_a_file_without_a_template_continues_texts_and_chats_with_one_that_is_named(without_template, tmp_path):
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    flags = ["--model-id", "m", "--n-places", "2", "--port", str(port)]
+    lines: list[str] = []
+    with lorry_process("serve", without_template, *flags, ready=f"{address}/readyz", lines=lines):
+        text = httpx.post(f"{address}/v1/completions", json={"model": "m", "prompt": "Lorry"}, timeout=60)
+        assert text.json()["object"] == "text_completion"
+        refused = httpx.post(f"{address}/v1/chat/completions", json=BODY, timeout=60)
+        assert refused.status_code == 400
+        assert (
+            "has no chat template; export it from a base model that has one, or name one with --chat-template"
+            in refused.text
+        )
+    assert any("only /v1/completions is answered; name one with --chat-template" in line for line in lines)
+    template = tmp_path / "plain.jinja"
+    template.write_text(
+        "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant:"
+    )
+    with lorry_process("serve", without_template, *flags, "--chat-template", template, ready=f"{address}/readyz"):
+        assert httpx.post(f"{address}/v1/chat/completions", json=BODY, timeout=60).json()["object"] == "chat.completion"
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (None, "the chat template cannot be read"),
+        ("{% for %}", ", line 1: no chat template ("),
+        ("{{ 1/0 }}", "no chat template ("),
+        ("", "the chat template writes nothing of the messages; give one that does"),
+        ("hello", "the chat template writes nothing of the messages; give one that does"),
+    ],
+)
+def test_a_template_that_writes_no_conversation_is_refused_at_the_start(tiny_run, tmp_path, template, words):
+    from typer.testing import CliRunner
+
+    from pipelines.cli import app
+
+    path = tmp_path / "bad.jinja"
+    if template is not None:
+        path.write_text(template)
+    done = CliRunner().invoke(
+        app, ["serve", str(tiny_run.model), "--chat-template", str(path), "--port", str(free_port())]
+    )
+    assert str(path) in str(done.exception)
+    assert words in str(done.exception)
+
+
+@pytest.mark.parametrize("origin", ["localhost:5173", "http://a/b", "ftp://a"])
+def test_an_origin_that_no_browser_has_is_refused_at_the_start(tiny_run, origin):
+    from typer.testing import CliRunner
+
+    from pipelines.cli import app
+
+    done = CliRunner().invoke(app, ["serve", str(tiny_run.model), "--cors-origin", origin, "--port", str(free_port())])
+    assert f"--cors-origin {origin}: is no origin; give one as http://localhost:5173, or *" in str(done.exception)

@@ -1,0 +1,143 @@
+"""A model into the store and out of it: whole or not at all, by its digest."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.artifacts.contracts import MANIFEST_NAME
+from components.errors import ModelError, StoreError
+from components.fetch_model.fetch import fetch
+from components.publish_model.config import PublishConfig
+from components.publish_model.publish import publish
+from components.storage.digests import sha256_of
+from components.storage.published_models import current, published
+from components.storage.store import Store
+from tests.buckets import s3_server
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def address(request, tmp_path):
+    if request.param == "folder":
+        yield str(tmp_path / "store")
+    else:
+        with s3_server():
+            yield "s3://lorry/store"
+
+
+@pytest.fixture
+def model(tiny_run, tmp_path) -> Path:
+    """A folder with an exported model."""
+    return Path(shutil.copytree(tiny_run.model.parent, tmp_path / "model"))
+
+
+def put(model: Path, address: str) -> str:
+    return publish(PublishConfig(store=address), model_path=str(model), recipe="tiny").sha256
+
+
+def test_a_published_model_is_current_and_is_fetched_by_its_digest(address, model, tmp_path):
+    sha256 = put(model, address)
+    store = Store(address)
+    assert (current(store).sha256, current(store).recipe, published(store)) == (sha256, "tiny", [sha256])
+    manifest = fetch(address, sha256, tmp_path / "fetched")
+    assert sha256_of(tmp_path / "fetched" / manifest.file) == sha256
+    assert sorted(path.name for path in (tmp_path / "fetched").iterdir()) == [manifest.file, MANIFEST_NAME]
+
+
+def test_publishing_again_mends_what_was_damaged_in_the_store(address, model, tmp_path):
+    sha256 = put(model, address)
+    path = next(model.glob("*.gguf"))
+    Store(address).put_bytes(f"models/{sha256}/{path.name}", b"x" * path.stat().st_size)
+    assert put(model, address) == sha256
+    Store(address).put_bytes(f"models/{sha256}/{MANIFEST_NAME}", b"not JSON")
+    assert put(model, address) == sha256
+    fetch(address, sha256, tmp_path / "fetched")
+
+
+def test_a_manifest_without_its_file_is_told(address, model, tmp_path):
+    sha256 = put(model, address)
+    manifest = (model / MANIFEST_NAME).read_bytes()
+    other = f"{address}-other"
+    Store(other, make=True).put_bytes(f"models/{sha256}/{MANIFEST_NAME}", manifest)
+    with pytest.raises(ModelError, match="the store has the model's manifest but not its file; publish it again"):
+        fetch(other, sha256, tmp_path / "fetched")
+
+
+def test_publishing_again_sends_nothing_but_moves_the_pointer_back(address, model, caplog):
+    caplog.set_level("INFO")
+    sha256 = put(model, address)
+    Store(address).put_bytes("models/current.json", json.dumps({"sha256": "f" * 64, "recipe": "other"}).encode())
+    caplog.clear()
+    assert put(model, address) == sha256
+    assert f"{sha256} is in the store already" in caplog.text
+    assert current(Store(address)).sha256 == sha256
+
+
+def test_a_model_that_was_sent_by_half_is_sent_again_whole(address, model, tmp_path):
+    path = next(model.glob("*.gguf"))
+    Store(address, make=True).put_bytes(f"models/{sha256_of(path)}/{path.name}", path.read_bytes()[:1000])
+    assert published(Store(address)) == []
+    sha256 = put(model, address)
+    fetch(address, sha256, tmp_path / "fetched")
+
+
+def test_a_model_that_is_not_what_its_manifest_says_is_not_published(address, model):
+    path = next(model.glob("*.gguf"))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelError, match=r"its sha256 is .*, not .*; export it again"):
+        put(model, address)
+    with pytest.raises(ModelError, match="no model was published there yet; run a recipe that does"):
+        current(Store(address, make=True))
+
+
+def test_a_model_that_is_not_in_the_store_names_those_that_are(address, model, tmp_path):
+    Store(address, make=True)
+    with pytest.raises(ModelError, match=r"no model 1111.*; it holds no model yet; run a recipe that publishes there"):
+        fetch(address, "1" * 64, tmp_path / "fetched")
+    sha256 = put(model, address)
+    with pytest.raises(ModelError, match=f"no model {'1' * 64}; it holds {sha256}"):
+        fetch(address, "1" * 64, tmp_path / "fetched")
+
+
+def test_a_file_that_was_changed_in_the_store_does_not_reach_its_final_name(address, model, tmp_path):
+    sha256 = put(model, address)
+    path = next(model.glob("*.gguf"))
+    content = path.read_bytes()
+    Store(address).put_bytes(f"models/{sha256}/{path.name}", content[:-1] + b"x")
+    with pytest.raises(StoreError, match=f"not {sha256}: the file in the store was changed or damaged"):
+        fetch(address, sha256, tmp_path / "fetched")
+    assert list((tmp_path / "fetched").iterdir()) == []
+
+
+def test_a_manifest_that_names_a_path_is_refused(address, model, tmp_path):
+    sha256 = put(model, address)
+    manifest = json.loads((model / MANIFEST_NAME).read_text())
+    hostile = json.dumps({**manifest, "file": "../../escaped.gguf"}).encode()
+    Store(address).put_bytes(f"models/{sha256}/{MANIFEST_NAME}", hostile)
+    with pytest.raises(ModelError, match="cannot be read"):
+        fetch(address, sha256, tmp_path / "fetched")
+
+
+def test_the_init_containers_command_takes_its_settings_from_the_environment(model, tmp_path):
+    sha256 = put(model, str(tmp_path / "store"))
+    environment = {
+        **os.environ,
+        "LORRY_STORE": str(tmp_path / "store"),
+        "LORRY_MODEL_SHA256": sha256,
+        "LORRY_MODEL": str(tmp_path / "models"),
+    }
+    command = [sys.executable, "-m", "components.fetch_model"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert f"sha256 {sha256}, as it should be" in done.stderr
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "is there already" in again.stderr
+    missing = {**environment, "LORRY_MODEL_SHA256": "2" * 64}
+    refused = subprocess.run(command, env=missing, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.strip() == f"error: {tmp_path / 'store'}: no model {'2' * 64}; it holds {sha256}"

@@ -1,0 +1,28 @@
+"""The port that a server listens on."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from components.errors import BusyError
+from components.runtime.sockets import listen, url_of
+from tests.conftest import free_port
+
+
+def test_accepted_connections_send_small_writes_at_once():
+    port = free_port()
+    with listen("127.0.0.1", port, "--port") as bound, socket.create_connection(("127.0.0.1", port)):
+        accepted, _ = bound.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_an_address_of_another_machine_names_the_flag():
+    with pytest.raises(BusyError, match=r"cannot listen on 192\.0\.2\.1:80 .*; choose another address with --host"):
+        listen("192.0.2.1", 80, "--port")
+
+
+def test_an_ipv6_address_is_bracketed():
+    assert url_of("::1", 8080) == "http://[::1]:8080"
