@@ -20,12 +20,13 @@ from components.gguf.sampling import Sampling
 from components.model_server.engine.decode_batcher import Batches
 from components.model_server.engine.fair_queue import FairQueue
 from components.model_server.engine.interface import (
-    SECONDS_OF_SILENCE,
-    Piece,
+    HEARTBEAT_SECONDS,
+    Delta,
     PromptTooLongError,
     QueueFullError,
     Request,
-    StoppingError,
+    TimedOutError,
+    UnavailableError,
 )
 from components.model_server.engine.metrics import Metrics
 from components.model_server.engine.prefill_budget import Pace
@@ -121,50 +122,50 @@ class BatchingEngine:
         """See ``Engine``."""
         return self._n_open == 0
 
-    def require_room(self, key: str) -> None:
+    def require_capacity(self, key: str) -> None:
         """See ``Engine``."""
         if not self._queue.has_room(key, self._n_free):
             raise self._full()
 
-    async def stream(self, request: Request) -> AsyncGenerator[Piece]:
+    async def stream(self, request: Request) -> AsyncGenerator[Delta]:
         """See ``Engine``."""
         if self._draining.is_set():
             self._metrics.rejected.labels("stopping").inc()
-            raise StoppingError(STOPPING)
+            raise UnavailableError(STOPPING)
         # Room comes before work: what is too much costs nothing.
         if not self._queue.reserve(request.key, self._n_free):
             raise self._full()
         self._n_open += 1
         try:
-            async with aclosing(self._pieces(request)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            async with aclosing(self._deltas(request)) as deltas:
+                async for delta in deltas:
+                    yield delta
         finally:
             self._n_open -= 1
 
-    async def _pieces(self, request: Request) -> AsyncGenerator[Piece]:
+    async def _deltas(self, request: Request) -> AsyncGenerator[Delta]:
         """The answer to a request for which there is room."""
-        pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
+        deltas: asyncio.Queue[Delta | Exception] = asyncio.Queue()
         job = None
         try:
             # A long prompt takes a while to render, and the streams of others must not wait for it.
             loop = asyncio.get_running_loop()
-            preparing = loop.run_in_executor(self._preparing, self._prepare, request, loop, pieces)
-            while not (await asyncio.wait({preparing}, timeout=SECONDS_OF_SILENCE))[0]:
-                yield Piece("")
+            preparing = loop.run_in_executor(self._preparing, self._prepare, request, loop, deltas)
+            while not (await asyncio.wait({preparing}, timeout=HEARTBEAT_SECONDS))[0]:
+                yield Delta("")
             job = preparing.result()
         finally:
             taken = self._queue.put(request.key, job)
         if not taken:
-            raise StoppingError(STOPPING)
+            raise UnavailableError(STOPPING)
         self._work_to_do.set()
         try:
             while True:
                 try:
-                    async with asyncio.timeout(SECONDS_OF_SILENCE):
-                        item = await pieces.get()
+                    async with asyncio.timeout(HEARTBEAT_SECONDS):
+                        item = await deltas.get()
                 except TimeoutError:
-                    item = Piece("")
+                    item = Delta("")
                 if isinstance(item, Exception):
                     raise item
                 yield item
@@ -191,7 +192,7 @@ class BatchingEngine:
         self._draining.set()
 
     def stop(self) -> None:
-        """See ``Engine``. A stream that runs ends with ``length``, one that waits with a StoppingError."""
+        """See ``Engine``. A stream that runs ends with ``length``, one that waits with an UnavailableError."""
         self._draining.set()
         self._stopping.set()
         self._work_to_do.set()
@@ -205,7 +206,7 @@ class BatchingEngine:
         self._model.close()
 
     def _prepare(
-        self, request: Request, loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[Piece | Exception]
+        self, request: Request, loop: asyncio.AbstractEventLoop, deltas: asyncio.Queue[Delta | Exception]
     ) -> Job:
         """The request as the scheduler takes it.
 
@@ -222,7 +223,7 @@ class BatchingEngine:
             prompt=prompt,
             limit=room if request.max_tokens is None else min(request.max_tokens, room),
             deadline=time.monotonic() + self._settings.max_seconds,
-            put=lambda item: self._outbox.put(loop, pieces, item),
+            put=lambda item: self._outbox.put(loop, deltas, item),
             matcher=self._matcher(request),
             spelled={} if request.tools is None else request.tools.call_format.specials,
         )
@@ -269,7 +270,7 @@ class BatchingEngine:
             # Whatever ended this thread: nobody may wait for it for ever.
             self._scheduler.stop()
             for job in self._queue.close():
-                job.put(StoppingError(STOPPING))
+                job.put(UnavailableError(STOPPING))
             self._outbox.send()
 
     def _admit(self) -> None:
@@ -277,7 +278,7 @@ class BatchingEngine:
         now = time.monotonic()
         for job in self._queue.remove(lambda job: now >= job.deadline):
             self._metrics.deadlines.inc()
-            job.put(StoppingError(f"no place was free within {self._settings.max_seconds:g} s; ask again later"))
+            job.put(TimedOutError(f"no place was free within {self._settings.max_seconds:g} s; ask again later"))
         self._outbox.send()
         while self._scheduler.has_room:
             waiting = self._queue.take(self._scheduler.n_running_of_keys(), self._most_of_a_key)
@@ -332,22 +333,22 @@ class _Outbox:
     """What a step has made, handed to asyncio at once: waking the loop costs more than a token does."""
 
     def __init__(self) -> None:
-        self._items: list[tuple[asyncio.AbstractEventLoop, asyncio.Queue[Piece | Exception], Piece | Exception]] = []
+        self._items: list[tuple[asyncio.AbstractEventLoop, asyncio.Queue[Delta | Exception], Delta | Exception]] = []
 
     def put(
-        self, loop: asyncio.AbstractEventLoop, pieces: asyncio.Queue[Piece | Exception], item: Piece | Exception
+        self, loop: asyncio.AbstractEventLoop, deltas: asyncio.Queue[Delta | Exception], item: Delta | Exception
     ) -> None:
         """Keep an item for ``send``."""
-        self._items.append((loop, pieces, item))
+        self._items.append((loop, deltas, item))
 
     def send(self) -> None:
         """Hand over; a loop that has ended wants nothing any more."""
         items, self._items = self._items, []
         for loop in {loop for loop, _, _ in items}:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(_deliver, [(pieces, item) for of, pieces, item in items if of is loop])
+                loop.call_soon_threadsafe(_deliver, [(deltas, item) for of, deltas, item in items if of is loop])
 
 
-def _deliver(items: list[tuple[asyncio.Queue[Piece | Exception], Piece | Exception]]) -> None:
-    for pieces, item in items:
-        pieces.put_nowait(item)
+def _deliver(items: list[tuple[asyncio.Queue[Delta | Exception], Delta | Exception]]) -> None:
+    for deltas, item in items:
+        deltas.put_nowait(item)

@@ -1,4 +1,4 @@
-"""What the API asks of an engine, and what it gets: requests in, pieces of text out."""
+"""What the API asks of an engine, and what it gets: requests in, deltas out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.model_server.tool_calls.format import CallFormat
 
 FinishReason = Literal["stop", "length"]
 # Proxies take a connection that is silent for long for a dead one; the shortest limits are of some ten seconds.
-SECONDS_OF_SILENCE = 3.0
+HEARTBEAT_SECONDS = 3.0
 # Of clients without a key.
 NO_KEY = ""
 
@@ -26,8 +26,12 @@ class PromptTooLongError(LorryError):
         self.field = field
 
 
-class StoppingError(LorryError):
-    """The server stops, or its time for a request is over, before it came to this request."""
+class UnavailableError(LorryError):
+    """The server is stopping, or not ready yet: another one should be asked."""
+
+
+class TimedOutError(LorryError):
+    """The time of a request was over before its answer began."""
 
 
 class QueueFullError(LorryError):
@@ -109,10 +113,10 @@ class TokenLogprob(Logprob):
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A piece of an answer; without text and ``finish_reason``, it says that the answer is still worked on.
+class Delta:
+    """What an answer has grown by; without text and ``finish_reason``, it says that the answer is still worked on.
 
-    ``logprobs`` are of the tokens since the last piece. The last one carries ``finish_reason`` and the token counts.
+    ``logprobs`` are of the tokens since the last delta. The last one carries ``finish_reason`` and the token counts.
     """
 
     text: str
@@ -138,22 +142,23 @@ class Engine(Protocol):
     def idle(self) -> bool:
         """True when nothing runs and nothing waits."""
 
-    def require_room(self, key: str) -> None:
+    def require_capacity(self, key: str) -> None:
         """Check that a request of ``key`` may wait, before anything is done for it.
 
         Raises:
             QueueFullError: as many wait as may.
         """
 
-    def stream(self, request: Request) -> AsyncGenerator[Piece]:
-        """The answer, piece by piece; closing the generator cancels the request.
+    def stream(self, request: Request) -> AsyncGenerator[Delta]:
+        """The answer, delta by delta; closing the generator cancels the request.
 
-        Where nothing comes for ``SECONDS_OF_SILENCE``, an empty piece does.
+        Where nothing comes for ``HEARTBEAT_SECONDS``, an empty delta does.
 
         Raises:
-            PromptTooLongError: before the first piece.
-            QueueFullError: before the first piece.
-            StoppingError: before the first piece.
+            PromptTooLongError: before the first delta.
+            QueueFullError: before the first delta.
+            UnavailableError: before the first delta.
+            TimedOutError: before the first delta.
         """
 
     def drain(self) -> None:

@@ -17,7 +17,14 @@ from components.errors import LorryError, ModelError
 from components.gguf.context import Abort, AbortedError, Rows
 from components.gguf.model import GgufModel
 from components.model_server.engine.decode_batcher import Batches
-from components.model_server.engine.interface import FinishReason, Piece, Request, StoppingError, TokenLogprob
+from components.model_server.engine.interface import (
+    Delta,
+    FinishReason,
+    Request,
+    TimedOutError,
+    TokenLogprob,
+    UnavailableError,
+)
 from components.model_server.engine.logprobs import Logprobs
 from components.model_server.engine.metrics import Metrics
 from components.model_server.engine.prefill_budget import SIZES, Pace
@@ -33,7 +40,7 @@ CHUNKS_BETWEEN_TURNS_OF_THE_OLDEST = 4
 
 @dataclass(eq=False)
 class Job:
-    """One request, its prompt in tokens, and where its pieces go. ``deadline`` is a time of ``time.monotonic``.
+    """One request, its prompt in tokens, and where its deltas go. ``deadline`` is a time of ``time.monotonic``.
 
     Special tokens in ``spelled`` are a part of the answer's text: the template writes calls of tools with them.
     """
@@ -42,7 +49,7 @@ class Job:
     prompt: Sequence[int]
     limit: int
     deadline: float
-    put: Callable[[Piece | Exception], None]
+    put: Callable[[Delta | Exception], None]
     matcher: Any = None
     spelled: Mapping[int, str] = field(default_factory=dict)
     arrived: float = field(default_factory=time.monotonic)
@@ -81,9 +88,9 @@ class Answer:
         return len(self.job.prompt) - (len(self.place.tokens) if self.place else self.n_known)
 
     def put(self, text: str) -> None:
-        """Send a piece, once there is text."""
+        """Send a delta, once there is text."""
         if text:
-            self.job.put(Piece(text, logprobs=self.logprobs))
+            self.job.put(Delta(text, logprobs=self.logprobs))
             self.logprobs = []
 
 
@@ -128,11 +135,11 @@ class Scheduler:
         self._read(self._answer())
 
     def stop(self) -> None:
-        """End every answer now: ``length`` where something was said, a StoppingError where nothing was."""
+        """End every answer now: ``length`` where something was said, an UnavailableError where nothing was."""
         for answer in [*self._answering]:
             self._finish(answer, "length")
         for answer in [*self._reading]:
-            self._fail(answer, StoppingError("the server is stopping; ask again in a moment"))
+            self._fail(answer, UnavailableError("the server is stopping; ask again in a moment"))
 
     def _let_go(self) -> None:
         """Free the places of clients that went away and of deadlines that passed."""
@@ -146,7 +153,7 @@ class Scheduler:
                 if answer in self._answering:
                     self._finish(answer, "length")
                 else:
-                    self._fail(answer, StoppingError("the prompt was not read within the time of a request"))
+                    self._fail(answer, TimedOutError("the prompt was not read within the time of a request"))
 
     def _answer(self) -> float | None:
         """The next token of every answer that has one to come; give the seconds, None when there was none."""
@@ -287,14 +294,14 @@ class Scheduler:
     def _finish(self, answer: Answer, reason: FinishReason, text: str = "") -> None:
         text += answer.text.rest()
         counts = len(answer.job.prompt), answer.n_said, answer.n_cached
-        answer.job.put(Piece(text, reason, *counts, answer.logprobs))
+        answer.job.put(Delta(text, reason, *counts, answer.logprobs))
         self._metrics.finished.labels(reason).inc()
         self._release(answer)
 
     def _fail(self, answer: Answer, error: Exception) -> None:
         answer.job.put(error)
         self._metrics.finished.labels("error").inc()
-        if answer.place is not None and not isinstance(error, StoppingError):
+        if answer.place is not None and not isinstance(error, UnavailableError | TimedOutError):
             self._places.clear(answer.place)  # who knows what it holds
         self._release(answer)
 

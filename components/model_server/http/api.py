@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Send
 
 from components.model_server.engine import interface as engines
-from components.model_server.engine.interface import Engine, Piece
+from components.model_server.engine.interface import Delta, Engine
 from components.model_server.engine.metrics import Metrics
 from components.model_server.http.api_keys import ApiKeys
 from components.model_server.http.errors import NoSuchModelError, answer_errors_as_openai_does
@@ -116,42 +116,42 @@ async def _answer(
 ) -> Response:
     _require_model(served, body.model)
     if not engine.ready:
-        raise engines.StoppingError("the model is not ready, or the server is stopping; try again in a moment")
+        raise engines.UnavailableError("the model is not ready, or the server is stopping; try again in a moment")
     asked = body.to_engine(request.state.key, served)
     told: dict[str, Any] = request.state.told
 
-    def ended(last: Piece) -> None:
+    def ended(last: Delta) -> None:
         told.update(
             prompt_tokens=last.prompt_tokens,
             cached_tokens=last.cached_tokens,
             completion_tokens=last.completion_tokens,
             finish_reason=last.finish_reason,
-            first_piece_seconds=answer.first_piece_seconds,
+            first_delta_seconds=answer.first_delta_seconds,
         )
 
     answer = _form_of(asked, served, ended)
-    pieces = engine.stream(asked)
-    # The first piece is awaited here, so that what is wrong with a request is a status and not a broken stream. It
+    deltas = engine.stream(asked)
+    # The first delta is awaited here, so that what is wrong with a request is a status and not a broken stream. It
     # comes soon, though it may say no more than that the request waits.
-    pieces = _chain(await _unless_gone(request, anext(pieces)), pieces)
+    deltas = _chain(await _unless_gone(request, anext(deltas)), deltas)
     if body.stream:
-        events = answer.events(pieces, include_usage=body.wants_usage)
+        events = answer.events(deltas, include_usage=body.wants_usage)
         return _Stream(events, media_type="text/event-stream", headers=STREAM_HEADERS)
-    return JSONResponse(await _unless_gone(request, answer.whole(pieces)))
+    return JSONResponse(await _unless_gone(request, answer.whole(deltas)))
 
 
-def _form_of(asked: engines.Request, served: ServedModel, ended: Callable[[Piece], None]) -> WireAnswer:
+def _form_of(asked: engines.Request, served: ServedModel, ended: Callable[[Delta], None]) -> WireAnswer:
     """The answer to a conversation, or to a text."""
     if asked.is_text:
         return TextAnswer(served.name, ended)
     return ChatAnswer(served.name, ended, opened=asked.opens_reasoning, edges=served.answer_edges, tools=asked.tools)
 
 
-async def _chain(first: Piece, rest: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
+async def _chain(first: Delta, rest: AsyncGenerator[Delta]) -> AsyncGenerator[Delta]:
     try:
         yield first
-        async for piece in rest:
-            yield piece
+        async for delta in rest:
+            yield delta
     finally:
         await rest.aclose()
 

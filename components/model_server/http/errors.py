@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from components.errors import LorryError
-from components.model_server.engine.interface import PromptTooLongError, QueueFullError, StoppingError
+from components.model_server.engine.interface import PromptTooLongError, QueueFullError, TimedOutError, UnavailableError
 from components.model_server.engine.metrics import Metrics
 from components.model_server.http.protocol import WireError
 
@@ -85,8 +85,9 @@ def answer_errors_as_openai_does(app: FastAPI, metrics: Metrics) -> None:
     async def busy(_: Request, error: QueueFullError) -> JSONResponse:
         return busy_response(error)
 
-    @app.exception_handler(StoppingError)
-    async def stopping(_: Request, error: StoppingError) -> JSONResponse:
+    @app.exception_handler(UnavailableError)
+    @app.exception_handler(TimedOutError)
+    async def unavailable(_: Request, error: UnavailableError | TimedOutError) -> JSONResponse:
         headers = {"Retry-After": SECONDS_UNTIL_ANOTHER_POD_ANSWERS}
         return error_response(503, str(error), "server_error", headers=headers)
 

@@ -106,7 +106,7 @@ class Gatekeeper:
                 return error_response(415, words, "invalid_request_error")
             # Here, and not in the route: a crowd that is refused must cost those who were admitted next to nothing.
             try:
-                self._engine.require_room(name)
+                self._engine.require_capacity(name)
             except QueueFullError as error:
                 return busy_response(error)
         return None

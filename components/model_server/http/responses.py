@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from components.errors import LorryError
 from components.gguf.model import TextStream
-from components.model_server.engine.interface import SECONDS_OF_SILENCE, Logprob, Piece, TokenLogprob, ToolUse
+from components.model_server.engine.interface import HEARTBEAT_SECONDS, Delta, Logprob, TokenLogprob, ToolUse
 from components.model_server.http.protocol import Usage, WireError
 from components.model_server.tool_calls.stream import Call, CallStream
 from components.modeling.chat_template import Edges
@@ -29,22 +29,22 @@ NO_LINE_ENDS = {ord(char): f"\\u{ord(char):04x}" for char in "\u0085\u2028\u2029
 
 
 class WireAnswer(ABC):
-    """One answer; ``ended`` hears of its last piece."""
+    """One answer; ``ended`` hears of its last delta."""
 
     id_prefix: ClassVar[str]
     whole_object: ClassVar[str]
     chunk_object: ClassVar[str]
 
-    def __init__(self, model_id: str, ended: Callable[[Piece], None]) -> None:
+    def __init__(self, model_id: str, ended: Callable[[Delta], None]) -> None:
         self._head = {"id": f"{self.id_prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model_id}
         self._ended = ended
         self._started = time.monotonic()
         # Until the first words, or the end.
-        self.first_piece_seconds: float | None = None
+        self.first_delta_seconds: float | None = None
 
     @abstractmethod
-    def feed(self, piece: Piece) -> list[dict[str, Any]]:
-        """What the choices of the chunks say that a piece becomes."""
+    def feed(self, delta: Delta) -> list[dict[str, Any]]:
+        """What the choices of the chunks say that a delta becomes."""
 
     @abstractmethod
     def rest(self) -> list[dict[str, Any]]:
@@ -56,44 +56,44 @@ class WireAnswer(ABC):
 
     #: What the last chunk's choice says.
     end: ClassVar[dict[str, Any]]
-    #: What comes before the first piece.
+    #: What comes before the first delta.
     opening: ClassVar[Sequence[dict[str, Any]]] = ()
 
-    def finish_reason(self, last: Piece) -> str | None:
+    def finish_reason(self, last: Delta) -> str | None:
         """Why it has ended, in OpenAI's words."""
         return last.finish_reason
 
-    async def whole(self, pieces: AsyncIterator[Piece]) -> dict[str, Any]:
+    async def whole(self, deltas: AsyncIterator[Delta]) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
-        async for piece in pieces:
-            self._note(piece)
-            self.feed(piece)
-            last = piece
+        async for delta in deltas:
+            self._note(delta)
+            self.feed(delta)
+            last = delta
         self.rest()
         self._ended(last)
         choice = {"index": 0, **self.whole_choice(), "finish_reason": self.finish_reason(last)}
         return {**self._head, "object": self.whole_object, "choices": [choice], "usage": _usage(last)}
 
-    async def events(self, pieces: AsyncGenerator[Piece], *, include_usage: bool) -> AsyncIterator[str]:
-        """Server-sent events: the pieces, the finish reason, the counts when wanted, and [DONE].
+    async def events(self, deltas: AsyncGenerator[Delta], *, include_usage: bool) -> AsyncIterator[str]:
+        """Server-sent events: the deltas, the finish reason, the counts when wanted, and [DONE].
 
         A comment says that the server still works where it has nothing else to say.
         """
-        opened, sent, last = False, time.monotonic(), Piece("")
+        opened, sent, last = False, time.monotonic(), Delta("")
         # aclosing: when the client goes away this generator is closed, and with it the engine's.
-        async with aclosing(pieces):
+        async with aclosing(deltas):
             try:
-                async for piece in pieces:
-                    last = piece
-                    self._note(piece)
-                    choices = self.feed(piece)
+                async for delta in deltas:
+                    last = delta
+                    self._note(delta)
+                    choices = self.feed(delta)
                     for choice in choices if opened or not choices else [*self.opening, *choices]:
                         yield self._chunk(choice)
                     opened = opened or bool(choices)
                     # Words can be held back for long, too: those of a call, or of what may become a stop string.
-                    if choices or not piece.text or time.monotonic() - sent > SECONDS_OF_SILENCE:
+                    if choices or not delta.text or time.monotonic() - sent > HEARTBEAT_SECONDS:
                         sent = time.monotonic()
-                        if not choices and piece.finish_reason is None:
+                        if not choices and delta.finish_reason is None:
                             yield WORKING
             except Exception as error:
                 if not isinstance(error, LorryError):
@@ -109,9 +109,9 @@ class WireAnswer(ABC):
             yield _event({**self._head, "object": self.chunk_object, "choices": [], "usage": _usage(last)})
         yield DONE
 
-    def _note(self, piece: Piece) -> None:
-        if self.first_piece_seconds is None and (piece.text or piece.finish_reason):
-            self.first_piece_seconds = round(time.monotonic() - self._started, 3)
+    def _note(self, delta: Delta) -> None:
+        if self.first_delta_seconds is None and (delta.text or delta.finish_reason):
+            self.first_delta_seconds = round(time.monotonic() - self._started, 3)
 
     def _chunk(self, choice: dict[str, Any], finish_reason: str | None = None) -> str:
         choices = [{"index": 0, "logprobs": None, **choice, "finish_reason": finish_reason}]
@@ -129,7 +129,7 @@ class ChatAnswer(WireAnswer):
     opening = ({"delta": {"role": "assistant", "content": ""}},)
 
     def __init__(
-        self, model_id: str, ended: Callable[[Piece], None], *, opened: bool = False, edges: Edges = PLAIN,
+        self, model_id: str, ended: Callable[[Delta], None], *, opened: bool = False, edges: Edges = PLAIN,
         tools: ToolUse | None = None,
     ) -> None:  # fmt: skip
         """``opened`` and ``edges``: see ``split_reasoning``; ``tools`` are those that may be called."""
@@ -142,11 +142,11 @@ class ChatAnswer(WireAnswer):
         # Of tokens whose words are held back.
         self._unsent: list[TokenLogprob] = []
 
-    def feed(self, piece: Piece) -> list[dict[str, Any]]:
+    def feed(self, delta: Delta) -> list[dict[str, Any]]:
         """See ``WireAnswer``."""
-        self._logprobs += piece.logprobs
-        self._unsent += piece.logprobs
-        return self._choices(self._reasoning.feed(piece.text))
+        self._logprobs += delta.logprobs
+        self._unsent += delta.logprobs
+        return self._choices(self._reasoning.feed(delta.text))
 
     def rest(self) -> list[dict[str, Any]]:
         """See ``WireAnswer``."""
@@ -166,7 +166,7 @@ class ChatAnswer(WireAnswer):
             message |= {"content": self._content or None, "tool_calls": self._calls}
         return {"message": message, "logprobs": _of_chat(self._logprobs)}
 
-    def finish_reason(self, last: Piece) -> str | None:
+    def finish_reason(self, last: Delta) -> str | None:
         """See ``WireAnswer``."""
         called = self._calling is not None and self._calling.n_calls > 0 and not self._calling.was_cut
         return "tool_calls" if called and last.finish_reason == "stop" else last.finish_reason
@@ -207,19 +207,19 @@ class TextAnswer(WireAnswer):
     id_prefix, whole_object, chunk_object = "cmpl", "text_completion", "text_completion"
     end: ClassVar[dict[str, Any]] = {"text": ""}
 
-    def __init__(self, model_id: str, ended: Callable[[Piece], None]) -> None:
+    def __init__(self, model_id: str, ended: Callable[[Delta], None]) -> None:
         super().__init__(model_id, ended)
         self._text = ""
         self._logprobs: list[dict[str, Any]] = []
         # Of the next token within the text, in characters.
         self._offset, self._decoder = 0, TextStream()
 
-    def feed(self, piece: Piece) -> list[dict[str, Any]]:
+    def feed(self, delta: Delta) -> list[dict[str, Any]]:
         """See ``WireAnswer``."""
-        self._text += piece.text
-        logprobs = self._of_text(piece.logprobs)
+        self._text += delta.text
+        logprobs = self._of_text(delta.logprobs)
         self._logprobs += [logprobs] if logprobs else []
-        return [{"text": piece.text, "logprobs": logprobs}] if piece.text or logprobs else []
+        return [{"text": delta.text, "logprobs": logprobs}] if delta.text or logprobs else []
 
     def rest(self) -> list[dict[str, Any]]:
         """See ``WireAnswer``."""
@@ -277,7 +277,7 @@ def _event(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False).translate(NO_LINE_ENDS)}\n\n"
 
 
-def _usage(last: Piece) -> dict[str, Any]:
+def _usage(last: Delta) -> dict[str, Any]:
     return Usage(
         prompt_tokens=last.prompt_tokens,
         completion_tokens=last.completion_tokens,

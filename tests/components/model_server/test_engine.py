@@ -16,7 +16,14 @@ from components.errors import ModelError
 from components.model_server.engine import batching
 from components.model_server.engine import slots as places
 from components.model_server.engine.batching import BatchingEngine, EngineSettings
-from components.model_server.engine.interface import Piece, PromptTooLongError, QueueFullError, Request, StoppingError
+from components.model_server.engine.interface import (
+    Delta,
+    PromptTooLongError,
+    QueueFullError,
+    Request,
+    TimedOutError,
+    UnavailableError,
+)
 from components.model_server.engine.metrics import Metrics
 from components.model_server.engine.stop_strings import StoppingText
 from tests.components.model_server.echo_model import EchoModel
@@ -49,9 +56,9 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.005)
 
 
-async def collect(engine: BatchingEngine, request: Request) -> tuple[str, Piece]:
-    pieces = [piece async for piece in engine.stream(request)]
-    return "".join(piece.text for piece in pieces), pieces[-1]
+async def collect(engine: BatchingEngine, request: Request) -> tuple[str, Delta]:
+    deltas = [delta async for delta in engine.stream(request)]
+    return "".join(delta.text for delta in deltas), deltas[-1]
 
 
 def value(engine: BatchingEngine, name: str, **labels: str) -> float:
@@ -81,7 +88,7 @@ def test_an_answer_ends_with_stop_and_its_counts():
 
 @pytest.mark.parametrize("leaves", [False, True])
 def test_a_request_whose_prompt_takes_long_to_render_hears_that_it_is_worked_on(monkeypatch, leaves):
-    monkeypatch.setattr(batching, "SECONDS_OF_SILENCE", 0.02)
+    monkeypatch.setattr(batching, "HEARTBEAT_SECONDS", 0.02)
 
     async def scenario() -> None:
         model = EchoModel()
@@ -89,7 +96,7 @@ def test_a_request_whose_prompt_takes_long_to_render_hears_that_it_is_worked_on(
         rendered, render = threading.Event(), model.prompt
         monkeypatch.setattr(model, "prompt", lambda *given, **named: rendered.wait(10) and render(*given, **named))
         stream = engine.stream(ask("abc"))
-        assert [await anext(stream) for _ in range(3)] == [Piece("")] * 3
+        assert [await anext(stream) for _ in range(3)] == [Delta("")] * 3
         if leaves:
             await stream.aclose()
             rendered.set()
@@ -97,7 +104,7 @@ def test_a_request_whose_prompt_takes_long_to_render_hears_that_it_is_worked_on(
             assert (await collect(engine, ask("abc")))[0] == "abc"
         else:
             rendered.set()
-            assert "".join([piece.text async for piece in stream]) == "abc"
+            assert "".join([delta.text async for delta in stream]) == "abc"
         engine.close()
 
     run(scenario)
@@ -349,7 +356,7 @@ def test_a_deadline_ends_an_answer_with_length_and_who_waits_is_told():
         go.release(1_000_000)
         text, last = await running
         assert (last.finish_reason, text) == ("length", "x" * last.completion_tokens)
-        with pytest.raises(StoppingError, match=r"no place was free within 0\.5 s; ask again later"):
+        with pytest.raises(TimedOutError, match=r"no place was free within 0\.5 s; ask again later"):
             await waiting
         assert value(engine, "lorry_deadlines_passed_total") == 2
         engine.close()
@@ -367,7 +374,7 @@ def test_draining_takes_nothing_new_and_finishes_what_runs_and_waits():
         engine.drain()
         assert not engine.ready
         assert engine.alive
-        with pytest.raises(StoppingError, match="the server is stopping; ask again in a moment"):
+        with pytest.raises(UnavailableError, match="the server is stopping; ask again in a moment"):
             await collect(engine, ask())
         go.release(1_000_000)
         assert [text for text, _ in await asyncio.gather(*tasks)] == ["one", "two"]
@@ -390,13 +397,13 @@ def test_stopping_ends_a_running_stream_with_length_and_tells_who_waits():
         go.release(2)
         text, last = await running
         assert (last.finish_reason, text) == ("length", "x" * last.completion_tokens)
-        with pytest.raises(StoppingError, match="the server is stopping"):
+        with pytest.raises(UnavailableError, match="the server is stopping"):
             await waiting
         closing = threading.Thread(target=engine.close)
         closing.start()
         closing.join(10)
         assert not engine.alive
-        with pytest.raises(StoppingError):
+        with pytest.raises(UnavailableError):
             await collect(engine, ask())
 
     run(scenario)
@@ -442,7 +449,7 @@ def test_an_engine_whose_thread_died_says_so_and_lets_nobody_wait(monkeypatch):
         monkeypatch.setattr(engine._scheduler, "step", lambda: 1 // 0)
         assert engine.alive
         monkeypatch.setattr(threading, "excepthook", lambda _: None)
-        with pytest.raises(StoppingError):
+        with pytest.raises(UnavailableError):
             await collect(engine, ask())
         await until(lambda: not engine.alive)
         assert not engine.ready

@@ -16,7 +16,7 @@ from components.model_server.http.middleware import Gatekeeper
 class FullEngine:
     """Has no room for anybody."""
 
-    def require_room(self, key: str) -> None:
+    def require_capacity(self, key: str) -> None:
         raise QueueFullError("64 requests are waiting already; try again later", 7)
 
 

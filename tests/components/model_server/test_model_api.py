@@ -103,7 +103,7 @@ def test_a_line_of_log_has_the_id_and_the_counts_and_never_the_words(locked):
     assert (told["status"], told["key"], told["completion_tokens"]) == (200, "key-2", 3)
     assert told["prompt_tokens"] == answer.json()["usage"]["prompt_tokens"]
     assert told["finish_reason"] == "length"
-    assert told["seconds"] >= told["first_piece_seconds"]
+    assert told["seconds"] >= told["first_delta_seconds"]
     said = "".join(lines)
     assert secret not in said
     assert (

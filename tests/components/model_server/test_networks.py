@@ -13,7 +13,7 @@ import pytest
 
 from components.artifacts.contracts import GenerationDefaults
 from components.errors import LorryError
-from components.model_server.engine.interface import Piece, Request
+from components.model_server.engine.interface import Delta, Request
 from components.model_server.engine.metrics import Metrics
 from components.model_server.http.api import create_app
 from components.model_server.http.api_keys import ApiKeys
@@ -143,28 +143,28 @@ def test_what_is_not_there_says_what_is(address):
 
 
 class Slow:
-    """An engine whose answers are given piece by piece, or fail."""
+    """An engine whose answers are given delta by delta, or fail."""
 
     ready = alive = idle = True
 
-    def __init__(self, *pieces: Piece | Exception) -> None:
-        self._pieces = pieces
+    def __init__(self, *deltas: Delta | Exception) -> None:
+        self._deltas = deltas
 
-    def require_room(self, key: str) -> None:
+    def require_capacity(self, key: str) -> None:
         pass
 
     def close(self) -> None:
         pass
 
-    async def stream(self, request: Request) -> AsyncGenerator[Piece]:
-        for piece in self._pieces:
-            if isinstance(piece, Exception):
-                raise piece
-            yield piece
+    async def stream(self, request: Request) -> AsyncGenerator[Delta]:
+        for delta in self._deltas:
+            if isinstance(delta, Exception):
+                raise delta
+            yield delta
 
 
 SERVED = ServedModel("m", (), GenerationDefaults(), (), {}, lambda _: False, Edges(), None)
-END = Piece("", "stop", 1, 1)
+END = Delta("", "stop", 1, 1)
 
 
 def answered(engine: Slow, **fields: object) -> httpx.Response:
@@ -179,12 +179,12 @@ def answered(engine: Slow, **fields: object) -> httpx.Response:
 
 
 def test_a_stream_that_waits_opens_and_says_that_it_works():
-    lines = answered(Slow(Piece(""), Piece(""), Piece("Hi"), Piece(""), END), stream=True).text.split("\n\n")
+    lines = answered(Slow(Delta(""), Delta(""), Delta("Hi"), Delta(""), END), stream=True).text.split("\n\n")
     assert [line for line in lines if line.startswith(":")] == [": working"] * 3
     assert lines[:2] == [": working"] * 2
     words = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
     assert [one["choices"][0]["delta"].get("content") for one in words] == ["", "Hi", None]
-    whole = answered(Slow(Piece(""), Piece("Hi"), Piece(""), END)).json()
+    whole = answered(Slow(Delta(""), Delta("Hi"), Delta(""), END)).json()
     assert whole["choices"][0]["message"]["content"] == "Hi"
 
 
@@ -196,16 +196,16 @@ def test_what_a_client_has_sent_is_repeated_in_an_error_within_bounds_and_as_tex
 
 
 def test_a_stream_whose_words_are_held_back_says_that_it_works(monkeypatch):
-    async def pieces() -> AsyncGenerator[Piece]:
+    async def deltas() -> AsyncGenerator[Delta]:
         for _ in range(4):
             await asyncio.sleep(0.02)
-            yield Piece(" ")
+            yield Delta(" ")
         yield END
 
-    monkeypatch.setattr("components.model_server.http.responses.SECONDS_OF_SILENCE", 0.03)
+    monkeypatch.setattr("components.model_server.http.responses.HEARTBEAT_SECONDS", 0.03)
 
     async def events() -> list[str]:
-        return [event async for event in ChatAnswer("m", lambda _: None).events(pieces(), include_usage=False)]
+        return [event async for event in ChatAnswer("m", lambda _: None).events(deltas(), include_usage=False)]
 
     assert ": working\n\n" in asyncio.run(events())
 
@@ -216,7 +216,7 @@ def test_a_stream_whose_words_are_held_back_says_that_it_works(monkeypatch):
     "error", [LorryError("it broke; ask again"), KeyError("secret"), ZeroDivisionError()], ids=repr
 )
 def test_any_error_has_openais_shape_and_tells_nothing_that_is_ours(error, begun, stream):
-    response = answered(Slow(*([Piece("Hi")] if begun else []), error), stream=stream)
+    response = answered(Slow(*([Delta("Hi")] if begun else []), error), stream=stream)
     words = (
         "it broke; ask again"
         if isinstance(error, LorryError)
@@ -236,12 +236,12 @@ def test_any_error_has_openais_shape_and_tells_nothing_that_is_ours(error, begun
 def test_no_line_of_a_stream_ends_within_its_words():
     text = "a\u2028b\u2029c\u0085d\n\x0be"
 
-    async def pieces() -> AsyncGenerator[Piece]:
-        yield Piece(text)
+    async def deltas() -> AsyncGenerator[Delta]:
+        yield Delta(text)
         yield END
 
     async def events(answer: ChatAnswer | TextAnswer) -> list[str]:
-        return [event async for event in answer.events(pieces(), include_usage=True)]
+        return [event async for event in answer.events(deltas(), include_usage=True)]
 
     for answer in (ChatAnswer("m", lambda _: None), TextAnswer("m", lambda _: None)):
         lines = [line for event in asyncio.run(events(answer)) for line in event.splitlines() if line]

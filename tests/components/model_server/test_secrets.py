@@ -37,8 +37,8 @@ def ask_many(path: Path, n_requests: int, seed: int) -> tuple[int, list[tuple[st
         turns = [Message(role="system", content=f" {system}"), Message(role="user", content=f" {word}")]
         stream = engine.stream(Request(prompt=turns, max_tokens=4))
         text = ""
-        async for piece in stream:
-            text += piece.text
+        async for delta in stream:
+            text += delta.text
             if draw.random() < 0.02:
                 await stream.aclose()
                 return 0

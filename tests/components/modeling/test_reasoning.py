@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.model_server.engine.interface import Piece
+from components.model_server.engine.interface import Delta
 from components.model_server.http.responses import ChatAnswer
 from components.modeling.chat_template import Edges
 from components.modeling.reasoning import ReasoningStream, before_reasoning, split_reasoning
@@ -79,10 +79,10 @@ def test_a_prompt_that_ends_within_thoughts_is_known(prompt, before):
     assert before_reasoning(prompt) == before
 
 
-async def pieces(texts: list[str]) -> AsyncGenerator[Piece]:
+async def deltas(texts: list[str]) -> AsyncGenerator[Delta]:
     for text in texts:
-        yield Piece(text)
-    yield Piece("", finish_reason="stop")
+        yield Delta(text)
+    yield Delta("", finish_reason="stop")
 
 
 @pytest.mark.parametrize("opened", [True, False])
@@ -90,9 +90,9 @@ def test_an_answer_carries_its_thoughts_in_a_field_of_their_own_whole_and_stream
     texts = ["" if opened else "<thi", "" if opened else "nk>", "\nHm", ".\n</th", "ink>\n", "\nPar", "is."]
 
     async def both() -> tuple[dict, list[dict]]:
-        whole = await ChatAnswer("m", lambda _: None, opened=opened).whole(pieces(texts))
+        whole = await ChatAnswer("m", lambda _: None, opened=opened).whole(deltas(texts))
         answer = ChatAnswer("m", lambda _: None, opened=opened)
-        events = [event async for event in answer.events(pieces(texts), include_usage=False) if event[0] != ":"]
+        events = [event async for event in answer.events(deltas(texts), include_usage=False) if event[0] != ":"]
         assert events.pop() == "data: [DONE]\n\n"
         return whole, [json.loads(event.removeprefix("data: "))["choices"][0] for event in events]
 
