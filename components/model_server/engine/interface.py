@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from components.artifacts.contracts import Message
 from components.errors import LorryError
 from components.gguf.sampling import Sampling
-from components.model_server.tool_calls.format import CallFormat
+from components.model_server.tool_calls.tool_use import ToolUse
 
 FinishReason = Literal["stop", "length"]
 # Proxies take a connection that is silent for long for a dead one; the shortest limits are of some ten seconds.
@@ -40,26 +40,6 @@ class QueueFullError(LorryError):
     def __init__(self, message: str, retry_after_seconds: int) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
-
-
-@dataclass(frozen=True)
-class ToolUse:
-    """Tools in OpenAI's form, of which those named in ``callable_names`` may be called in the template's form.
-
-    ``must_call``: the answer is a call; ``several``: it may be more than one.
-    """
-
-    tools: Sequence[Mapping[str, Any]]
-    callable_names: Sequence[str]
-    call_format: CallFormat
-    must_call: bool = False
-    several: bool = True
-
-    @property
-    def parameters(self) -> dict[str, Mapping[str, Any]]:
-        """The JSON schemas of the functions that may be called, by name."""
-        functions = {tool["function"]["name"]: tool["function"] for tool in self.tools}
-        return {name: functions[name].get("parameters") or {} for name in self.callable_names}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from components.model_server.guided_decoding.json_schema import SchemaError, as_followed
-from components.model_server.tool_calls.arguments import as_text
+from components.model_server.guided_decoding.lark import lark_string
 
 if TYPE_CHECKING:
     from components.gguf.vocabulary import GgufVocabulary
@@ -41,8 +41,8 @@ class Grammars:
         for token in self._model.tokenize(text, special=True):
             if self._is_special(token):
                 before, _, text = text.partition(self._model.spelled(token))
-                terms += [as_text(before), f"<[{token}]>"] if before else [f"<[{token}]>"]
-        return " ".join([*terms, as_text(text)] if text else terms)
+                terms += [lark_string(before), f"<[{token}]>"] if before else [f"<[{token}]>"]
+        return " ".join([*terms, lark_string(text)] if text else terms)
 
     def other_tokens(self, *texts: str) -> str:
         """A term for any token of a text that its strings do not match, but for those in ``texts``; empty: none is."""

@@ -21,7 +21,7 @@ from components.artifacts.contracts import (
 )
 from components.errors import LorryError
 from components.gguf.sampling import Sampling
-from components.model_server.engine.interface import Request, ToolUse
+from components.model_server.engine.interface import Request
 from components.model_server.guided_decoding.json_schema import ANY_OBJECT, to_text
 from components.model_server.http.messages import (
     MAX_CHARACTERS,
@@ -35,6 +35,7 @@ from components.model_server.http.messages import (
 )
 from components.model_server.http.served_model import ServedModel
 from components.model_server.tool_calls.format import CallFormat
+from components.model_server.tool_calls.tool_use import ToolUse
 
 MAX_BODY_BYTES = 4 << 20
 MAX_MESSAGES = 1024
@@ -343,7 +344,7 @@ class ChatCompletionRequest(_Generation):
             call_format=call_format,
             must_call=self._must_call,
             # A small model that has to call goes on calling: more than one call is given where it is asked for.
-            several=self.parallel_tool_calls is True if self._must_call else self.parallel_tool_calls is not False,
+            parallel=self.parallel_tool_calls is True if self._must_call else self.parallel_tool_calls is not False,
         )
 
 

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 
 from components.errors import LorryError
 from components.gguf.model import TextStream
-from components.model_server.engine.interface import HEARTBEAT_SECONDS, Delta, Logprob, TokenLogprob, ToolUse
+from components.model_server.engine.interface import HEARTBEAT_SECONDS, Delta, Logprob, TokenLogprob
 from components.model_server.http.protocol import Usage, WireError
 from components.model_server.tool_calls.stream import Call, CallStream
+from components.model_server.tool_calls.tool_use import ToolUse
 from components.modeling.chat_template import Edges
 from components.modeling.reasoning import PLAIN, ReasoningStream, Said
 

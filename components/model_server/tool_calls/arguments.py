@@ -12,7 +12,8 @@ from components.model_server.guided_decoding.json_schema import as_followed, to_
 # Arguments that no tool has: a template shows with them how it writes any.
 ARGUMENTS = {"lorrykey": "lorryvalue", "lorryother": "lorrythat"}
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
-# Terms of a grammar that stand for a text of the template's; what comes from a client is ``as_text``.
+# Gives the Lark terms that match a text of the template, in which special tokens stand by their number; a text of the
+# client's is a ``lark_string`` instead.
 Term = Callable[[str], str]
 
 
@@ -54,8 +55,3 @@ class JsonArguments:
     def rule(self, name: str, parameters: Mapping[str, Any], field: str, term: Term) -> str:
         """See ``Arguments``."""
         return f"{name}: %json {as_followed(to_text(parameters or NO_PARAMETERS, field), field)}"
-
-
-def as_text(text: str) -> str:
-    """A term of a Lark grammar that stands for a text, whatever is in it."""
-    return json.dumps(text, ensure_ascii=False)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.model_server.guided_decoding.json_schema import as_followed, resolved, to_text
-from components.model_server.tool_calls.arguments import ARGUMENTS, NO_PARAMETERS, Term, as_text
+from components.model_server.guided_decoding.lark import lark_string
+from components.model_server.tool_calls.arguments import ARGUMENTS, NO_PARAMETERS, Term
 
 _NAME = re.compile(r"[^\s<>]+")
 
@@ -64,11 +65,11 @@ class ElementArguments:
         definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
         lines, elements = [], []
         for number, (key, schema) in enumerate(properties.items()):
-            begin = f"{term(self.open)} {as_text(key)} {term(self.middle)}"
+            begin = f"{term(self.open)} {lark_string(key)} {term(self.middle)}"
             end, words = term(self.close), _words_of(schema, root)
             element = f"{name}_{number}"
             if words and not any(self.close.strip() in word for word in words):
-                lines.append(f"{element}: {begin} ({' | '.join(map(as_text, words))}) {end}")
+                lines.append(f"{element}: {begin} ({' | '.join(map(lark_string, words))}) {end}")
             elif _may_be(schema, root, "string"):
                 lines += [f"{element}: {begin} {element}_text", rf"{element}_text[lazy]: /(.|\n)*/ {end}"]
             else:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from components.model_server.guided_decoding.json_schema import as_followed
-from components.model_server.tool_calls.arguments import Term, as_text
+from components.model_server.guided_decoding.lark import lark_string
+from components.model_server.tool_calls.arguments import Term
 from components.model_server.tool_calls.format import ID, ID_LENGTH, CallFormat
+from components.model_server.tool_calls.tool_use import ToolUse
 from components.modeling.reasoning import CLOSE, OPEN
 
 if TYPE_CHECKING:
-    from components.model_server.engine.interface import ToolUse
     from components.model_server.guided_decoding.grammars import Grammars
 
 MAX_CALLS = 16
@@ -35,10 +36,10 @@ def grammar_of(use: ToolUse, json_schema: str | None, grammars: Grammars, *, in_
     for number, name in enumerate(use.callable_names):
         calls.append(f"call_{number}")
         arguments = f"arguments_{number}"
-        lines.append(f"{calls[-1]}: {as_text(name)} {term(form.middle)} {arguments}")
+        lines.append(f"{calls[-1]}: {lark_string(name)} {term(form.middle)} {arguments}")
         lines.append(form.arguments.rule(arguments, use.parameters[name], f"tools: parameters of {name}", term))
     lines.append(f"call: {' | '.join(calls)}")
-    between = form.between if use.several else None
+    between = form.between if use.parallel else None
     # Where each call has a head and a tail of its own, any text may stand between two that need not come.
     apart = between is not None and not use.must_call and form.tail != "" and between.startswith(form.tail)
     more = "" if between is None or apart else f"({term(between)} call){{0,{MAX_CALLS - 1}}}"

@@ -216,7 +216,7 @@ def test_tools_are_for_a_template_that_has_a_place_for_them():
 
 
 @pytest.mark.parametrize(
-    ("fields", "names", "must_call", "several"),
+    ("fields", "names", "must_call", "parallel"),
     [
         ({}, ["add", "subtract"], False, True),
         ({"parallel_tool_calls": False}, ["add", "subtract"], False, False),
@@ -226,9 +226,9 @@ def test_tools_are_for_a_template_that_has_a_place_for_them():
     ],
     ids=str,
 )
-def test_a_choice_of_tools_says_which_may_be_called_and_whether_one_must(fields, names, must_call, several):
+def test_a_choice_of_tools_says_which_may_be_called_and_whether_one_must(fields, names, must_call, parallel):
     use = asked(tools=[TOOL, OTHER], call_format=FORMAT, **fields).tools
-    assert (use.callable_names, use.must_call, use.several) == (names, must_call, several)
+    assert (use.callable_names, use.must_call, use.parallel) == (names, must_call, parallel)
     assert [tool["function"]["name"] for tool in use.tools] == ["add", "subtract"]
 
 

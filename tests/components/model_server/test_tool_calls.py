@@ -16,12 +16,13 @@ from components.artifacts.contracts import Message
 from components.export_gguf.convert import convert
 from components.gguf.model import GgufModel
 from components.gguf.vocabulary import vocabulary_of
-from components.model_server.engine.interface import ToolUse
 from components.model_server.guided_decoding.grammars import Grammars
-from components.model_server.tool_calls.arguments import JsonArguments, as_text
+from components.model_server.guided_decoding.lark import lark_string
+from components.model_server.tool_calls.arguments import JsonArguments
 from components.model_server.tool_calls.format import CallFormat
 from components.model_server.tool_calls.grammar import grammar_of
 from components.model_server.tool_calls.stream import Call, CallStream
+from components.model_server.tool_calls.tool_use import ToolUse
 from components.modeling.chat_template import render
 from tests.bases import Family, _qwen, of_trl
 from tests.conftest import free_port, lorry_process
@@ -194,8 +195,8 @@ def test_a_grammar_lets_a_call_be_what_its_schema_says_in_the_templates_form(tin
     model = GgufModel(tiny_run.model, n_ctx=64)
     grammars = Grammars(model)
 
-    def may_say(text: str, *, must_call: bool = True, several: bool = False) -> bool:
-        use = ToolUse(tools, ["paint", "add"], found, must_call=must_call, several=several)
+    def may_say(text: str, *, must_call: bool = True, parallel: bool = False) -> bool:
+        use = ToolUse(tools, ["paint", "add"], found, must_call=must_call, parallel=parallel)
         matcher = grammars.of_lark(grammar_of(use, None, grammars), "tools")
         tokens = model.tokenize(text, special=False)
         return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
@@ -218,10 +219,10 @@ def test_a_grammar_lets_a_call_be_what_its_schema_says_in_the_templates_form(tin
     wrong = written(found, [added, Call("paint", '{"colour": "green", "note": "x"}')])
     if found.between is not None:
         for must_call in (True, False):
-            said = [may_say(both, must_call=must_call, several=several) for several in (True, False)]
+            said = [may_say(both, must_call=must_call, parallel=parallel) for parallel in (True, False)]
             assert said == [True, False]
-        assert not may_say(wrong, must_call=False, several=True)
-        assert may_say(f"{call(**right)}\n\nThat is all.", must_call=False, several=True)
+        assert not may_say(wrong, must_call=False, parallel=True)
+        assert may_say(f"{call(**right)}\n\nThat is all.", must_call=False, parallel=True)
     assert not may_say(f"{call(**right)}\n\nThat is all.", must_call=False)
     model.close()
 
@@ -245,7 +246,7 @@ def test_arguments_of_a_hostile_schema_are_read_in_time():
     }
     call = Call("add", '{"x": 5}')
     assert read(CallStream(found, parameters), written(found, [call]), 1) == ("", [call])
-    assert found.arguments.rule("a", parameters["add"], "tools", as_text).startswith("a: a_0?")
+    assert found.arguments.rule("a", parameters["add"], "tools", lark_string).startswith("a: a_0?")
 
 
 def test_names_of_any_text_are_arguments_and_break_out_of_no_grammar(tiny_run):
