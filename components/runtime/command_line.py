@@ -6,22 +6,19 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
 
 from components.errors import LorryError
-
-# Set by a parent that holds the other end of standard input: when it dies, this process ends too.
-END_WITH_STDIN = "LORRY_END_WITH_STDIN"
+from components.runtime.parent_death import END_WITH_STDIN, call_on_parent_death
 
 
 def run_app(app: typer.Typer) -> NoReturn:
     """Run a command line: exit code 1 and one line a problem for a LorryError, 130 after Ctrl-C, 2 for wrong usage."""
     if os.environ.get(END_WITH_STDIN):
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
+        call_on_parent_death(lambda: os.kill(os.getpid(), signal.SIGTERM))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for client in ("httpx", "httpx2"):  # each request of the chat page would be a line
         logging.getLogger(client).setLevel(logging.WARNING)
@@ -32,13 +29,6 @@ def run_app(app: typer.Typer) -> NoReturn:
     except LorryError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
     sys.exit(0)
-
-
-def _end_with_stdin() -> None:
-    # The descriptor itself: a thread inside sys.stdin would hold its lock when the interpreter ends.
-    while os.read(0, 1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run_command(command: Callable[..., Any]) -> NoReturn:

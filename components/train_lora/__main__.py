@@ -7,17 +7,14 @@ import logging
 import os
 import signal
 import sys
-import threading
-import time
 from pathlib import Path
-
-import psutil
 
 from components.artifacts.contracts import BaseModelRef
 from components.errors import KilledError, LorryError
 from components.runtime.kfp_step import plain_logs
+from components.runtime.parent_death import call_on_parent_death
 from components.train_lora.config import TrainConfig
-from components.train_lora.job import SIGNAL_CODE, STARTER, say_error
+from components.train_lora.job import SIGNAL_CODE, say_error
 from components.train_lora.processes import rank
 from components.train_lora.train import train
 
@@ -26,7 +23,8 @@ def main() -> int:
     """Train as the job says; a process that ends by an error tells it in a file beside the job."""
     path = Path(sys.argv[1])
     job = json.loads(path.read_text())
-    threading.Thread(target=_end_with_parents, daemon=True).start()
+    # Each of several processes is a session of its own, which no signal to the parent reaches.
+    call_on_parent_death(lambda: os._exit(1))
     plain_logs(logging.INFO if rank() == 0 else logging.ERROR)
     config, base_model = (job.pop(name) for name in ("config", "base_model"))
     job_dir = Path(job.pop("job_dir", None) or path.parent)
@@ -42,14 +40,6 @@ def main() -> int:
         say_error(path, rank(), error)  # without a word it would count as killed
         raise
     return 0
-
-
-def _end_with_parents() -> None:
-    """End when the launcher, or who started it, is gone: each process is a session of its own, and no signal comes."""
-    launcher, starter = os.getppid(), int(os.environ[STARTER])
-    while os.getppid() == launcher and psutil.pid_exists(starter):
-        time.sleep(1)
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ JOB = "job.json"
 ERROR = "error"
 # Which run it is, and what is known of it before the first step.
 STARTED = "started.json"
-# The process that started the first one: each ends when that is gone.
-STARTER = "LORRY_TRAIN_STARTER"
 # How a shell tells that a signal ended a process, which one process says of another.
 SIGNAL_CODE = 128
 MAX_SIGNAL = 64
@@ -54,9 +52,20 @@ def raise_what_was_said(job: Path, *, stopped: bool) -> None:
     """Raise for an end that a restart does not help; ``stopped`` says that SIGTERM came."""
     said = error_said(job)
     if stopped and not isinstance(said, InterruptedTrainingError):
-        raise InterruptedTrainingError("training was stopped; run the same command again to go on")
+        raise interrupted()
     if said is not None:
         raise said
+
+
+def interrupted(step: int | None = None, max_steps: int | None = None) -> InterruptedTrainingError:
+    """The error of a training that SIGTERM ended after ``step`` optimizer steps (None: unknown to this process)."""
+    again = "run the same command again"
+    if step is None:
+        return InterruptedTrainingError(f"training was stopped; {again} to go on")
+    where = f"training was stopped at step {step} of {max_steps}"
+    if step == 0:
+        return InterruptedTrainingError(f"{where}, before the first was done; {again}")
+    return InterruptedTrainingError(f"{where}; its checkpoint is written, {again} to go on from there")
 
 
 @contextmanager
@@ -74,6 +83,8 @@ def forwarding_sigterm(child: subprocess.Popen[bytes]) -> Iterator[tuple[subproc
     finally:
         signal.signal(signal.SIGTERM, previous)
         child.kill()
+        if child.stdin is not None:
+            child.stdin.close()  # what the child has started ends by this
 
 
 def say_started(folder: Path, run_dir: Path, known: Mapping[str, Any]) -> None:

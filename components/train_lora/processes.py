@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import KilledError
-from components.train_lora.job import JOB, STARTER, forwarding_sigterm, raise_what_was_said
+from components.train_lora.job import JOB, forwarding_sigterm, raise_what_was_said
 
 
 def n_processes() -> int:
@@ -45,8 +45,10 @@ def train_together(n: int, job: Mapping[str, Any], job_dir: Path | None = None) 
         path.write_text(json.dumps({**job, "job_dir": None if job_dir is None else str(job_dir)}))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
         threads = max((os.cpu_count() or n) // n, 1)
-        environment = {"OMP_NUM_THREADS": str(threads), **os.environ, STARTER: str(os.getpid())}
-        started = subprocess.Popen([*command, "-m", "components.train_lora", str(path)], env=environment)
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        command += ["-m", "components.train_lora", str(path)]
+        # The processes that the launcher starts inherit the pipe and end with this process.
+        started = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
         with forwarding_sigterm(started) as (child, stopped):
             code = child.wait()
         if code == 0:

@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerState, set_seed
 
 from components.artifacts.contracts import HISTORY_NAME, BaseModelRef, StoppedBy
-from components.errors import InterruptedTrainingError, ModelError
+from components.errors import ModelError
 from components.modeling.base_model import load_weights
 from components.modeling.cpu_linear import is_faster_here
 from components.modeling.token_loss import Example, gives_chosen_logits
@@ -22,6 +22,7 @@ from components.train_lora.config import TrainConfig
 from components.train_lora.cpu_lora import fuse_lora
 from components.train_lora.device import Device
 from components.train_lora.history import History
+from components.train_lora.job import interrupted
 from components.train_lora.processes import rank
 from components.train_lora.progress import Progress, Tensorboard
 from components.train_lora.settings import to_peft, to_trl
@@ -107,12 +108,7 @@ class Run:
             state = self.trainer.state
             ended = self._ended()
         if self.stop.requested and not ended:
-            where = f"training was stopped at step {state.global_step} of {state.max_steps}"
-            if not state.global_step:
-                raise InterruptedTrainingError(f"{where}, before the first was done; run the same command again")
-            raise InterruptedTrainingError(
-                f"{where}; its checkpoint is written, run the same command again to go on from there"
-            )
+            raise interrupted(state.global_step, state.max_steps)
 
     def _train(self) -> None:
         if self.resumed_from:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from components.train_lora import checkpoints
 from components.train_lora.advice import what_to_lower
 from components.train_lora.config import TrainConfig
 from components.train_lora.history import History
-from components.train_lora.job import JOB, STARTED, STARTER, exit_signal, forwarding_sigterm, raise_what_was_said
+from components.train_lora.job import JOB, STARTED, exit_signal, forwarding_sigterm, raise_what_was_said
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def train_supervised(config: TrainConfig, base_model: BaseModelRef, **paths: str
 def _start(job: Path) -> subprocess.Popen[bytes]:
     # A session of its own: the signals that a terminal or Argo sends to a whole group come through this process alone.
     command = [sys.executable, "-m", "components.train_lora", str(job)]
-    return subprocess.Popen(command, env={**os.environ, STARTER: str(os.getpid())}, start_new_session=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _named(number: int) -> str:

@@ -12,8 +12,8 @@ import httpx
 from rich.console import Console
 
 from components.errors import LorryError
-from components.runtime.command_line import END_WITH_STDIN
 from components.runtime.interrupts import interrupt_on_sigterm
+from components.runtime.parent_death import END_WITH_STDIN
 from components.runtime.sockets import url_of
 
 SECONDS_TO_START = 120.0

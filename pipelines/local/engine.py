@@ -12,12 +12,12 @@ import os
 import re
 import signal
 import sys
-import threading
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+from components.runtime.parent_death import call_on_parent_death
 from pipelines.terminal.progress import step_of
 
 EVENT = "\x1e"
@@ -52,10 +52,7 @@ class _Events(logging.Filter):
         return False
 
 
-def _end_with_parent() -> None:
-    # The descriptor itself: a thread inside sys.stdin would hold its lock when the interpreter ends.
-    while os.read(0, 1):
-        pass
+def _end_process_group() -> None:
     os.killpg(0, signal.SIGTERM)
     time.sleep(SECONDS_TO_SAVE)
     os.killpg(0, signal.SIGKILL)
@@ -106,7 +103,7 @@ def main() -> int:
     """Run the job whose JSON file is the first argument; 1 when a step failed."""
     # The step in work gets SIGTERM too (the group is one) and may save; this process only waits for it.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    call_on_parent_death(_end_process_group)
     warnings.filterwarnings("ignore", module=r"kfp\..*")
     logging.getLogger().addFilter(_Events())
     logging.getLogger().setLevel(logging.INFO)  # kfp.local says "cache hit" outside its own logging context
