@@ -1,73 +1,74 @@
-"""Errors that a user can mend. Each message says what, where, the value seen and what to do next, on one line."""
+"""Errors that a user can correct. Each message gives what went wrong, where, the value found and what to do next, on
+one line."""
 
 
 class LorryError(Exception):
-    """A mistake in what Lorry was given, or a limit of the machine; never a bug in Lorry."""
+    """An input is wrong or the machine has reached a limit; never a bug in Lorry."""
 
 
 class RecipeError(LorryError):
-    """The recipe document cannot be used as it stands."""
+    """A recipe document is not valid."""
 
 
 class DataError(LorryError):
-    """The chat data, or a prompts file, cannot be used."""
+    """Chat data or a prompts file cannot be used."""
 
 
 class ModelError(LorryError):
-    """A base model, an adapter or a GGUF file is missing, damaged or of a kind that does not fit."""
+    """A base model, an adapter or a GGUF file is missing, damaged or of the wrong kind."""
 
 
 class BusyError(LorryError):
-    """Something else holds what this run needs: a checkpoint folder or a port."""
+    """Another process holds a checkpoint folder or a port that this run needs."""
 
 
-class RoomError(LorryError):
-    """The disk has not enough room for the work ahead."""
+class DiskSpaceError(LorryError):
+    """The disk has too little free space."""
 
 
 class InterruptedTrainingError(LorryError):
-    """Training was asked to stop; its checkpoint is written."""
+    """Training was stopped by a signal, and its checkpoint is written."""
 
 
 class KilledError(LorryError):
-    """A signal ended a process that trains, more often than it is started again."""
+    """A signal killed a training process more often than it is restarted."""
 
 
 class TrialFailedError(LorryError):
-    """A training that failed by its settings: the same again fails again, and a sweep goes on without it."""
+    """Training failed because of its settings: a retry would fail again, and a sweep continues without it."""
 
 
 class DivergedError(TrialFailedError):
-    """The loss went up and away."""
+    """The training or validation loss diverged."""
 
 
 class OutOfMemoryError(TrialFailedError):
-    """The memory of GPU or machine ran out."""
+    """The memory of the GPU or of the machine ran out."""
 
 
 class StepFailedError(LorryError):
-    """A step of a pipeline ended without its outputs."""
+    """A pipeline step ended without its outputs."""
 
 
 class InputGoneError(LorryError):
-    """What an earlier step made is not there any more."""
+    """An output of an earlier step has been removed."""
 
 
 class StoreError(LorryError):
-    """The store of models and inputs refuses, does not answer, or holds something else than it should."""
+    """The store of models and inputs refuses a request, does not answer, or holds unexpected content."""
 
 
 class RefusedByStoreError(StoreError):
-    """The store has understood, and says no: asking again does not help."""
+    """The store denies access, so that a retry does not help."""
 
 
 class ClusterError(LorryError):
-    """A Kubeflow endpoint or a cluster refuses, or does not answer."""
+    """A Kubeflow endpoint or a cluster refuses a request or does not answer."""
 
 
 class GateError(LorryError):
-    """A model is outside the bounds that its recipe asks of it."""
+    """A model is outside the bounds that its recipe sets."""
 
 
 class HubError(LorryError):
-    """The model hub refuses, or does not answer."""
+    """The model hub refuses a request or does not answer."""

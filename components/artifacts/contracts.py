@@ -157,7 +157,7 @@ class GenerationDefaults(Contract):
                 left_out.append(name)
         return cls(**kept), sorted(left_out)
 
-    def overruled_by(self, values: Mapping[str, Any]) -> Self:
+    def overridden_by(self, values: Mapping[str, Any]) -> Self:
         """The same defaults, except where ``values``, which are checked already, have one that is not None."""
         return self.model_copy(
             update={name: values[name] for name in type(self).model_fields if values.get(name) is not None}

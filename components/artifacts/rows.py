@@ -14,13 +14,13 @@ def row_id(messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None =
     """32 hexadecimal digits of the sha256 over roles and words; white space around a message does not count."""
     digest = hashlib.sha256()
     for message in messages:
-        digest.update(f"{message.role}\x1f{message.content.strip()}{beside_words(message)}\x1e".encode())
+        digest.update(f"{message.role}\x1f{message.content.strip()}{extra_fields_text(message)}\x1e".encode())
     if tools:
         digest.update(json.dumps(tools, sort_keys=True).encode())
     return digest.hexdigest()[:32]
 
 
-def beside_words(message: Message) -> str:
+def extra_fields_text(message: Message) -> str:
     """What a message says beside role and content, as text that is equal for equal messages; mostly empty."""
     rest = message.model_dump(exclude={"role", "content"})
     return f"\x1f{json.dumps(rest, sort_keys=True)}" if rest else ""

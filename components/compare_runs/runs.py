@@ -23,11 +23,11 @@ from components.artifacts.contracts import (
 )
 from components.artifacts.run_record import read_record
 from components.errors import ModelError
-from components.train_lora.config import WATCHING
+from components.train_lora.config import LOGGING_AND_SAVING
 
 LossKind = Literal["validation", "test", "training"]
 # What says nothing of a loss; whose weights are given, and a recipe's own ends, do.
-NOT_SETTINGS = (WATCHING - {"checkpoint"}) | {
+NOT_SETTINGS = (LOGGING_AND_SAVING - {"checkpoint"}) | {
     "stop_after_fraction", "seed", "per_device_eval_batch_size", "eval_steps", "gradient_checkpointing",
 }  # fmt: skip
 

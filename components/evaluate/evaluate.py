@@ -14,7 +14,7 @@ from components.evaluate.pair import Pair
 from components.evaluate.prompts import read_prompts
 from components.evaluate.report import write_report
 from components.evaluate.results import Answer, SplitLoss
-from components.storage.inputs import local_file
+from components.storage.local_files import local_file
 
 
 def evaluate(

@@ -27,8 +27,8 @@ from components.modeling.base_model import load_tokenizer
 from components.modeling.chat_template import template_of
 from components.modeling.supervision import examples_of
 from components.modeling.token_loss import Example
-from components.runtime.disk_space import require_room
-from components.storage.inputs import local_file
+from components.runtime.disk_space import require_export_space
+from components.storage.local_files import local_file
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def evaluate_gguf(
     """Write the HTML report and the answers (JSON); give the figures by name.
 
     Raises:
-        RoomError: the disk has too little room for the f16 file.
+        DiskSpaceError: the disk has too little room for the f16 file.
         ModelError: base, adapter or file does not load.
         DataError: the prompts file cannot be used, or there are no rows.
     """
@@ -85,7 +85,7 @@ def evaluate_gguf(
 
 def f16_of(base_model: BaseModelRef, adapter_path: str, folder: Path) -> Path:
     """Write base and adapter, merged, as an f16 GGUF file into ``folder``."""
-    require_room(folder, base_model.to_merge_into.weight_bytes)
+    require_export_space(folder, base_model.to_merge_into.weight_bytes)
     path = folder / "model-F16.gguf"
     merge(base_model, adapter_path, folder / "merged")
     convert(folder / "merged", path)

@@ -9,7 +9,7 @@ from components.artifacts.contracts import Message, Row
 from components.errors import ModelError
 from components.gguf.vocabulary import GgufVocabulary
 from components.modeling.chat_template import render_with, template_of
-from components.modeling.supervision import end_of_turn, n_same, prompts_of, special_tokens
+from components.modeling.supervision import end_of_turn, n_common, prompts_of, special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,7 +82,7 @@ def _difference(
     theirs: Sequence[int],
     text: str,
 ) -> str:
-    at = n_same(ours, theirs)
+    at = n_common(ours, theirs)
     shown = slice(max(at - _BEFORE, 0), at + _AFTER)
     return (
         f"{address}: training and llama.cpp read a prompt as other tokens, so the file would answer another question: "

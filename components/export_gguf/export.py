@@ -21,7 +21,7 @@ from components.gguf.sampling import Sampling
 from components.gguf.vocabulary import vocabulary_of
 from components.modeling.base_model import load_generation, load_tokenizer
 from components.modeling.chat_template import fingerprint
-from components.runtime.disk_space import require_room
+from components.runtime.disk_space import require_export_space
 from components.storage.digests import sha256_of
 
 log = logging.getLogger(__name__)
@@ -44,14 +44,14 @@ def export(
     ``validation_path``, as the tokens that training read.
 
     Raises:
-        RoomError: the disk has too little room.
+        DiskSpaceError: the disk has too little room.
         ModelError: base or adapter does not load, the converter refuses, or the finished file reads prompts as other
             tokens or does not answer.
     """
     record = read_record(adapter_path)
-    generation = load_generation(base_model).overruled_by(config.generation.model_dump())
+    generation = load_generation(base_model).overridden_by(config.generation.model_dump())
     target = Path(model_path)
-    require_room(target, base_model.to_merge_into.weight_bytes)
+    require_export_space(target, base_model.to_merge_into.weight_bytes)
     work = target.with_name(target.name + ".work")
     shutil.rmtree(work, ignore_errors=True)
     (work / "merged").mkdir(parents=True)

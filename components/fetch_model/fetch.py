@@ -23,7 +23,7 @@ def fetch(store_address: str, sha256: str, folder: Path) -> ModelManifest:
     Raises:
         ModelError: the store has no such model.
         StoreError: the store refuses, breaks off, or holds another content under this digest.
-        RoomError: the disk is full.
+        DiskSpaceError: the disk is full.
     """
     store = Store(store_address)
     manifest = require_manifest(store, sha256)

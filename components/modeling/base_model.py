@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from components.artifacts.contracts import BaseModelRef, GenerationDefaults
 from components.errors import DataError, ModelError
 from components.storage.digests import sha256_of_all
-from components.storage.inputs import brought_folder, local_folder
+from components.storage.local_files import cached_folder, local_folder
 from components.storage.store import in_bucket
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _tokenizer_folder(base_model: BaseModelRef) -> Path:
         ModelError: there is no such folder, or the hub does not give it.
     """
     if in_bucket(base_model.address):
-        return brought_folder(base_model.address, f"{base_model.revision}-tokenizer", TOKENIZER_FILES)
+        return cached_folder(base_model.address, f"{base_model.revision}-tokenizer", TOKENIZER_FILES)
     if base_model.is_local:
         folder = Path(base_model.address)
         if not folder.is_dir():

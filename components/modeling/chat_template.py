@@ -84,7 +84,7 @@ def render(
     Raises:
         ModelError: the template is not valid, or it refuses these messages.
     """
-    if has_system(messages) and not takes_system(template, bos_token, eos_token):
+    if has_system(messages) and not supports_system(template, bos_token, eos_token):
         messages = _with_system_in_first_turn(messages)
     forms = _forms(messages)
     for form in forms:
@@ -151,7 +151,7 @@ def has_system(messages: Sequence[Message]) -> bool:
 
 
 @lru_cache(maxsize=8)
-def takes_system(template: str, bos_token: str = "", eos_token: str = "") -> bool:
+def supports_system(template: str, bos_token: str = "", eos_token: str = "") -> bool:
     """Whether the template has a place for a system message, as Gemma 2's has not."""
     user = {"role": "user", "content": "Hi"}
     try:

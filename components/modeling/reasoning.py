@@ -35,7 +35,7 @@ def split_reasoning(text: str, *, opened: bool = False, edges: Edges = PLAIN) ->
 
 
 @dataclass(frozen=True)
-class Said:
+class AssistantDelta:
     """A piece of what an assistant writes: of its thoughts, or of its answer."""
 
     text: str
@@ -51,10 +51,10 @@ class ReasoningStream:
         self._opened = opened
         self._phase = self._begin
 
-    def feed(self, text: str) -> list[Said]:
+    def feed(self, text: str) -> list[AssistantDelta]:
         """What is certain now."""
         self._held += text
-        said: list[Said] = []
+        said: list[AssistantDelta] = []
         while True:
             phase, known = self._phase, self._phase()
             if known is not None and known.text:
@@ -62,7 +62,7 @@ class ReasoningStream:
             if self._phase == phase:
                 return said
 
-    def rest(self) -> list[Said]:
+    def rest(self) -> list[AssistantDelta]:
         """What is left when nothing follows."""
         held, self._held = self._held, ""
         thinking = self._phase == self._think or (self._opened and self._phase == self._begin)
@@ -72,9 +72,9 @@ class ReasoningStream:
             held = self._edges.without(held)
         else:
             held = held.removesuffix(self._edges.tail)
-        return [Said(held, thinking)] if held else []
+        return [AssistantDelta(held, thinking)] if held else []
 
-    def _begin(self) -> Said | None:
+    def _begin(self) -> AssistantDelta | None:
         """White space, and then the tag that opens thoughts, or not."""
         begun = self._held.lstrip()
         if begun.startswith(OPEN):
@@ -84,32 +84,32 @@ class ReasoningStream:
             self._held = self._held.removeprefix(self._edges.lead)
         return None
 
-    def _think_from_words(self) -> Said | None:
+    def _think_from_words(self) -> AssistantDelta | None:
         self._held = self._held.lstrip()
         if self._held:
             self._phase = self._think
         return None
 
-    def _think(self) -> Said | None:
+    def _think(self) -> AssistantDelta | None:
         thoughts, closed, after = self._held.partition(CLOSE)
         if closed:
             self._held, self._phase = after, self._answer_from_words
-            return Said(thoughts.rstrip(), is_reasoning=True)
+            return AssistantDelta(thoughts.rstrip(), is_reasoning=True)
         # White space before the tag is not part of the thoughts.
         certain = thoughts[: len(thoughts) - n_overlap(thoughts, CLOSE)].rstrip()
         self._held = self._held[len(certain) :]
-        return Said(certain, is_reasoning=True)
+        return AssistantDelta(certain, is_reasoning=True)
 
-    def _answer_from_words(self) -> Said | None:
+    def _answer_from_words(self) -> AssistantDelta | None:
         self._held = self._held.lstrip()
         if self._held:
             self._phase = self._answer
         return None
 
-    def _answer(self) -> Said | None:
+    def _answer(self) -> AssistantDelta | None:
         certain = self._held[: len(self._held) - n_overlap(self._held, f"{self._edges.tail}.")]
         self._held = self._held[len(certain) :]
-        return Said(certain, is_reasoning=False)
+        return AssistantDelta(certain, is_reasoning=False)
 
 
 def n_overlap(text: str, tag: str) -> int:

@@ -173,7 +173,7 @@ def _answer(tokenizer: PreTrainedTokenizerBase, prompt: str, through: str, messa
     begin = body.rfind(message.content.strip()) if _is_plain(message) else -1
     if begin > 0 and _asks_for(tokenizer, prompt, through[:begin]):
         return through[begin:]
-    same = n_same(prompt, through)
+    same = n_common(prompt, through)
     raise ModelError(
         f"the chat template asks for this answer with {prompt[same:][:_SHOWN]!r} and writes it as "
         f"{through[same:][:_SHOWN]!r}: a server would ask for it in another way than it is trained"
@@ -235,7 +235,7 @@ def _asks_for(tokenizer: PreTrainedTokenizerBase, prompt: str, lead: str) -> boo
     )
 
 
-def n_same(one: Sequence[object], other: Sequence[object]) -> int:
+def n_common(one: Sequence[object], other: Sequence[object]) -> int:
     """How many characters, or tokens, two texts begin with alike."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 

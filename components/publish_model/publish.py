@@ -31,7 +31,7 @@ def publish(
         StoreError: the store refuses or does not answer.
     """
     assert config.store is not None  # the recipe is resolved
-    store = Store(config.store, make=True)
+    store = Store(config.store, create=True)
     folder = Path(model_path)
     manifest = _checked(folder)
     manifest = manifest.model_copy(update={"evaluation": {**manifest.evaluation, **(measured or {})}})
@@ -57,7 +57,7 @@ def publish_figures(config: PublishConfig, run: str, figures: Mapping[str, Mappi
         StoreError: the store refuses or does not answer.
     """
     assert config.store is not None
-    Store(config.store, make=True).put_bytes(figures_key(run), json.dumps(figures).encode())
+    Store(config.store, create=True).put_bytes(figures_key(run), json.dumps(figures).encode())
 
 
 def figures_key(run: str) -> str:

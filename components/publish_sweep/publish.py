@@ -51,4 +51,4 @@ def folder_of(run: str) -> str:
 
 def _store(config: PublishConfig) -> Store:
     assert config.store is not None  # the recipe is resolved
-    return Store(config.store, make=True)
+    return Store(config.store, create=True)

@@ -37,7 +37,7 @@ def _hierarchies(controller: str, root: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def words_in(path: Path) -> list[str]:
+def read_words(path: Path) -> list[str]:
     """The words of one of a group's files; none where it is not there."""
     try:
         return path.read_text(encoding="ascii").split()

@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-from components.runtime.cgroups import groups_of, words_in
+from components.runtime.cgroups import groups_of, read_words
 
 UNLIMITED_V2 = "max"
 
@@ -31,11 +31,11 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 
 
 def _quota_of(folder: Path) -> float | None:
-    v2 = words_in(folder / "cpu.max")
+    v2 = read_words(folder / "cpu.max")
     if v2:
         quota, period = v2[0], v2[1] if len(v2) > 1 else "100000"
     else:
-        v1 = [words_in(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+        v1 = [read_words(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
         if not all(v1):
             return None
         quota, period = v1[0][0], v1[1][0]

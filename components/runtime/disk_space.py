@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from components.errors import RoomError
+from components.errors import DiskSpaceError
 
 # Merged copy, f16 file and quantized file, none larger than the base's own weights; and a little for the rest.
 COPIES = 3
@@ -17,27 +17,27 @@ def required_bytes(weight_bytes: int) -> int:
     return COPIES * weight_bytes + SLACK_BYTES
 
 
-def require_room(folder: Path, weight_bytes: int) -> None:
+def require_export_space(folder: Path, weight_bytes: int) -> None:
     """Check the disk that holds ``folder`` (or will hold it) for an export.
 
     Raises:
-        RoomError: it has less than ``required_bytes`` free.
+        DiskSpaceError: it has less than ``required_bytes`` free.
     """
-    require_free(folder, required_bytes(weight_bytes), "the export")
+    require_free_space(folder, required_bytes(weight_bytes), "the export")
 
 
-def require_free(folder: Path, n_bytes: int, what: str) -> None:
+def require_free_space(folder: Path, n_bytes: int, what: str) -> None:
     """Check the disk that holds ``folder`` (or will hold it) for ``n_bytes``, which ``what`` needs.
 
     Raises:
-        RoomError: it has less free.
+        DiskSpaceError: it has less free.
     """
     present = folder.absolute()
     while not present.exists():
         present = present.parent
     free = shutil.disk_usage(present).free
     if free < n_bytes:
-        raise RoomError(
+        raise DiskSpaceError(
             f"{present}: {what} needs {_size(n_bytes)} and the disk has {_size(free)} free; "
             "free some room, or choose another disk with --workdir"
         )

@@ -26,7 +26,7 @@ NOISY = ("httpx", "datasets", "transformers", "trl", "peft", "accelerate", "file
 SILENT = ("llama-cpp-python", "bitsandbytes.backends.cpu.ops")
 
 
-class StepInWork:
+class RunningStep:
     """The step that runs in this process."""
 
     def __init__(self, note: StepNote) -> None:
@@ -58,7 +58,7 @@ class StepInWork:
 @contextmanager
 def step(
     name: str, *, inputs: Iterable[dsl.Artifact] = (), trial: str | None = None, fraction: float | None = None
-) -> Iterator[StepInWork]:
+) -> Iterator[RunningStep]:
     """Plain log lines, no progress bars and no advice of libraries, for the time of one step.
 
     ``inputs`` are files and folders that earlier steps made; ``trial`` and ``fraction`` tell a sweep's trials apart.
@@ -69,7 +69,7 @@ def step(
     plain_logs(logging.INFO)
     _keep_from_others()
     log.info(BEGINS, name)
-    work = StepInWork(StepNote(step=name, trial=trial, fraction=fraction, state="running"))
+    work = RunningStep(StepNote(step=name, trial=trial, fraction=fraction, state="running"))
     work.note("running")
     try:
         require_inputs(inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.runtime.cgroups import groups_of, words_in
+from components.runtime.cgroups import groups_of, read_words
 
 # What cgroup v1 says where nothing limits it, and more than any machine has.
 UNLIMITED_BYTES = 1 << 60
@@ -15,7 +15,7 @@ def oom_kills(root: Path = Path("/")) -> int:
     counts = []
     for folder in groups_of("memory", root)[:1]:
         for name in ("memory.events", "memory.oom_control"):
-            words = words_in(folder / name)
+            words = read_words(folder / name)
             counts += [int(words[at + 1]) for at, word in enumerate(words) if word == "oom_kill"]
     return max(counts, default=0)
 
@@ -25,6 +25,6 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     limits = []
     for folder in groups_of("memory", root):
         for name in ("memory.max", "memory.limit_in_bytes"):
-            words = words_in(folder / name)
+            words = read_words(folder / name)
             limits += [int(word) for word in words[:1] if word.isdigit() and int(word) < UNLIMITED_BYTES]
     return min(limits, default=None)

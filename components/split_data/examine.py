@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.artifacts.contracts import BaseModelRef, Row
-from components.artifacts.rows import beside_words, row_id, write_rows
+from components.artifacts.rows import extra_fields_text, row_id, write_rows
 from components.split_data.accounts import Dropped, excerpt_of, shortened
 from components.split_data.config import SplitConfig
 from components.split_data.forms import messages_of
@@ -188,7 +188,7 @@ def _normal_key(row: Row) -> bytes:
     """The same for conversations that differ in case and white space alone."""
     digest = hashlib.blake2b(digest_size=16)
     for message in row.messages:
-        digest.update(f"{message.role}\x1f{normal(message.content)}{beside_words(message)}\x1e".encode())
+        digest.update(f"{message.role}\x1f{normal(message.content)}{extra_fields_text(message)}\x1e".encode())
     digest.update(json.dumps(row.tools, sort_keys=True).encode())
     return digest.digest()
 

@@ -18,7 +18,7 @@ from components.split_data.raw import RawRecord, encoding_of
 from components.split_data.records import is_data_file, records_of
 from components.split_data.words import Words, words_of
 from components.storage.digests import sha256_of
-from components.storage.inputs import local_file
+from components.storage.local_files import local_file
 
 # A shorter text ("Yes.") is found everywhere and gives nothing away.
 MIN_WORDS = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from components.artifacts.contracts import BaseModelRef, Row
 from components.errors import ModelError
 from components.modeling.base_model import load_tokenizer, tokens_without_rows
-from components.modeling.chat_template import has_system, takes_system, template_of
+from components.modeling.chat_template import has_system, supports_system, template_of
 from components.modeling.supervision import turns_of
 
 
@@ -21,7 +21,7 @@ class Rendering:
         self.tokenizer = load_tokenizer(base_model)
         self.template = template_of(self.tokenizer, base_model.address)
         tokens = (str(self.tokenizer.bos_token or ""), str(self.tokenizer.eos_token or ""))
-        self._takes_system = takes_system(self.template, *tokens)
+        self._takes_system = supports_system(self.template, *tokens)
         self._without_rows = tokens_without_rows(base_model, self.tokenizer)
 
     def refusal(self, row: Row) -> str | None:

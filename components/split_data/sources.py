@@ -15,7 +15,7 @@ from components.split_data.raw import RawRecord
 from components.split_data.records import COLUMNS, DATA_SUFFIXES, FILE_SUFFIXES, is_data_file, records_of
 from components.split_data.tables import rows_of
 from components.storage.digests import sha256_of, sha256_of_all
-from components.storage.inputs import local_file, local_folder
+from components.storage.local_files import local_file, local_folder
 
 PATTERNS = tuple(f"*{suffix}" for suffix in DATA_SUFFIXES)
 BATCH_ROWS = 2_000

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from components.errors import RefusedByStoreError, RoomError, StoreError
+from components.errors import RefusedByStoreError, DiskSpaceError, StoreError
 from components.storage.digests import sha256_of
 from components.storage.store import Store
 
@@ -29,7 +29,7 @@ def download(store: Store, key: str, target: Path, sha256: str | None) -> None:
     Raises:
         FileNotFoundError: the store has no such file.
         StoreError: the store refuses, breaks off again and again, or gives another content.
-        RoomError: the disk is full; what has come stays for the next try.
+        DiskSpaceError: the disk is full; what has come stays for the next try.
     """
     part = target.with_name(target.name + PART_SUFFIX)
     with _into(target):
@@ -84,7 +84,9 @@ def _into(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise RoomError(f"{target}: the disk is full; free room and run again, what has come is kept") from error
+            raise DiskSpaceError(
+                f"{target}: the disk is full; free room and run again, what has come is kept"
+            ) from error
         raise StoreError(f"{target}: cannot be written here ({error.strerror}); mend the folder's rights") from error
 
 

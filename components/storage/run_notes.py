@@ -56,7 +56,7 @@ def write_note(note: StepNote) -> None:
     if not run or not address:
         return
     try:
-        Store(address, make=True).put_bytes(f"{folder_of(run)}/{note.key}", note.model_dump_json().encode())
+        Store(address, create=True).put_bytes(f"{folder_of(run)}/{note.key}", note.model_dump_json().encode())
     except (LorryError, OSError) as error:
         log.warning("who follows the run will not see this: %s", error)
 

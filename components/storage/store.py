@@ -19,7 +19,7 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import GCSStore, LocalStore, S3Store
 
-from components.errors import RefusedByStoreError, RoomError, StoreError
+from components.errors import RefusedByStoreError, DiskSpaceError, StoreError
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -33,7 +33,7 @@ REFUSALS = (UnauthenticatedError, PermissionDeniedError, PermissionError)
 # What a broken connection costs at most.
 CHUNK_BYTES = 2**20
 _CLIENT: ClientConfig = {"timeout": "300s", "connect_timeout": "10s"}
-_HURRIED_CLIENT: ClientConfig = {"timeout": "5s", "connect_timeout": "3s"}
+_SHORT_TIMEOUTS: ClientConfig = {"timeout": "5s", "connect_timeout": "3s"}
 _NO_RETRIES: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=5)}
 _RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 
@@ -46,10 +46,10 @@ def in_bucket(address: str) -> bool:
 class Store:
     """Files under keys such as ``models/<sha256>/model.json``. A file is there whole or not at all."""
 
-    def __init__(self, address: str, *, make: bool = False, hurried: bool = False) -> None:
+    def __init__(self, address: str, *, create: bool = False, short_timeouts: bool = False) -> None:
         """Nothing is asked of a bucket yet. ``make``: a folder that is not there is made.
 
-        ``hurried`` is for looks that are repeated anyway: seconds for an answer, and no second try.
+        ``short_timeouts`` is for looks that are repeated anyway: seconds for an answer, and no second try.
 
         Raises:
             StoreError: the address is none, or its folder is not there or cannot be made.
@@ -62,7 +62,7 @@ class Store:
         if not in_bucket(address) and not make and not Path(address).is_dir():
             raise StoreError(f"store {address}: no such folder; mend the path, or publish a model there first")
         with self._in_words(""):
-            self._store = _open(self.address, hurried=hurried)
+            self._store = _open(self.address, short_timeouts=short_timeouts)
 
     def address_of(self, key: str) -> str:
         """The full address of a key."""
@@ -175,7 +175,7 @@ class Store:
             raise StoreError(f"{where}: {_first_line(error)}; check the store's address, then run again") from error
         except BaseError as error:
             if "No space left" in str(error):
-                raise RoomError(f"{where}: the disk is full; free some room and run again") from error
+                raise DiskSpaceError(f"{where}: the disk is full; free some room and run again") from error
             if METADATA_SERVICE in str(error):
                 raise RefusedByStoreError(
                     f"{where}: no credentials for this bucket in the environment; set AWS_ACCESS_KEY_ID and "
@@ -193,8 +193,8 @@ def open_parent(address: str) -> tuple[Store, str]:
     return Store(folder), key
 
 
-def _open(address: str, *, hurried: bool) -> LocalStore | S3Store | GCSStore:
-    timeouts, retries = (_HURRIED_CLIENT, _NO_RETRIES) if hurried else (_CLIENT, _RETRIES)
+def _open(address: str, *, short_timeouts: bool) -> LocalStore | S3Store | GCSStore:
+    timeouts, retries = (_SHORT_TIMEOUTS, _NO_RETRIES) if short_timeouts else (_CLIENT, _RETRIES)
     if address.startswith("s3://"):
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
         if endpoint and not endpoint.startswith(("http://", "https://")):

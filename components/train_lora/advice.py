@@ -8,7 +8,7 @@ from components.train_lora.config import TrainConfig
 MEASURING = "while the validation rows were measured"
 
 
-def what_to_lower(
+def memory_advice(
     config: TrainConfig, *, precision: str, base_quantization: str | None, was_measuring: bool = False
 ) -> str:
     """The setting that costs least of what there is left to lower."""

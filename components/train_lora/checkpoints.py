@@ -33,7 +33,7 @@ def run_key(identity: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def sole_writer(run_dir: Path) -> Iterator[None]:
+def lock_run(run_dir: Path) -> Iterator[None]:
     """Hold ``run_dir`` for this process; the lock goes away with the process, however it ends.
 
     Raises:

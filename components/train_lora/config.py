@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.artifacts.contracts import Checkpoint
 
 # How a run is followed and saved. This changes nothing that is measured, so it is no part of the run's key.
-WATCHING = frozenset({"logging_steps", "save_steps", "save_minutes", "save_total_limit", "checkpoint", "tensorboard"})
+LOGGING_AND_SAVING = frozenset(
+    {"logging_steps", "save_steps", "save_minutes", "save_total_limit", "checkpoint", "tensorboard"}
+)
 # Where an invocation stops changes no step before: a run with a later end goes on from an earlier one's checkpoint.
 STOPPING = frozenset(
     {"max_train_minutes", "early_stopping_patience", "early_stopping_threshold", "stop_after_fraction"}

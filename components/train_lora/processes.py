@@ -32,7 +32,7 @@ def wanted() -> int:
     return max(torch.cuda.device_count(), 1) if n_processes() == 1 else 1
 
 
-def train_together(n: int, job: Mapping[str, Any], job_dir: Path | None = None) -> None:
+def train_distributed(n: int, job: Mapping[str, Any], job_dir: Path | None = None) -> None:
     """Run ``components.train_lora`` in ``n`` processes; ``job`` holds the arguments of ``train``, as JSON takes them.
 
     Raises:

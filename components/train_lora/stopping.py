@@ -28,7 +28,7 @@ class StopOnSigterm(TrainerCallback):  # type: ignore[misc]  # transformers ship
 
     def __init__(self) -> None:
         self.requested = False
-        self._at_ease = False
+        self._interruptible = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -40,20 +40,20 @@ class StopOnSigterm(TrainerCallback):  # type: ignore[misc]  # transformers ship
             signal.signal(signal.SIGTERM, previous)
 
     @contextmanager
-    def at_ease(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """A time in which nothing that is kept changes: a request ends it in the middle.
 
         Raises:
             Interrupted: SIGTERM came, now or before.
         """
         # A process that leaves a step alone would leave the others waiting for it.
-        self._at_ease = n_processes() == 1
+        self._interruptible = n_processes() == 1
         try:
-            if self.requested and self._at_ease:
+            if self.requested and self._interruptible:
                 raise Interrupted
             yield
         finally:
-            self._at_ease = False
+            self._interruptible = False
 
     def watch(self, model: torch.nn.Module) -> None:
         """Let a request end a backward pass too: a signal's handler runs when Python does, which hooks make it do."""
@@ -64,7 +64,7 @@ class StopOnSigterm(TrainerCallback):  # type: ignore[misc]  # transformers ship
 
     def _request(self, _signal: int, _frame: FrameType | None) -> None:
         self.requested = True
-        if self._at_ease:
+        if self._interruptible:
             raise Interrupted
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -21,7 +21,7 @@ from components.artifacts.run_record import read_record
 from components.errors import KilledError, OutOfMemoryError, StepFailedError
 from components.runtime.memory import memory_limit, oom_kills
 from components.train_lora import checkpoints
-from components.train_lora.advice import what_to_lower
+from components.train_lora.advice import memory_advice
 from components.train_lora.config import TrainConfig
 from components.train_lora.history import History
 from components.train_lora.job import JOB, STARTED, exit_signal, forwarding_sigterm, raise_what_was_said
@@ -122,7 +122,7 @@ def _out_of_memory(config: TrainConfig, state: _Progress, adapter: Path) -> OutO
     limit = memory_limit()
     held = "" if limit is None else f", in a container of {limit / 2**30:.1f} GiB"
     known = state.known
-    lower = what_to_lower(
+    lower = memory_advice(
         config, precision=known.get("precision", "float32"), base_quantization=known.get("base_quantization")
     )
     error = OutOfMemoryError(

@@ -20,7 +20,7 @@ from components.modeling.chat_template import fingerprint, template_of
 from components.modeling.supervision import examples_of
 from components.modeling.token_loss import Example
 from components.train_lora import checkpoints, processes
-from components.train_lora.config import STOPPING, WATCHING, TrainConfig
+from components.train_lora.config import STOPPING, LOGGING_AND_SAVING, TrainConfig
 from components.train_lora.device import choose
 from components.train_lora.job import say_started
 
@@ -54,7 +54,7 @@ def train(
         DataError: no row has a word of the assistant within ``max_length``.
         BusyError: another process trains this run.
         InterruptedTrainingError: SIGTERM came; a checkpoint is written.
-        RoomError: the disk is full; the newest checkpoint is whole.
+        DiskSpaceError: the disk is full; the newest checkpoint is whole.
         TrialFailedError: the memory of GPU or machine ran out, or the loss went away; the message says what to lower,
             and a record of that status is in the folder.
     """
@@ -63,12 +63,12 @@ def train(
         job = {"code": code, "checkpoint_root": checkpoint_root, "train_path": train_path}
         job |= {"validation_path": validation_path, "adapter_path": adapter_path}
         sections = {"config": config.model_dump(mode="json"), "base_model": base_model.model_dump(mode="json")}
-        processes.train_together(n, {**job, **sections}, job_dir)
+        processes.train_distributed(n, {**job, **sections}, job_dir)
         return read_record(adapter_path)
 
     from components.train_lora.failure import figures_of_failed, write_failed
     from components.train_lora.run import Run
-    from components.train_lora.shortage import full_disk_in_words, memory_in_words
+    from components.train_lora.resource_errors import explain_full_disk, explain_out_of_memory
 
     tokenizer = load_tokenizer(base_model)
     template = template_of(tokenizer, base_model.address)
@@ -80,7 +80,7 @@ def train(
     validation, _ = _examples(base_model, validation_rows, tokenizer, template, config.max_length)
     key = checkpoints.run_key(
         {
-            "train": config.model_dump(exclude=set(WATCHING | STOPPING | {"base_quantization"})),
+            "train": config.model_dump(exclude=set(LOGGING_AND_SAVING | STOPPING | {"base_quantization"})),
             "base_model": base_model.revision,
             "precision": device.precision,
             "base_quantization": device.quantization,
@@ -93,7 +93,7 @@ def train(
     )
     run_dir = Path(checkpoint_root) / key
     is_writer = processes.rank() == 0
-    with checkpoints.sole_writer(run_dir) if is_writer else nullcontext():
+    with checkpoints.lock_run(run_dir) if is_writer else nullcontext():
         known: dict[str, Any] = {
             "run_key": key,
             "base_model": base_model,
@@ -114,7 +114,7 @@ def train(
         if is_writer and job_dir is not None:
             say_started(job_dir, run_dir, {**known, "base_model": base_model.model_dump(mode="json")})
         try:
-            with memory_in_words(config, device), full_disk_in_words(run_dir):
+            with explain_out_of_memory(config, device), explain_full_disk(run_dir):
                 run = Run(config, base_model, device, tokenizer, run_dir, examples, validation)
                 run.go()
         except TrialFailedError as error:

@@ -79,7 +79,7 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         Raises:
             Interrupted: it did.
         """
-        with self.stop.at_ease():
+        with self.stop.interruptible():
             loss: torch.Tensor = super().training_step(*args, **kwargs)
         return loss
 
@@ -103,7 +103,7 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         Raises:
             Interrupted: SIGTERM came.
         """
-        with self.stop.at_ease():
+        with self.stop.interruptible():
             measured = self._measure()
         step = self.state.global_step
         best_before = self.history.best()

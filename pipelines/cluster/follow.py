@@ -297,7 +297,7 @@ class RunFacts:
     def store(self) -> Store | None:
         """The run's store, where it is a bucket."""
         address = self.parameters.get("publish", {}).get("store")
-        return Store(address, hurried=True) if address and in_bucket(address) else None
+        return Store(address, short_timeouts=True) if address and in_bucket(address) else None
 
     @property
     def name(self) -> str:

@@ -63,7 +63,7 @@ def read_log(pipeline_root: str | None, pipeline: str, run_id: str, task: str, *
     folder = f"{pipeline}/{run_id}/{task}"
     nothing = StepLog(f"{root}/{folder}")
     try:
-        store = Store(root, hurried=True)
+        store = Store(root, short_timeouts=True)
         for key in store.newest_first(folder, ARTIFACT)[:MAX_LOGS]:
             text = store.read(key).decode(errors="replace")
             log = StepLog(store.address_of(key), tuple(line.rstrip() for line in text.splitlines()))

@@ -51,7 +51,7 @@ def upload_inputs(recipe: ResolvedRecipe, namespace: str, tell: Callable[[str], 
         return recipe
     if claim := claim_of(address):
         raise RecipeError("\n".join(_by_hand(recipe, claim, address, namespace)))
-    store = Store(address, make=True)
+    store = Store(address, create=True)
     for key in local:
         for path, target in _files(recipe, key):
             if store.size_of(target) != path.stat().st_size:

@@ -15,7 +15,7 @@ from components.artifacts.contracts import Trial
 from components.compare_runs.config import CompareConfig
 from components.errors import RecipeError
 from components.promote_trials.config import HalvingConfig
-from components.train_lora.config import STOPPING, WATCHING
+from components.train_lora.config import STOPPING, LOGGING_AND_SAVING
 from pipelines.config.recipe import RECIPES, Recipe, folder_of, load_recipe, with_absolute_paths
 from pipelines.config.recipe_inputs import changed
 from pipelines.config.yaml_document import fields_at, line_of, location, nearest, read_yaml, validated
@@ -210,7 +210,7 @@ def _recipe(
 
 def _require_different(path: Path, recipes: Mapping[str, Recipe]) -> None:
     """Trials that take the same steps would share one folder of checkpoints."""
-    same_steps: Any = {**dict.fromkeys(LATER, True), "train": WATCHING | STOPPING}
+    same_steps: Any = {**dict.fromkeys(LATER, True), "train": LOGGING_AND_SAVING | STOPPING}
     seen: dict[str, str] = {}
     for name, recipe in recipes.items():
         twin = seen.setdefault(recipe.model_dump_json(exclude=same_steps), name)

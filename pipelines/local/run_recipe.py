@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from components.runtime.disk_space import require_room
+from components.runtime.disk_space import require_export_space
 from pipelines.config.recipe import load_recipe
 from pipelines.local.run import run_pipeline
 from pipelines.local.workdir import Workdir
@@ -31,7 +31,7 @@ def run_recipe(console: Console, path: Path, workdir: Workdir, no_reuse: Collect
         resolved = on_this_machine(pinned, workdir.store)
         bases = [(resolved.base_model, resolved.train.lora_target_modules)]
         require_usable_bases(bases, lambda line: progress.line("resolve", line))
-        require_room(workdir.root, resolved.base_model.to_merge_into.weight_bytes)
+        require_export_space(workdir.root, resolved.base_model.to_merge_into.weight_bytes)
         progress.finished("resolve")
         result = run_pipeline(resolved, as_trial(recipe.name, {}, recipe, resolved), workdir, progress, no_reuse)
     summary.show(console, result.folder.name, result.figures, progress.minutes, result.places)

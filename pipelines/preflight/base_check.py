@@ -17,7 +17,7 @@ from components.check_base import check as base_check
 from components.errors import LorryError, ModelError
 from components.export_gguf.convert import converter_folder
 from components.runtime.interrupts import interrupt_on_sigterm
-from components.storage.inputs import cache_folder
+from components.storage.local_files import cache_folder
 from pipelines.config.addresses import claim_of
 from pipelines.graph.fingerprint import code_fingerprint
 

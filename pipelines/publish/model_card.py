@@ -18,7 +18,7 @@ from components.artifacts.contracts import (
 )
 from components.artifacts.run_record import read_record
 from components.gguf.model import GgufModel
-from components.train_lora.config import STOPPING, WATCHING
+from components.train_lora.config import STOPPING, LOGGING_AND_SAVING
 from pipelines.config.addresses import is_hub_id
 from pipelines.local.workdir import RunResult
 
@@ -64,7 +64,7 @@ def model_card(result: RunResult, repository: str) -> str:
 
 
 def _settings(record: RunRecord) -> dict[str, Any]:
-    left_out = WATCHING | STOPPING | {"per_device_eval_batch_size"}
+    left_out = LOGGING_AND_SAVING | STOPPING | {"per_device_eval_batch_size"}
     return {key: value for key, value in record.train.items() if key not in left_out and value is not None}
 
 

@@ -25,7 +25,7 @@ from components.export_gguf.upstream import GGML_PRE_BY_SPLIT
 from components.gguf.file import check_file
 from components.gguf.model import GgufModel
 from components.modeling.base_model import SOURCE_NAME
-from components.runtime.disk_space import require_free
+from components.runtime.disk_space import require_free_space
 from components.runtime.kfp_step import plain_logs
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def write_folder(gguf: Path, folder: Path, source: str, published_as: str | None
     Raises:
         ModelError: the file is damaged, of an architecture that transformers does not read, without a chat template,
             or with a tokenizer that cannot be read exactly.
-        RoomError: the disk has too little room.
+        DiskSpaceError: the disk has too little room.
     """
     check_file(gguf)
     head = _Head(gguf)
     head.require_usable()
-    require_free(folder, BYTES_A_WEIGHT * head.n_weights, "the base model")
+    require_free_space(folder, BYTES_A_WEIGHT * head.n_weights, "the base model")
     folder.parent.mkdir(parents=True, exist_ok=True)
     log.info("reading %s (%.0f MB, %d weights)", gguf.name, gguf.stat().st_size / 1e6, head.n_weights)
     started = time.monotonic()

@@ -21,7 +21,7 @@ from components.split_data.config import SplitConfig
 from components.split_data.records import is_data_file
 from components.split_data.sources import data_folder_revision
 from components.storage.digests import sha256_of
-from components.storage.inputs import local_file
+from components.storage.local_files import local_file
 from components.storage.store import in_bucket
 from components.train_lora.config import TrainConfig
 from pipelines.config.addresses import claim_of, in_pod, is_hub_id

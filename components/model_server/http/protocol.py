@@ -190,7 +190,7 @@ class _Generation(Wire):
 
     def _held(self, defaults: GenerationDefaults) -> GenerationDefaults:
         """What the request gives, and the model's defaults where it gives nothing."""
-        return defaults.overruled_by(dict(self))
+        return defaults.overridden_by(dict(self))
 
     def _sampling(self, defaults: GenerationDefaults) -> Sampling:
         held = self._held(defaults)

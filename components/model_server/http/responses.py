@@ -18,7 +18,7 @@ from components.model_server.http.protocol import Usage, WireError
 from components.model_server.tool_calls.stream import Call, CallStream
 from components.model_server.tool_calls.tool_use import ToolUse
 from components.modeling.chat_template import Edges
-from components.modeling.reasoning import PLAIN, ReasoningStream, Said
+from components.modeling.reasoning import PLAIN, ReasoningStream, AssistantDelta
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class ChatAnswer(WireAnswer):
         called = self._calling is not None and self._calling.n_calls > 0 and not self._calling.was_cut
         return "tool_calls" if called and last.finish_reason == "stop" else last.finish_reason
 
-    def _choices(self, said: Sequence[Said]) -> list[dict[str, Any]]:
+    def _choices(self, said: Sequence[AssistantDelta]) -> list[dict[str, Any]]:
         choices: list[dict[str, Any]] = []
         for one in said:
             if one.is_reasoning:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from components.artifacts.contracts import BaseModelRef, GenerationDefaults, Message, ModelManifest, Row
-from components.errors import LorryError, ModelError, RoomError
+from components.errors import LorryError, ModelError, DiskSpaceError
 from components.export_gguf import export as export_module
 from components.export_gguf.config import ExportConfig
 from components.export_gguf.convert import convert, converter_folder, merge, quantize
@@ -22,7 +22,7 @@ from components.gguf.model import GgufModel
 from components.modeling.base_model import folder_revision, load_tokenizer, load_weights
 from components.modeling.chat_template import template_of
 from components.modeling.supervision import sequences_of
-from components.runtime.disk_space import require_room, required_bytes
+from components.runtime.disk_space import require_export_space, required_bytes
 from components.split_data.forms import messages_of
 from components.storage.digests import sha256_of
 from tests.conftest import chat_rows
@@ -182,7 +182,7 @@ def test_a_full_disk_is_found_before_work_starts(base, tiny_run, tmp_path, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 2**20))
     monkeypatch.setattr(export_module, "merge", lambda *_: pytest.fail("work began"))
     with pytest.raises(
-        RoomError, match=r"the export needs 0.06 GiB and the disk has 0.00 GiB free; free some room, or"
+        DiskSpaceError, match=r"the export needs 0.06 GiB and the disk has 0.00 GiB free; free some room, or"
     ):
         export(ExportConfig(), base, adapter_path=str(tiny_run.adapter), evaluation={}, model_path=str(tmp_path / "m"))
     assert not list(tmp_path.iterdir())
@@ -190,7 +190,7 @@ def test_a_full_disk_is_found_before_work_starts(base, tiny_run, tmp_path, monke
 
 def test_room_counts_three_copies_and_asks_the_disk_of_a_folder_that_is_not_there_yet(tmp_path):
     assert required_bytes(10**9) > 3 * 10**9
-    require_room(tmp_path / "not" / "there", 1000)
+    require_export_space(tmp_path / "not" / "there", 1000)
 
 
 def test_a_model_that_answers_nothing_does_not_pass(f16, monkeypatch):

@@ -83,7 +83,7 @@ def test_a_broken_generation_config_is_one_line_that_names_it(tmp_path, text):
 
 def test_the_recipes_word_holds_before_the_bases():
     config = ExportConfig.model_validate({"generation": {"temperature": 0, "top_k": 5}})
-    held = LLAMA.overruled_by(config.generation.model_dump())
+    held = LLAMA.overridden_by(config.generation.model_dump())
     assert held == GenerationDefaults(temperature=0, top_p=0.9, top_k=5, max_tokens=64)
 
 

@@ -7,7 +7,7 @@ import pytest
 from components.artifacts.contracts import BaseModelRef, Message
 from components.errors import ModelError
 from components.modeling.base_model import folder_revision, load_tokenizer
-from components.modeling.chat_template import fingerprint, render, render_with, takes_system, template_of
+from components.modeling.chat_template import fingerprint, render, render_with, supports_system, template_of
 from pipelines.resolve.tiny_base import CHAT_TEMPLATE
 
 CHATML = (
@@ -78,12 +78,12 @@ IGNORES_SYSTEM = "{% for m in messages if m.role != 'system' %}[{{ m.role }}]{{ 
 @pytest.mark.parametrize("template", [REFUSES_SYSTEM, IGNORES_SYSTEM])
 def test_a_system_message_that_has_no_place_begins_the_first_user_turn(template):
     messages = [Message(role="system", content="Be brief."), *turns("Hi", "Yo", "So?")]
-    assert not takes_system(template)
+    assert not supports_system(template)
     assert render(template, messages) == "[user]Be brief.\n\nHi[assistant]Yo[user]So?"
 
 
 def test_a_system_message_that_has_a_place_stays_there():
-    assert takes_system(CHATML)
+    assert supports_system(CHATML)
     text = render(CHATML, [Message(role="system", content="Be brief."), *turns("Hi")])
     assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>\n")
 

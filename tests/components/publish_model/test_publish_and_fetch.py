@@ -64,7 +64,7 @@ def test_a_manifest_without_its_file_is_told(address, model, tmp_path):
     sha256 = put(model, address)
     manifest = (model / MANIFEST_NAME).read_bytes()
     other = f"{address}-other"
-    Store(other, make=True).put_bytes(f"models/{sha256}/{MANIFEST_NAME}", manifest)
+    Store(other, create=True).put_bytes(f"models/{sha256}/{MANIFEST_NAME}", manifest)
     with pytest.raises(ModelError, match="the store has the model's manifest but not its file; publish it again"):
         fetch(other, sha256, tmp_path / "fetched")
 
@@ -81,7 +81,7 @@ def test_publishing_again_sends_nothing_but_moves_the_pointer_back(address, mode
 
 def test_a_model_that_was_sent_by_half_is_sent_again_whole(address, model, tmp_path):
     path = next(model.glob("*.gguf"))
-    Store(address, make=True).put_bytes(f"models/{sha256_of(path)}/{path.name}", path.read_bytes()[:1000])
+    Store(address, create=True).put_bytes(f"models/{sha256_of(path)}/{path.name}", path.read_bytes()[:1000])
     assert published(Store(address)) == []
     sha256 = put(model, address)
     fetch(address, sha256, tmp_path / "fetched")
@@ -93,11 +93,11 @@ def test_a_model_that_is_not_what_its_manifest_says_is_not_published(address, mo
     with pytest.raises(ModelError, match=r"its sha256 is .*, not .*; export it again"):
         put(model, address)
     with pytest.raises(ModelError, match="no model was published there yet; run a recipe that does"):
-        current(Store(address, make=True))
+        current(Store(address, create=True))
 
 
 def test_a_model_that_is_not_in_the_store_names_those_that_are(address, model, tmp_path):
-    Store(address, make=True)
+    Store(address, create=True)
     with pytest.raises(ModelError, match=r"no model 1111.*; it holds no model yet; run a recipe that publishes there"):
         fetch(address, "1" * 64, tmp_path / "fetched")
     sha256 = put(model, address)

@@ -25,7 +25,7 @@ def store(tmp_path, monkeypatch) -> Store:
     address = str(tmp_path / "store")
     monkeypatch.setenv(RUN_VARIABLE, "run-1")
     monkeypatch.setenv(STORE_VARIABLE, address)
-    return Store(address, make=True)
+    return Store(address, create=True)
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty file", "empty folder"])

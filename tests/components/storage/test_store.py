@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from components.errors import DataError, RoomError, StoreError
+from components.errors import DataError, DiskSpaceError, StoreError
 from components.storage.digests import sha256_of
 from components.storage.download import PART_SUFFIX, download
-from components.storage.inputs import local_file, local_folder
+from components.storage.local_files import local_file, local_folder
 from components.storage.store import Store
 from tests.buckets import BreakingProxy, s3_server
 from tests.conftest import free_port
@@ -31,7 +31,7 @@ def endpoint():
 @pytest.fixture(params=["folder", "bucket"])
 def store(request, tmp_path) -> Store:
     if request.param == "folder":
-        return Store(str(tmp_path / "store"), make=True)
+        return Store(str(tmp_path / "store"), create=True)
     request.getfixturevalue("endpoint")
     return Store(BUCKET)
 
@@ -84,7 +84,7 @@ def test_a_full_disk_keeps_what_has_come(store, big, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("components.storage.download.os.fsync", full)
-        with pytest.raises(RoomError, match="the disk is full; free room and run again, what has come is kept"):
+        with pytest.raises(DiskSpaceError, match="the disk is full; free room and run again, what has come is kept"):
             download(store, "big", tmp_path / "fetched", sha256_of(big))
     assert (tmp_path / f"fetched{PART_SUFFIX}").is_file()
     assert not (tmp_path / "fetched").exists()

@@ -114,7 +114,7 @@ def test_a_python_error_is_not_tried_again_and_keeps_its_kind(base, rows, tmp_pa
     held = tmp_path / "held"
     supervised(base, rows, held, max_steps=1)
     (run_dir,) = (held / "checkpoints").iterdir()
-    with checkpoints.sole_writer(run_dir), pytest.raises(BusyError, match="is training this very recipe"):
+    with checkpoints.lock_run(run_dir), pytest.raises(BusyError, match="is training this very recipe"):
         supervised(base, rows, held, max_steps=1)
 
 

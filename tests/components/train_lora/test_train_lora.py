@@ -28,7 +28,7 @@ from components.modeling.token_loss import token_loss
 from components.train_lora.attention import BY_CONVERSATION, FLASH, choose_attention, use_attention, with_bounds
 from components.train_lora.config import TrainConfig
 from components.train_lora.history import History
-from components.train_lora.processes import train_together
+from components.train_lora.processes import train_distributed
 from components.train_lora.settings import to_peft
 from tests.components.train_lora.training import SETTINGS, losses, run, weights
 
@@ -393,7 +393,7 @@ def test_two_processes_take_the_steps_that_one_takes_and_resume(base, rows, tmp_
         "validation_path": str(rows / "validation"),
         "adapter_path": str(tmp_path / "two" / "adapter"),
     }
-    train_together(2, job)
+    train_distributed(2, job)
     two = read_record(str(tmp_path / "two" / "adapter"))
     assert (two.steps, two.run_key == one.run_key) == (4, False)
     alone, together = losses(tmp_path / "one"), losses(tmp_path / "two")
@@ -403,7 +403,7 @@ def test_two_processes_take_the_steps_that_one_takes_and_resume(base, rows, tmp_
         assert ours == pytest.approx(theirs, rel=1e-4)
     before = weights(tmp_path / "two")
     shutil.rmtree(tmp_path / "two" / "checkpoints" / two.run_key / "checkpoint-4")
-    train_together(2, job)
+    train_distributed(2, job)
     assert weights(tmp_path / "two") == before
 
 
@@ -414,4 +414,4 @@ def test_an_error_of_several_processes_is_told_in_the_words_of_the_first(base, r
     with pytest.raises(
         LorryError, match=r"none of the 20 rows has a word of the assistant within train.max_length = 5"
     ):
-        train_together(2, job)
+        train_distributed(2, job)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from components.artifacts.run_record import read_record
-from components.errors import BusyError, InterruptedTrainingError, ModelError, RoomError
+from components.errors import BusyError, InterruptedTrainingError, ModelError, DiskSpaceError
 from components.train_lora import checkpoints
 from components.train_lora.stopping import Interrupted
 from components.train_lora.trainer import LoraTrainer
@@ -97,8 +97,8 @@ def test_a_second_run_of_the_same_recipe_says_that_the_first_is_training(base, r
 HOLD_THE_LOCK = """
 import sys, time
 from pathlib import Path
-from components.train_lora.checkpoints import sole_writer
-with sole_writer(Path(sys.argv[1])):
+from components.train_lora.checkpoints import lock_run
+with lock_run(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -145,7 +145,7 @@ def test_a_damaged_checkpoint_is_skipped_for_an_older_good_one(base, rows, tmp_p
 def test_a_checkpoint_that_was_being_written_is_not_taken(tmp_path):
     (tmp_path / "checkpoint-9").mkdir()
     assert checkpoints.newest_valid(tmp_path, "key") is None
-    with checkpoints.sole_writer(tmp_path):
+    with checkpoints.lock_run(tmp_path):
         staged = tmp_path / checkpoints.STAGING / "checkpoint-3"
         staged.mkdir(parents=True)
         (staged / "weights").write_text("w")
@@ -232,7 +232,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(base, rows, tmp_
 
     monkeypatch.setattr(checkpoints, "_write_durably", full_after_two)
     message = r"the disk is full \(.* MB free\); checkpoint-2 is whole: make room, and run the same command again"
-    with pytest.raises(RoomError, match=message):
+    with pytest.raises(DiskSpaceError, match=message):
         run(base, rows, tmp_path)
     assert not list(tmp_path.glob(f"checkpoints/*/{checkpoints.STAGING}"))
     monkeypatch.undo()

@@ -126,7 +126,7 @@ def test_a_trial_without_memory_is_a_record_too(base, rows, tmp_path, monkeypatc
 
 def test_what_is_not_of_the_trials_doing_is_an_error(base, rows, tmp_path):
     key = trial(base, rows, tmp_path, fraction=0.5).run_key
-    with checkpoints.sole_writer(tmp_path / "checkpoints" / key), pytest.raises(BusyError):
+    with checkpoints.lock_run(tmp_path / "checkpoints" / key), pytest.raises(BusyError):
         trial(base, rows, tmp_path)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from components.errors import LorryError, OutOfMemoryError, RoomError
+from components.errors import LorryError, OutOfMemoryError, DiskSpaceError
 from components.train_lora import checkpoints
-from components.train_lora.advice import MEASURING, what_to_lower
+from components.train_lora.advice import MEASURING, memory_advice
 from components.train_lora.config import TrainConfig
 from components.train_lora.device import Device
 from components.train_lora.processes import rank
@@ -22,7 +22,7 @@ FULL_BYTES = 1 << 20
 
 
 @contextmanager
-def memory_in_words(config: TrainConfig, device: Device) -> Iterator[None]:
+def explain_out_of_memory(config: TrainConfig, device: Device) -> Iterator[None]:
     """Say what to lower when the memory of GPU or machine runs out.
 
     Raises:
@@ -41,7 +41,7 @@ def memory_in_words(config: TrainConfig, device: Device) -> Iterator[None]:
 
 
 def _to_lower(config: TrainConfig, device: Device, error: BaseException) -> str:
-    return what_to_lower(
+    return memory_advice(
         config,
         precision=device.precision,
         base_quantization=device.quantization,
@@ -50,11 +50,11 @@ def _to_lower(config: TrainConfig, device: Device, error: BaseException) -> str:
 
 
 @contextmanager
-def full_disk_in_words(run_dir: Path) -> Iterator[None]:
+def explain_full_disk(run_dir: Path) -> Iterator[None]:
     """Say what is kept when the disk of the checkpoints is full, and remove what was written by half.
 
     Raises:
-        RoomError: it is full.
+        DiskSpaceError: it is full.
     """
     try:
         yield
@@ -66,7 +66,7 @@ def full_disk_in_words(run_dir: Path) -> Iterator[None]:
         kept = checkpoints.newest(run_dir)
         state = "no checkpoint is written yet" if kept is None else f"{kept.name} is whole"
         free = shutil.disk_usage(run_dir).free / 1e6
-        raise RoomError(
+        raise DiskSpaceError(
             f"{run_dir}: the disk is full ({free:.0f} MB free); {state}: make room, and run the same command again to "
             "go on from there"
         ) from error

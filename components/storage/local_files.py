@@ -69,7 +69,7 @@ def local_folder(address: str, revision: str, files: tuple[str, ...], revision_o
         StoreError: the bucket refuses.
         DataError: the folder holds another content.
     """
-    folder = Path(address) if not in_bucket(address) else brought_folder(address, revision, files)
+    folder = Path(address) if not in_bucket(address) else cached_folder(address, revision, files)
     if not folder.is_dir():
         raise DataError(f"{address}: no such folder; mend the address")
     if (found := revision_of(folder)) != revision:
@@ -80,7 +80,7 @@ def local_folder(address: str, revision: str, files: tuple[str, ...], revision_o
     return folder
 
 
-def brought_folder(address: str, name: str, files: tuple[str, ...]) -> Path:
+def cached_folder(address: str, name: str, files: tuple[str, ...]) -> Path:
     """The files of a bucket's folder that have the patterns ``files``, in whichever case, brought once into the folder
     ``name`` here.
 
