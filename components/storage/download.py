@@ -1,4 +1,4 @@
-"""Bringing a large file out of a store: resumed where it broke, checked, and there whole or not at all."""
+"""Download of a large file from a store: resumed after a broken connection, checked, complete or absent."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from components.errors import RefusedByStoreError, DiskSpaceError, StoreError
+from components.errors import DiskSpaceError, RefusedByStoreError, StoreError
 from components.storage.digests import sha256_of
 from components.storage.store import Store
 
 log = logging.getLogger(__name__)
 
 PART_SUFFIX = ".part"
-# Tries that bring nothing. A slow link that goes on is no reason to give up.
+# Consecutive attempts without a new byte. A slow connection that makes progress is never given up.
 ATTEMPTS = 5
 BYTES_BETWEEN_LINES = 256 * 2**20
 
 
 def download(store: Store, key: str, target: Path, sha256: str | None) -> None:
-    """Copy a file out of a store. A broken copy is resumed where it broke, also by a later process.
+    """Copy a file from a store to ``target``. A later call, also of another process, resumes a broken download.
 
-    ``target`` appears only whole, and only when its digest is ``sha256`` (None: whatever it is).
+    ``target`` appears only when it is complete and has the digest ``sha256`` (None: any).
 
     Raises:
         FileNotFoundError: the store has no such file.
-        StoreError: the store refuses, breaks off again and again, or gives another content.
-        DiskSpaceError: the disk is full; what has come stays for the next try.
+        StoreError: the store refuses, the connection breaks again and again, or the content is another.
+        DiskSpaceError: the disk is full; the next call resumes what was downloaded.
     """
     part = target.with_name(target.name + PART_SUFFIX)
-    with _into(target):
+    with _explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     attempts, before = 0, -1
     while True:
@@ -56,18 +56,18 @@ def download(store: Store, key: str, target: Path, sha256: str | None) -> None:
 
 
 def _append(store: Store, key: str, part: Path) -> None:
-    """Add to ``part`` what it lacks of the file."""
+    """Append the missing rest of the file to ``part``."""
     total = store.size_of(key)
     if total is None:
         raise FileNotFoundError(store.address_of(key))
-    begun = _size(part)
-    if begun > total:
+    present = _size(part)
+    if present > total:
         part.unlink()
-        begun = 0
-    if begun:
-        log.info("%s: goes on from byte %d of %d", key, begun, total)
-    with _into(part), part.open("ab") as file:
-        for chunk in store.chunks(key, begun) if begun < total else ():
+        present = 0
+    if present:
+        log.info("%s: resumed at byte %d of %d", key, present, total)
+    with _explained(part), part.open("ab") as file:
+        for chunk in store.chunks(key, present) if present < total else ():
             file.write(chunk)
             if file.tell() // BYTES_BETWEEN_LINES != (file.tell() - len(chunk)) // BYTES_BETWEEN_LINES:
                 log.info("%s: %.0f of %.0f MB", key, file.tell() / 1e6, total / 1e6)
@@ -78,16 +78,18 @@ def _append(store: Store, key: str, part: Path) -> None:
 
 
 @contextmanager
-def _into(target: Path) -> Iterator[None]:
-    """Turn what goes wrong on this machine's disk into words."""
+def _explained(target: Path) -> Iterator[None]:
+    """Replace errors of this machine's disk by ones that say what to do."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskSpaceError(
-                f"{target}: the disk is full; free room and run again, what has come is kept"
+                f"{target}: the disk is full; free some space and run again, the downloaded part is kept"
             ) from error
-        raise StoreError(f"{target}: cannot be written here ({error.strerror}); mend the folder's rights") from error
+        raise StoreError(
+            f"{target}: cannot be written here ({error.strerror}); correct the folder's permissions"
+        ) from error
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Inputs by address: a path is used where it lies, what is in a bucket is brought here once, by its digest."""
+"""Local paths of inputs: a local address is used as it is, and a file in a bucket is downloaded once into a cache."""
 
 from __future__ import annotations
 
@@ -17,41 +17,40 @@ from components.storage.store import Store, in_bucket, open_parent
 
 
 def local_file(address: str, sha256: str | None) -> Path:
-    """Where the file at ``address`` lies on this machine; ``sha256`` is asked of a file from a bucket.
+    """The local path of the file at ``address``; a file from a bucket must have the digest ``sha256``.
 
-    Where nobody knows its digest yet the file is brought, and lies by the digest that it has: whoever asks for that one
-    finds it.
+    With ``sha256`` None the file is downloaded again, and cached under the digest that it turns out to have.
 
     Raises:
         DataError: the bucket has no such file.
-        StoreError: the bucket refuses, or holds another content.
+        StoreError: the bucket refuses, or the file has another digest.
     """
     if not in_bucket(address):
         return Path(address)
     store, key = open_parent(address)
     if sha256 is None:
-        return _brought_anew(store, key)
-    target = _by_digest(sha256, key)
-    with _sole_fetcher(target):
+        return _download_by_content(store, key)
+    target = _cached_path(sha256, key)
+    with _download_lock(target):
         if not target.is_file():
             _fetch(store, key, target, sha256)
     return target
 
 
-def _by_digest(sha256: str, key: str) -> Path:
+def _cached_path(sha256: str, key: str) -> Path:
     return cache_folder() / "inputs" / sha256 / key
 
 
-def _brought_anew(store: Store, key: str) -> Path:
+def _download_by_content(store: Store, key: str) -> Path:
     root = cache_folder() / "inputs"
-    with _refusals_in_words(root):
+    with _explained(root):
         root.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=root, prefix=".new-")
     with folder as name:
         new = Path(name) / key
         _fetch(store, key, new, None)
-        target = _by_digest(sha256_of(new), key)
-        with _sole_fetcher(target):
+        target = _cached_path(sha256_of(new), key)
+        with _download_lock(target):
             if not target.is_file():
                 new.rename(target)
     return target
@@ -59,37 +58,36 @@ def _brought_anew(store: Store, key: str) -> Path:
 
 @cache
 def local_folder(address: str, revision: str, files: tuple[str, ...], revision_of: Callable[[Path], str]) -> Path:
-    """Where the folder at ``address`` lies on this machine; ``revision_of`` it is ``revision``.
+    """The local path of the folder at ``address``, for which ``revision_of`` must give ``revision``.
 
-    ``files`` are the patterns of what is brought from a bucket, whose folder is flat. What was checked once in a
-    process is not checked again.
+    Of a bucket's folder the files that match the patterns ``files`` are downloaded; it has no subfolders. A process
+    checks a folder once.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: the folder does not exist, or has another revision.
         StoreError: the bucket refuses.
-        DataError: the folder holds another content.
     """
     folder = Path(address) if not in_bucket(address) else cached_folder(address, revision, files)
     if not folder.is_dir():
-        raise DataError(f"{address}: no such folder; mend the address")
+        raise DataError(f"{address}: no such folder; correct the address")
     if (found := revision_of(folder)) != revision:
         raise DataError(
-            f"{address}: its files have the digest {found}, not {revision}: they were changed, or copied by half; put "
-            "them there again, or run the recipe anew to use what is there"
+            f"{address}: its files have the digest {found}, not {revision}: they were changed, or not copied "
+            "completely; copy them again, or run the recipe again to use the present ones"
         )
     return folder
 
 
 def cached_folder(address: str, name: str, files: tuple[str, ...]) -> Path:
-    """The files of a bucket's folder that have the patterns ``files``, in whichever case, brought once into the folder
-    ``name`` here.
+    """The local folder ``name`` of the cache, with the files of a bucket's folder that match the patterns ``files``,
+    whatever their case; a file is downloaded once.
 
     Raises:
         StoreError: the bucket refuses.
     """
     folder = cache_folder() / "folders" / name
     store = Store(address)
-    with _sole_fetcher(folder):
+    with _download_lock(folder):
         for key in store.keys(""):
             if (
                 "/" not in key
@@ -104,13 +102,13 @@ def _fetch(store: Store, key: str, target: Path, sha256: str | None) -> None:
     try:
         download(store, key, target, sha256)
     except FileNotFoundError:
-        raise DataError(f"{store.address_of(key)}: the bucket has no such file; mend the address") from None
+        raise DataError(f"{store.address_of(key)}: the bucket has no such file; correct the address") from None
 
 
 @contextmanager
-def _sole_fetcher(target: Path) -> Iterator[None]:
-    """One process at a time brings ``target``: the next one goes on with, or finds, what the first has brought."""
-    with _refusals_in_words(target.parent):
+def _download_lock(target: Path) -> Iterator[None]:
+    """Let one process at a time download ``target``; the next one finds it, or resumes the download."""
+    with _explained(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = target.with_name(f".{target.name}.lock").open("a")
     with lock:
@@ -119,15 +117,15 @@ def _sole_fetcher(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _refusals_in_words(folder: Path) -> Iterator[None]:
+def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise StoreError(
-            f"{folder}: cannot be written ({error.strerror}); set LORRY_CACHE to a folder that can"
+            f"{folder}: cannot be written ({error.strerror}); set LORRY_CACHE to a writable folder"
         ) from error
 
 
 def cache_folder() -> Path:
-    """``LORRY_CACHE``, or a folder of this user's."""
+    """The folder of downloaded inputs: ``LORRY_CACHE``, or ``~/.cache/lorry``."""
     return Path(os.environ.get("LORRY_CACHE", Path.home() / ".cache" / "lorry"))

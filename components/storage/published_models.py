@@ -1,4 +1,4 @@
-"""Where models lie in a store: ``models/<sha256>/`` holds one, ``models/current.json`` names the newest."""
+"""Models in a store: ``models/<sha256>/`` holds one, ``models/current.json`` names the newest."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def key_of(sha256: str, name: str) -> str:
 
 
 def published_manifest(store: Store, sha256: str) -> ModelManifest | None:
-    """The manifest of a model, or None: it is written last, so where it stands the model is whole.
+    """The manifest of a model, or None. It is written last, so a model that has one is complete.
 
     Raises:
         StoreError: the store refuses or does not answer.
-        ModelError: it cannot be read, or speaks of another model.
+        ModelError: it cannot be read, or is of another model.
     """
     key = key_of(sha256, MANIFEST_NAME)
     try:
@@ -44,23 +44,25 @@ def published_manifest(store: Store, sha256: str) -> ModelManifest | None:
         ) from error
     if manifest.sha256 != sha256:
         raise ModelError(
-            f"{store.address_of(key)}: speaks of the model {manifest.sha256}; the store was changed by hand, "
+            f"{store.address_of(key)}: is the manifest of model {manifest.sha256}; the store was changed by hand, "
             "publish the model again"
         )
     return manifest
 
 
 def require_manifest(store: Store, sha256: str) -> ModelManifest:
-    """The manifest of a model that must be there.
+    """The manifest of a model that must exist.
 
     Raises:
         StoreError: the store refuses or does not answer.
-        ModelError: there is no such model; the message names those that are.
+        ModelError: there is no such model; the message names those of the store.
     """
     manifest = published_manifest(store, sha256)
     if manifest is None:
-        there = published(store)
-        known = f"it holds {', '.join(there)}" if there else "it holds no model yet; run a recipe that publishes there"
+        present = published(store)
+        known = (
+            f"it holds {', '.join(present)}" if present else "it holds no model yet; run a recipe that publishes there"
+        )
         raise ModelError(f"{store.address}: no model {sha256}; {known}")
     return manifest
 

@@ -1,7 +1,7 @@
-"""What a step on a cluster leaves in the store under its run, for whoever follows the run.
+"""Notes on the state of each step of a run on a cluster: the step writes them into the store, ``lorry`` reads them.
 
-Kubeflow's API stops listing the tasks of a large run, and has neither figures nor reasons. Run and store reach a step
-as variables of its pod, which are no inputs: a step is reused in another run all the same.
+Kubeflow's API stops listing the tasks of a large run, and has neither figures nor reasons of failures. The step gets
+the run's id and the store's address as variables of its pod. They are not inputs, so other runs can reuse the step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NoteState = Literal["running", "finished", "failed"]
 
 
 class StepNote(Contract):
-    """How one step of a run stands. ``trial`` and ``fraction`` are those of a sweep's trial, and its rung's."""
+    """The state of one step of a run. ``trial`` and ``fraction`` are set for a trial of a sweep and its rung."""
 
     schema_version: Literal[1] = 1
     step: str
@@ -35,7 +35,7 @@ class StepNote(Contract):
     fraction: Annotated[float | None, Field(description="share of its steps to which the trial trains")] = None
     state: NoteState
     seconds: Annotated[float | None, Field(description="since the step began in this pod")] = None
-    error: Annotated[str | None, Field(description="what the user can mend, as the step says it")] = None
+    error: Annotated[str | None, Field(description="the message of an error that the user can correct")] = None
     figures: dict[str, float] = Field(default_factory=dict)
 
     @property
@@ -46,23 +46,23 @@ class StepNote(Contract):
 
 
 def folder_of(run: str) -> str:
-    """Where a run's notes lie in the store."""
+    """The folder of a run's notes in the store."""
     return f"runs/{run}/steps"
 
 
 def write_note(note: StepNote) -> None:
-    """Put a note into the store, where the pod says which; what cannot be written stops no step."""
+    """Write a note into the store that the pod's environment names; a failure is logged and does not end the step."""
     run, address = os.environ.get(RUN_VARIABLE), os.environ.get(STORE_VARIABLE)
     if not run or not address:
         return
     try:
         Store(address, create=True).put_bytes(f"{folder_of(run)}/{note.key}", note.model_dump_json().encode())
     except (LorryError, OSError) as error:
-        log.warning("who follows the run will not see this: %s", error)
+        log.warning("the state of this step cannot be written into the store: %s", error)
 
 
 def read_notes(store: Store, run: str, known: Mapping[str, StepNote]) -> dict[str, StepNote]:
-    """The notes of a run by their keys; those ``known`` to be of a finished step are not read again.
+    """The notes of a run by key; those in ``known`` of a finished step are not read again.
 
     Raises:
         StoreError: the store refuses or does not answer.
@@ -75,5 +75,5 @@ def read_notes(store: Store, run: str, known: Mapping[str, StepNote]) -> dict[st
         try:
             notes[name] = StepNote.model_validate_json(store.read(key))
         except (ValidationError, FileNotFoundError):
-            continue  # another version's, or written at this moment
+            continue  # of another version, or being written
     return notes

@@ -1,7 +1,7 @@
 """The store: files under keys, in a folder (a mounted volume) or a bucket (``s3://``, ``gs://``).
 
-A bucket's credentials come from the environment under the names that its own tools use (``AWS_ACCESS_KEY_ID``,
-``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``GOOGLE_SERVICE_ACCOUNT``, …).
+A bucket's credentials come from the environment, under the names that the provider's own tools use
+(``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``GOOGLE_SERVICE_ACCOUNT``, …).
 """
 
 from __future__ import annotations
@@ -19,49 +19,50 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import GCSStore, LocalStore, S3Store
 
-from components.errors import RefusedByStoreError, DiskSpaceError, StoreError
+from components.errors import DiskSpaceError, RefusedByStoreError, StoreError
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 SCHEMES = ("s3://", "gs://")
 _ADDRESS = re.compile(r"^(/|(s3|gs)://[a-z0-9])")
-# Where a library looks for credentials that nobody has set.
+# obstore asks this address for credentials where the environment has none.
 METADATA_SERVICE = "169.254.169.254"
-# obstore raises Python's own errors for some of these.
+# obstore raises some of these as Python's built-in errors.
 REFUSALS = (UnauthenticatedError, PermissionDeniedError, PermissionError)
-# What a broken connection costs at most.
+# A broken connection loses at most this much.
 CHUNK_BYTES = 2**20
-_CLIENT: ClientConfig = {"timeout": "300s", "connect_timeout": "10s"}
+_TIMEOUTS: ClientConfig = {"timeout": "300s", "connect_timeout": "10s"}
 _SHORT_TIMEOUTS: ClientConfig = {"timeout": "5s", "connect_timeout": "3s"}
 _NO_RETRIES: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=5)}
 _RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 
 
 def in_bucket(address: str) -> bool:
-    """True for the address of something in a bucket."""
+    """Whether an address is in a bucket."""
     return address.startswith(SCHEMES)
 
 
 class Store:
-    """Files under keys such as ``models/<sha256>/model.json``. A file is there whole or not at all."""
+    """Files under keys such as ``models/<sha256>/model.json``. A file is complete or absent."""
 
     def __init__(self, address: str, *, create: bool = False, short_timeouts: bool = False) -> None:
-        """Nothing is asked of a bucket yet. ``make``: a folder that is not there is made.
+        """Open the store without a request to the bucket.
 
-        ``short_timeouts`` is for looks that are repeated anyway: seconds for an answer, and no second try.
+        ``create`` makes a folder that does not exist. ``short_timeouts`` is for requests that are repeated anyway:
+        a few seconds for an answer and no retry.
 
         Raises:
-            StoreError: the address is none, or its folder is not there or cannot be made.
+            StoreError: the address is not valid, or its folder does not exist or cannot be made.
         """
         self.address = address.rstrip("/")
         if not _ADDRESS.match(address):
             raise StoreError(
                 f"store {address!r}: give an absolute path, or the bucket's name after one of {', '.join(SCHEMES)}"
             )
-        if not in_bucket(address) and not make and not Path(address).is_dir():
-            raise StoreError(f"store {address}: no such folder; mend the path, or publish a model there first")
-        with self._in_words(""):
+        if not in_bucket(address) and not create and not Path(address).is_dir():
+            raise StoreError(f"store {address}: no such folder; correct the path, or publish a model there first")
+        with self._explained(""):
             self._store = _open(self.address, short_timeouts=short_timeouts)
 
     def address_of(self, key: str) -> str:
@@ -69,12 +70,12 @@ class Store:
         return f"{self.address}/{key}"
 
     def put(self, key: str, path: Path) -> None:
-        """Copy a file into the store; a large one in parts that become visible together.
+        """Copy a file into the store; the parts of a large one become visible together.
 
         Raises:
             StoreError: the store refuses or does not answer.
         """
-        with self._in_words(key):
+        with self._explained(key):
             obstore.put(self._store, key, path)
 
     def put_bytes(self, key: str, content: bytes) -> None:
@@ -83,17 +84,17 @@ class Store:
         Raises:
             StoreError: the store refuses or does not answer.
         """
-        with self._in_words(key):
+        with self._explained(key):
             obstore.put(self._store, key, content)
 
     def size_of(self, key: str) -> int | None:
-        """Size of a file in bytes, or None when there is none.
+        """The size of a file in bytes, or None where it does not exist.
 
         Raises:
             StoreError: the store refuses or does not answer.
         """
         try:
-            with self._in_words(key):
+            with self._explained(key):
                 return int(obstore.head(self._store, key)["size"])
         except FileNotFoundError:
             return None
@@ -102,10 +103,10 @@ class Store:
         """The bytes of a small file.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: it does not exist.
             StoreError: the store refuses or does not answer.
         """
-        with self._in_words(key):
+        with self._explained(key):
             return bytes(obstore.get(self._store, key).bytes())
 
     def keys(self, folder: str) -> list[str]:
@@ -114,25 +115,25 @@ class Store:
         Raises:
             StoreError: the store refuses or does not answer.
         """
-        with self._in_words(folder):
+        with self._explained(folder):
             return sorted(entry["path"] for batch in obstore.list(self._store, folder) for entry in batch)
 
     def newest_first(self, folder: str, name: str) -> list[str]:
-        """The keys of the files below a folder whose names begin with ``name``, the newest first.
+        """The keys of the files below a folder that have the name prefix ``name``, newest first.
 
         Raises:
             StoreError: the store refuses or does not answer.
         """
-        with self._in_words(folder):
+        with self._explained(folder):
             entries = [entry for batch in obstore.list(self._store, folder) for entry in batch]
         named = [entry for entry in entries if entry["path"].rsplit("/", 1)[-1].startswith(name)]
         return [entry["path"] for entry in sorted(named, key=lambda entry: entry["last_modified"], reverse=True)]
 
     def sha256_of(self, key: str) -> str:
-        """sha256 of a file in the store, which is read whole.
+        """sha256 of a file in the store, which is read completely.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: it does not exist.
             StoreError: the store refuses or does not answer.
         """
         digest = hashlib.sha256()
@@ -141,30 +142,32 @@ class Store:
         return digest.hexdigest()
 
     def chunks(self, key: str, begin: int = 0) -> Iterator[bytes]:
-        """The bytes of a file from ``begin`` on, which must be before its end; a megabyte at a time.
+        """The bytes of a file from byte ``begin`` on, in chunks of a megabyte; ``begin`` must be less than its size.
 
         Raises:
-            FileNotFoundError: there is none.
-            StoreError: the store refuses, or breaks off.
+            FileNotFoundError: it does not exist.
+            StoreError: the store refuses, or the connection breaks.
         """
-        with self._in_words(key):
+        with self._explained(key):
             stream = obstore.get(self._store, key, options={"range": {"offset": begin}}).stream(CHUNK_BYTES)
         while True:
-            with self._in_words(key):
+            with self._explained(key):
                 chunk = next(stream, None)
             if chunk is None:
                 return
             yield bytes(chunk)
 
     @contextmanager
-    def _in_words(self, key: str) -> Iterator[None]:
-        """Turn the library's errors into ones that say what to do."""
+    def _explained(self, key: str) -> Iterator[None]:
+        """Replace the library's errors by ones that say what to do."""
         where = self.address_of(key) if key else self.address
         try:
             yield
         except (FileNotFoundError, NotFoundError) as error:
             if "NoSuchBucket" in str(error):
-                raise StoreError(f"{self.address}: no such bucket; make it, or mend the store's address") from error
+                raise StoreError(
+                    f"{self.address}: no such bucket; create it, or correct the store's address"
+                ) from error
             raise FileNotFoundError(where) from error
         except REFUSALS as error:
             raise RefusedByStoreError(
@@ -175,14 +178,14 @@ class Store:
             raise StoreError(f"{where}: {_first_line(error)}; check the store's address, then run again") from error
         except BaseError as error:
             if "No space left" in str(error):
-                raise DiskSpaceError(f"{where}: the disk is full; free some room and run again") from error
+                raise DiskSpaceError(f"{where}: the disk is full; free some space and run again") from error
             if METADATA_SERVICE in str(error):
                 raise RefusedByStoreError(
                     f"{where}: no credentials for this bucket in the environment; set AWS_ACCESS_KEY_ID and "
                     "AWS_SECRET_ACCESS_KEY (for gs:// GOOGLE_SERVICE_ACCOUNT)"
                 ) from error
             raise StoreError(
-                f"{where}: the store does not answer as it should ({_first_line(error)}); check its address, the "
+                f"{where}: the store gives no valid answer ({_first_line(error)}); check its address, the "
                 "network and, for a bucket that is not Amazon's or Google's, AWS_ENDPOINT_URL"
             ) from error
 
@@ -194,12 +197,12 @@ def open_parent(address: str) -> tuple[Store, str]:
 
 
 def _open(address: str, *, short_timeouts: bool) -> LocalStore | S3Store | GCSStore:
-    timeouts, retries = (_SHORT_TIMEOUTS, _NO_RETRIES) if short_timeouts else (_CLIENT, _RETRIES)
+    timeouts, retries = (_SHORT_TIMEOUTS, _NO_RETRIES) if short_timeouts else (_TIMEOUTS, _RETRIES)
     if address.startswith("s3://"):
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
         if endpoint and not endpoint.startswith(("http://", "https://")):
-            raise StoreError(f"AWS_ENDPOINT_URL = {endpoint!r}: not an address; it begins with http:// or https://")
-        # An endpoint inside a cluster has no certificate as a rule.
+            raise StoreError(f"AWS_ENDPOINT_URL = {endpoint!r}: not an address; one begins with http:// or https://")
+        # An endpoint inside a cluster usually has no certificate.
         plain = endpoint.startswith("http://")
         client: ClientConfig = {**timeouts, "allow_http": plain}
         return S3Store.from_url(address, client_options=client, retry_config=retries)

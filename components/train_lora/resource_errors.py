@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from components.errors import LorryError, OutOfMemoryError, DiskSpaceError
+from components.errors import DiskSpaceError, LorryError, OutOfMemoryError
 from components.train_lora import checkpoints
 from components.train_lora.advice import MEASURING, memory_advice
 from components.train_lora.config import TrainConfig

@@ -20,7 +20,7 @@ from components.modeling.chat_template import fingerprint, template_of
 from components.modeling.supervision import examples_of
 from components.modeling.token_loss import Example
 from components.train_lora import checkpoints, processes
-from components.train_lora.config import STOPPING, LOGGING_AND_SAVING, TrainConfig
+from components.train_lora.config import LOGGING_AND_SAVING, STOPPING, TrainConfig
 from components.train_lora.device import choose
 from components.train_lora.job import say_started
 
@@ -67,8 +67,8 @@ def train(
         return read_record(adapter_path)
 
     from components.train_lora.failure import figures_of_failed, write_failed
-    from components.train_lora.run import Run
     from components.train_lora.resource_errors import explain_full_disk, explain_out_of_memory
+    from components.train_lora.run import Run
 
     tokenizer = load_tokenizer(base_model)
     template = template_of(tokenizer, base_model.address)

@@ -15,7 +15,7 @@ from components.artifacts.contracts import Trial
 from components.compare_runs.config import CompareConfig
 from components.errors import RecipeError
 from components.promote_trials.config import HalvingConfig
-from components.train_lora.config import STOPPING, LOGGING_AND_SAVING
+from components.train_lora.config import LOGGING_AND_SAVING, STOPPING
 from pipelines.config.recipe import RECIPES, Recipe, folder_of, load_recipe, with_absolute_paths
 from pipelines.config.recipe_inputs import changed
 from pipelines.config.yaml_document import fields_at, line_of, location, nearest, read_yaml, validated

@@ -18,7 +18,7 @@ from components.artifacts.contracts import (
 )
 from components.artifacts.run_record import read_record
 from components.gguf.model import GgufModel
-from components.train_lora.config import STOPPING, LOGGING_AND_SAVING
+from components.train_lora.config import LOGGING_AND_SAVING, STOPPING
 from pipelines.config.addresses import is_hub_id
 from pipelines.local.workdir import RunResult
 

@@ -18,7 +18,7 @@ from components.model_server.http.protocol import Usage, WireError
 from components.model_server.tool_calls.stream import Call, CallStream
 from components.model_server.tool_calls.tool_use import ToolUse
 from components.modeling.chat_template import Edges
-from components.modeling.reasoning import PLAIN, ReasoningStream, AssistantDelta
+from components.modeling.reasoning import PLAIN, AssistantDelta, ReasoningStream
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from components.artifacts.contracts import BaseModelRef, GenerationDefaults, Message, ModelManifest, Row
-from components.errors import LorryError, ModelError, DiskSpaceError
+from components.errors import DiskSpaceError, LorryError, ModelError
 from components.export_gguf import export as export_module
 from components.export_gguf.config import ExportConfig
 from components.export_gguf.convert import convert, converter_folder, merge, quantize

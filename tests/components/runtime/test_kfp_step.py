@@ -95,7 +95,7 @@ def test_a_step_leaves_word_of_itself_with_its_figures(tmp_path, store):
     assert (after.seconds or 0) > 0
 
 
-def test_a_step_that_fails_says_what_the_user_can_mend_and_no_more(store):
+def test_a_step_that_fails_says_what_the_user_can_correct_and_no_more(store):
     with pytest.raises(DataError), step("split_data"):
         raise DataError("rows.jsonl: line 7")
     with pytest.raises(KeyError), step("evaluate"):
@@ -110,7 +110,7 @@ def test_a_store_that_cannot_be_written_stops_no_step(monkeypatch, tmp_path, cap
     monkeypatch.setenv(RUN_VARIABLE, "run-1")
     monkeypatch.setenv(STORE_VARIABLE, str(tmp_path / "file" / "store"))
     write_note(StepNote(step="split_data", state="running"))
-    assert "who follows the run will not see this" in caplog.text
+    assert "the state of this step cannot be written into the store" in caplog.text
 
 
 def test_what_another_version_left_is_passed_over(store):
@@ -126,4 +126,4 @@ def test_a_store_that_answers_not_found_stops_no_step_either(monkeypatch, caplog
     monkeypatch.setenv(STORE_VARIABLE, "s3://lorry/store")
     monkeypatch.setattr(Store, "put_bytes", put_bytes)
     write_note(StepNote(step="split_data", state="running"))
-    assert "who follows the run will not see this" in caplog.text
+    assert "the state of this step cannot be written into the store" in caplog.text

@@ -1,4 +1,4 @@
-"""The store: a folder and a bucket behave alike, and nothing is ever there by half."""
+"""The store: a folder and a bucket behave alike, and no file is ever incomplete."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def test_a_full_disk_keeps_what_has_come(store, big, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("components.storage.download.os.fsync", full)
-        with pytest.raises(DiskSpaceError, match="the disk is full; free room and run again, what has come is kept"):
+        with pytest.raises(
+            DiskSpaceError, match="the disk is full; free some space and run again, the downloaded part is kept"
+        ):
             download(store, "big", tmp_path / "fetched", sha256_of(big))
     assert (tmp_path / f"fetched{PART_SUFFIX}").is_file()
     assert not (tmp_path / "fetched").exists()
@@ -111,7 +113,7 @@ def test_a_connection_that_always_breaks_ends_in_words_and_a_later_process_goes_
     proxy = BreakingProxy(endpoint, 1000, 1_100_000, 100_000)
     with monkeypatch.context() as patched:
         patched.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        with pytest.raises(StoreError, match="big: the store does not answer as it should"):
+        with pytest.raises(StoreError, match="big: the store gives no valid answer"):
             download(Store(BUCKET), "big", tmp_path / "fetched", sha256_of(big))
     proxy.close()
     assert not (tmp_path / "fetched").exists()
@@ -120,7 +122,7 @@ def test_a_connection_that_always_breaks_ends_in_words_and_a_later_process_goes_
 
 
 def test_a_bucket_that_does_not_exist_is_named(endpoint):
-    with pytest.raises(StoreError, match="s3://nobodys/x: no such bucket; make it, or mend the store's address"):
+    with pytest.raises(StoreError, match="s3://nobodys/x: no such bucket; create it, or correct its address"):
         Store("s3://nobodys/x").put_bytes("key", b"")
 
 
@@ -156,14 +158,14 @@ def test_an_address_of_no_known_kind_is_refused():
 
 
 def test_a_folder_that_is_not_there_is_not_made_by_reading(tmp_path):
-    with pytest.raises(StoreError, match="no such folder; mend the path, or publish a model there first"):
+    with pytest.raises(StoreError, match="no such folder; correct the path, or publish a model there first"):
         Store(str(tmp_path / "mistyped"))
     assert not (tmp_path / "mistyped").exists()
 
 
 def test_an_endpoint_without_a_scheme_is_told(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "minio:9000")
-    with pytest.raises(StoreError, match="AWS_ENDPOINT_URL = 'minio:9000': not an address; it begins with http"):
+    with pytest.raises(StoreError, match="AWS_ENDPOINT_URL = 'minio:9000': not an address; one begins with http"):
         Store(BUCKET)
 
 
@@ -212,5 +214,5 @@ def test_a_folder_from_a_bucket_is_checked_as_a_whole(endpoint, tmp_path, monkey
     assert (folder / "a.json").read_bytes() == b"a.json"
     with pytest.raises(DataError, match=r"its files have the digest a.jsonb.json, not other: they were changed"):
         local_folder(f"{BUCKET}/base", "other", ("*.json",), names)
-    with pytest.raises(DataError, match=r"its files have the digest a.json.*, not other: they were changed, or copied"):
+    with pytest.raises(DataError, match=r"its files have the digest a.json.*, not other: they were changed, or not"):
         local_folder(str(folder), "other", ("*.json",), names)

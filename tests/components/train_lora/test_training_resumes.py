@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from components.artifacts.run_record import read_record
-from components.errors import BusyError, InterruptedTrainingError, ModelError, DiskSpaceError
+from components.errors import BusyError, DiskSpaceError, InterruptedTrainingError, ModelError
 from components.train_lora import checkpoints
 from components.train_lora.stopping import Interrupted
 from components.train_lora.trainer import LoraTrainer

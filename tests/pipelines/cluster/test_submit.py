@@ -406,7 +406,7 @@ def test_a_bucket_that_does_not_exist_is_named(recipe, bucket):
     with kubeflow(StandIn()) as server:
         recipe.write_text(recipe.read_text().replace("s3://lorry/", "s3://nobodys/"))
         done = submit(recipe, server)
-    assert done.stderr.strip() == ("error: s3://nobodys/store: no such bucket; make it, or mend the store's address")
+    assert done.stderr.strip() == ("error: s3://nobodys/store: no such bucket; create it, or correct its address")
 
 
 def test_an_unknown_pool_names_the_known_ones(recipe):
