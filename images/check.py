@@ -32,13 +32,13 @@ LOCKED = (
 SPLIT = """
 from components.artifacts.contracts import BaseModelRef
 from components.split_data.config import SplitConfig
-from components.split_data.split import Outputs, split
+from components.split_data.split import SplitOutputs, split
 counts = split(
     SplitConfig(
         data="/check/demo.jsonl", limit=40, validation_rows=4, test_rows=2, duplicates={"near": "keep"},
         base_model=BaseModelRef(address="/check/base", revision="not looked at", weight_bytes=0),
     ),
-    Outputs(*(f"/check/{name}" for name in ("train", "validation", "test", "report", "summary", "accounts"))),
+    SplitOutputs(*(f"/check/{name}" for name in ("train", "validation", "test", "report", "summary", "outcomes"))),
 )
 print("rows for training:", counts["train"])
 """

@@ -24,7 +24,7 @@ import pytest
 from components.artifacts.contracts import Row
 from components.artifacts.rows import read_rows
 from components.split_data.config import SplitConfig
-from components.split_data.split import Outputs, split
+from components.split_data.split import SplitOutputs, split
 from components.split_data.summary import Summary
 from pipelines.local.workdir import read_result
 
@@ -48,7 +48,7 @@ Chat = dict[str, Any]
 
 
 def chat(*turns: str) -> Chat:
-    """A row in the ``messages`` form: user and assistant in turn."""
+    """A row in the ``messages`` format: user and assistant in turn."""
     roles = ("user", "assistant")
     return {"messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]}
 
@@ -69,7 +69,7 @@ def write_jsonl(path: Path, rows: Sequence[Any]) -> Path:
 class SplitResult:
     """What a split wrote."""
 
-    outputs: Outputs
+    outputs: SplitOutputs
     counts: dict[str, int]
 
     def rows(self, name: str) -> list[Row]:
@@ -78,11 +78,11 @@ class SplitResult:
     def ids(self, name: str) -> set[str]:
         return {row.id for row in self.rows(name)}
 
-    def accounts(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in Path(self.outputs.accounts).read_text(encoding="utf-8").splitlines()]
+    def outcomes(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in Path(self.outputs.outcomes).read_text(encoding="utf-8").splitlines()]
 
     def reasons(self) -> dict[int, str]:
-        return {told["line"]: told["reason"] for told in self.accounts() if told["outcome"] == "dropped"}
+        return {row["line"]: row["reason"] for row in self.outcomes() if row["outcome"] == "dropped"}
 
     def summary(self) -> Summary:
         return Summary.model_validate_json(Path(self.outputs.summary).read_bytes())
@@ -91,8 +91,8 @@ class SplitResult:
 def split_data(folder: Path, config: SplitConfig) -> SplitResult:
     """Split as ``config`` says; what it writes goes into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("train", "validation", "test", "report.html", "summary.json", "accounts.jsonl")
-    outputs = Outputs(*(str(folder / name) for name in names))
+    names = ("train", "validation", "test", "report.html", "summary.json", "outcomes.jsonl")
+    outputs = SplitOutputs(*(str(folder / name) for name in names))
     return SplitResult(outputs, split(config, outputs))
 
 

@@ -1,1 +1,1 @@
-"""Chat data in; train, validation and test rows out, with an account of every row."""
+"""Split chat data into train, validation and test rows, with an outcome for every row."""

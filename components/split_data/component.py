@@ -12,14 +12,14 @@ def split_data(
     test: dsl.Output[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
     summary: dsl.Output[dsl.Artifact],
-    accounts: dsl.Output[dsl.Artifact],
+    outcomes: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
     """Split a chat data set into train, validation and test rows."""
     from components.runtime.kfp_step import step
     from components.split_data.config import SplitConfig
-    from components.split_data.split import Outputs, split
+    from components.split_data.split import SplitOutputs, split
 
     with step("split_data") as work:
-        paths = Outputs(train.path, validation.path, test.path, report.path, summary.path, accounts.path)
+        paths = SplitOutputs(train.path, validation.path, test.path, report.path, summary.path, outcomes.path)
         work.log_metrics(metrics, split(SplitConfig.model_validate(config), paths))

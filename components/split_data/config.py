@@ -1,4 +1,4 @@
-"""What a user may say about the split: the recipe's ``split`` section."""
+"""The recipe's ``split`` section."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from components.artifacts.contracts import BaseModelRef
 
-Form = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
+Format = Literal["messages", "sharegpt", "alpaca", "prompt_completion"]
 Fraction = Annotated[float, Field(gt=0, lt=1, description="share of the usable rows: 0.1 is a tenth")]
 Revision = Annotated[
     str | None,
@@ -25,7 +25,7 @@ class Section(BaseModel):
 
 
 class Source(Section):
-    """One place that rows come from."""
+    """One file, folder or data set that rows are read from."""
 
     data: Annotated[
         str,
@@ -35,7 +35,9 @@ class Source(Section):
     ]
     data_split: Annotated[str, Field(description="which split of a hub data set is read; files ignore it")] = "train"
     data_revision: Revision = None
-    form: Annotated[Form | None, Field(description="how a row is written; None = that of the first rows")] = None
+    format: Annotated[Format | None, Field(description="how a row is written; None = the format of the first rows")] = (
+        None
+    )
     limit: Annotated[int | None, Field(gt=0, description="rows read from the start of the data; None = all")] = None
     weight: Annotated[
         float | None, Field(gt=0, description="share of the mix by rows, against the others'; None = every row")
@@ -43,11 +45,13 @@ class Source(Section):
 
 
 class DuplicatesConfig(Section):
-    """Rows that say the same. A row equal to an earlier one but for case and white space is always dropped."""
+    """Duplicates and near-duplicates. A row equal to an earlier one but for case and white space is always dropped."""
 
     near: Annotated[
         Literal["group", "drop", "keep"],
-        Field(description="near-duplicates: kept in one split together, dropped but for the first, or not looked for"),
+        Field(
+            description="near-duplicates: kept in one split together, dropped but for the first, or not searched for"
+        ),
     ] = "group"
     jaccard_threshold: Annotated[
         float, Field(ge=0.5, le=1, description="share of common shingles from which two rows are near-duplicates")
@@ -55,18 +59,20 @@ class DuplicatesConfig(Section):
     shingle_words: Annotated[int, Field(gt=0, le=20, description="words a shingle; conversations are short")] = 3
 
 
-class LeaksConfig(Section):
+class DecontaminationConfig(Section):
     """Texts that no row may hold: benchmarks, prompts of an evaluation."""
 
     files: Annotated[
         list[str], Field(description="paths or bucket addresses of .txt, .jsonl, .json, .csv, .parquet or .yaml files")
     ] = []
     revisions: Annotated[list[str], Field(description="sha256 of each file; written when the recipe is resolved")] = []
-    ngram_words: Annotated[int, Field(ge=4, le=50, description="this many words in a row are a leak")] = 13
+    ngram_words: Annotated[
+        int, Field(ge=4, le=50, description="a row that shares so many words in a row is dropped")
+    ] = 13
 
 
 class QualityConfig(Section):
-    """Which rows are worth training on. A bound that is None is not looked at."""
+    """Which rows are worth training on. A bound that is None is not applied."""
 
     min_tokens: Annotated[int | None, Field(gt=0, description="tokens of all messages, by the base model")] = None
     max_tokens: Annotated[int | None, Field(gt=0, description="tokens of all messages, by the base model")] = None
@@ -74,7 +80,7 @@ class QualityConfig(Section):
     max_turns: Annotated[int | None, Field(gt=0, description="answers of the assistant")] = None
     max_repetition: Annotated[
         float,
-        Field(gt=0, le=1, description="share of an answer's three-word runs that it has said before; 1 = any"),
+        Field(gt=0, le=1, description="share of an answer's three-word n-grams that occur earlier in it; 1 keeps all"),
     ] = 0.9
     min_perplexity: Annotated[float | None, Field(gt=1, description="of the answers, under the base model")] = None
     max_perplexity: Annotated[float | None, Field(gt=1, description="of the answers, under the base model")] = None
@@ -91,15 +97,15 @@ class QualityConfig(Section):
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> QualityConfig:
-        for what in ("tokens", "turns", "perplexity"):
-            low, high = getattr(self, f"min_{what}"), getattr(self, f"max_{what}")
+        for figure in ("tokens", "turns", "perplexity"):
+            low, high = getattr(self, f"min_{figure}"), getattr(self, f"max_{figure}")
             if low is not None and high is not None and low > high:
-                raise ValueError(f"min_{what} {low} is above max_{what} {high}: no row could pass")
+                raise ValueError(f"min_{figure} {low} is above max_{figure} {high}: no row could pass")
         return self
 
 
 class SplitConfig(Section):
-    """Which chat data, what is kept of it, and how many rows go where."""
+    """Which chat data is read, which rows are kept, and how many go to which split."""
 
     data: Annotated[
         str | None,
@@ -111,7 +117,9 @@ class SplitConfig(Section):
     ] = None
     data_split: Annotated[str, Field(description="which split of a hub data set is read; files ignore it")] = "train"
     data_revision: Revision = None
-    form: Annotated[Form | None, Field(description="how a row is written; None = that of the first rows")] = None
+    format: Annotated[Format | None, Field(description="how a row is written; None = the format of the first rows")] = (
+        None
+    )
     limit: Annotated[int | None, Field(gt=0, description="rows read from the start of the data; None = all")] = None
     sources: Annotated[list[Source], Field(description="several data sets in place of data")] = []
     train_rows: Annotated[int | None, Field(gt=0, description="rows; None = all that the other splits leave")] = None
@@ -122,7 +130,7 @@ class SplitConfig(Section):
     test_fraction: Fraction | None = None
     seed: Annotated[int, Field(ge=0, description="another seed, another split")] = 0
     duplicates: DuplicatesConfig = DuplicatesConfig()
-    leaks: LeaksConfig = LeaksConfig()
+    decontamination: DecontaminationConfig = DecontaminationConfig()
     quality: QualityConfig = QualityConfig()
     base_model: Annotated[
         BaseModelRef | None,
@@ -131,7 +139,7 @@ class SplitConfig(Section):
 
     @property
     def all_sources(self) -> list[Source]:
-        """Every place that rows come from."""
+        """Every source; ``data`` counts as one."""
         if self.data is None:
             return self.sources
         return [
@@ -139,13 +147,13 @@ class SplitConfig(Section):
                 data=self.data,
                 data_split=self.data_split,
                 data_revision=self.data_revision,
-                form=self.form,
+                format=self.format,
                 limit=self.limit,
             )
         ]
 
     @model_validator(mode="after")
-    def _one_way_each(self) -> SplitConfig:
+    def _settings_fit_together(self) -> SplitConfig:
         if self.data is None and not self.sources:
             raise ValueError("data is missing: a path, an address or a hub id (or several in sources)")
         if self.data is not None and self.sources:
@@ -161,7 +169,7 @@ class SplitConfig(Section):
         total = sum(filter(None, (self.train_fraction, self.validation_fraction, self.test_fraction)))
         if total > 1:
             raise ValueError(f"the fractions of train, validation and test add up to {total:g}, which is more than 1")
-        beside = {"data_split", "data_revision", "form", "limit"} & self.model_fields_set if self.sources else set()
+        beside = {"data_split", "data_revision", "format", "limit"} & self.model_fields_set if self.sources else set()
         if any(getattr(self, key) != type(self).model_fields[key].default for key in beside):
             raise ValueError(f"{', '.join(sorted(beside))} beside sources does nothing: give it in each of the sources")
         if self.sources and len({source.weight is None for source in self.sources}) == 2:

@@ -1,4 +1,4 @@
-"""Perplexity of each row's answers under the base model."""
+"""The perplexity of each row's answers under the base model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One record of a data file as it came, before anything is known of its form; and how a file's text is encoded."""
+"""One record of a data file before its format is known, and the encoding of a file's text."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import json
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-# No conversation that anybody trains on is longer; a line without an end must not fill the memory.
+# A line without an end must not fill the memory; no conversation to train on is longer.
 MAX_ROW_BYTES = 1_000_000
-# With or without the mark that Windows puts first.
+# With or without the byte-order mark that Windows writes.
 UTF_8 = "utf-8-sig"
 
 
 @dataclass(frozen=True)
 class RawRecord:
-    """One record as it came.
+    """One record as it was read.
 
-    ``line`` counts from 1: the line of a JSONL or CSV file, else the position of the row. Bytes are JSON in UTF-8 that
-    nobody has read yet.
+    ``line`` counts from 1: the line of a JSONL or CSV file, else the position of the row. Bytes are JSON
+    in UTF-8 that was not parsed yet.
     """
 
     line: int
@@ -36,7 +36,7 @@ class RawRecord:
         if not isinstance(self.value, bytes):
             return self.value
         try:
-            # As text: of bytes Python would guess the encoding of each line anew.
+            # Decoded first: json.loads guesses the encoding of bytes, line by line.
             return json.loads(self.value.decode(UTF_8))
         except UnicodeDecodeError as error:
             raise ValueError(f"not UTF-8 text (byte {error.start + 1} of the line)") from error
@@ -52,9 +52,9 @@ def too_long(n_bytes: int) -> str:
 
 
 def encoding_of(file: BinaryIO) -> str:
-    """How the text of a file is encoded, by its first bytes: UTF-8, or UTF-16 or UTF-32 as PowerShell and Excel write.
+    """The encoding of a file's text, by its first bytes: UTF-8, or the UTF-16 and UTF-32 of PowerShell and Excel.
 
-    The text begins with an ASCII character or a byte-order mark, else it is taken for UTF-8.
+    The text begins with an ASCII character or a byte-order mark, else UTF-8 is assumed.
     """
     found = json.detect_encoding(cast(io.BufferedReader, file).peek(4)[:4])
     return UTF_8 if found.startswith("utf-8") else found

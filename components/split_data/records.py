@@ -1,4 +1,4 @@
-"""Raw records of one data file: JSON lines, JSON, CSV or Parquet, packed or not."""
+"""Raw records of one data file: JSON lines, JSON, CSV or Parquet, compressed or not."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from components.split_data.tables import read_csv, read_parquet
 
 FILE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
-# Every ending of a data file's name, in whichever case; Parquet compresses by itself.
-DATA_SUFFIXES = (*FILE_SUFFIXES, *(f"{kind}{packed}" for kind in FILE_SUFFIXES[:-1] for packed in COMPRESSIONS))
-# What the columns of a table of conversations may be called.
+# Every suffix of a data file's name, in any case; Parquet compresses by itself.
+DATA_SUFFIXES = (*FILE_SUFFIXES, *(f"{kind}{suffix}" for kind in FILE_SUFFIXES[:-1] for suffix in COMPRESSIONS))
+# The columns of a table that conversations are read from.
 COLUMNS = frozenset(
     {
         *("messages", "conversations", "instruction", "input", "output", "history", "prompt", "completion", "system"),
@@ -32,13 +32,13 @@ def is_data_file(address: str) -> bool:
 
 
 def records_of(path: Path, *, every_column: bool = False) -> Iterator[RawRecord]:
-    """Every record of one data file; of a table the columns that conversations have, or ``every_column``.
+    """Every record of one data file; of a table the columns that conversations are read from, or ``every_column``.
 
     Raises:
         DataError: the file cannot be read or unpacked.
     """
     name = path.name.lower()
-    name = name.removesuffix(_packing(name) or "")
+    name = name.removesuffix(_compression_suffix(name) or "")
     readers: dict[str, Callable[[Path], Iterator[RawRecord]]] = {
         ".parquet": lambda file: read_parquet(file, None if every_column else COLUMNS),
         ".jsonl": _read_jsonl,
@@ -53,22 +53,22 @@ def records_of(path: Path, *, every_column: bool = False) -> Iterator[RawRecord]
         raise DataError(f"{path}: cannot be read or unpacked ({error}); copy or pack the file again") from error
 
 
-def _packing(name: str) -> str | None:
-    return next((packed for packed in COMPRESSIONS if name.endswith(packed)), None)
+def _compression_suffix(name: str) -> str | None:
+    return next((suffix for suffix in COMPRESSIONS if name.endswith(suffix)), None)
 
 
 def _open(path: Path) -> BinaryIO:
-    """The bytes of a file, unpacked where its name says that it is packed."""
+    """The bytes of a file, decompressed where its name has the suffix of a compression."""
     import pyarrow as pa
 
-    packed = _packing(path.name.lower())
-    stream = pa.input_stream(path, compression=packed and COMPRESSIONS[packed], buffer_size=1 << 20)
-    # pyarrow's stream is a raw one in all but its type.
+    suffix = _compression_suffix(path.name.lower())
+    stream = pa.input_stream(path, compression=suffix and COMPRESSIONS[suffix], buffer_size=1 << 20)
+    # pyarrow's stream works as a raw one, though its type does not say so.
     return io.BufferedReader(cast(io.RawIOBase, stream))
 
 
 def _read_jsonl(path: Path) -> Iterator[RawRecord]:
-    # Bytes, so that one line of broken UTF-8 is that line's problem and not the file's.
+    # Read as bytes, so that broken UTF-8 drops its line and not the file.
     with _open(path) as file:
         encoding = encoding_of(file)
         lines = _lines(file) if encoding == UTF_8 else _recoded_lines(file, encoding)
@@ -80,7 +80,7 @@ def _read_jsonl(path: Path) -> Iterator[RawRecord]:
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Each line (of a too long one, the beginning) and its length."""
+    """Each line (of one that is too long, the beginning), and its length in bytes."""
     while line := file.readline(MAX_ROW_BYTES + 1):
         n_bytes = len(line)
         rest = line
@@ -91,7 +91,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def _recoded_lines(file: BinaryIO, encoding: str) -> Iterator[tuple[bytes, int]]:
-    """As ``_lines`` in UTF-8, of a file in UTF-16 or UTF-32; a half character stays one, and is that line's problem."""
+    """As ``_lines`` in UTF-8, of a file in UTF-16 or UTF-32; a lone surrogate stays, and drops its line later."""
     with io.TextIOWrapper(file, encoding=encoding, errors="surrogatepass", newline="\n") as text:
         try:
             while line := text.readline(MAX_ROW_BYTES + 1):
@@ -104,7 +104,7 @@ def _recoded_lines(file: BinaryIO, encoding: str) -> Iterator[tuple[bytes, int]]
                 recoded = line.encode("utf-8", "surrogatepass")
                 yield recoded, max(n_bytes, len(recoded))
         except UnicodeDecodeError:
-            yield NOT_TEXT_BYTE, 1  # it ends within a character; no line can be told apart from there on
+            yield NOT_TEXT_BYTE, 1  # the file ends within a character: no further line can be separated
 
 
 def _read_json(path: Path) -> Iterator[RawRecord]:
@@ -116,7 +116,7 @@ def _read_json(path: Path) -> Iterator[RawRecord]:
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: line {error.lineno} is not JSON ({error.msg} at column {error.colno}); "
-            "mend it, or name the file .jsonl if it has one JSON object a line"
+            "correct it, or name the file .jsonl if it has one JSON object a line"
         ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: JSON that cannot be read ({error}); write one JSON object a line (.jsonl)") from error

@@ -1,4 +1,4 @@
-"""The split as a page a person can read."""
+"""The split's summary as an HTML page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from components.split_data.accounts import SPLITS
+from components.split_data.outcomes import SPLITS
 from components.split_data.summary import Summary
 
 TEMPLATE = Path(__file__).parent / "report.html.jinja"

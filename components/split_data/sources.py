@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import DataError
-from components.split_data.config import Form, Source
-from components.split_data.forms import usual_form
+from components.split_data.config import Format, Source
+from components.split_data.formats import most_common_format
 from components.split_data.raw import RawRecord
 from components.split_data.records import COLUMNS, DATA_SUFFIXES, FILE_SUFFIXES, is_data_file, records_of
 from components.split_data.tables import rows_of
@@ -19,16 +19,16 @@ from components.storage.local_files import local_file, local_folder
 
 PATTERNS = tuple(f"*{suffix}" for suffix in DATA_SUFFIXES)
 BATCH_ROWS = 2_000
-ROWS_LOOKED_AT = 100
+ROWS_TO_DETECT_FORMAT = 100
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Records of one file (or hub data set), and the form that its rows are in."""
+    """Records of one file (or hub data set), and the format of its rows."""
 
     source: int
     file: str
-    form: Form
+    format: Format
     records: Sequence[RawRecord]
 
 
@@ -46,29 +46,30 @@ def read_batches(sources: Sequence[Source]) -> Iterator[Batch]:
     """The first ``limit`` records of each source, in order.
 
     Raises:
-        DataError: the data is not there, is empty, is of an unknown form, or changed since the recipe was resolved.
+        DataError: the data is not there, is empty, is of an unknown format, or changed since the recipe was resolved.
     """
     for number, source in enumerate(sources):
         records = islice(_read(source), source.limit)
-        first = list(islice(records, ROWS_LOOKED_AT))
-        form = source.form or usual_form(filter(None, map(_peek, (record for _, record in first)))) or "messages"
-        yield from _in_batches(number, form, chain(first, records))
+        first = list(islice(records, ROWS_TO_DETECT_FORMAT))
+        values = filter(None, (_value_or_none(record) for _, record in first))
+        format = source.format or most_common_format(values) or "messages"
+        yield from _in_batches(number, format, chain(first, records))
 
 
-def _in_batches(source: int, form: Form, records: Iterable[tuple[str, RawRecord]]) -> Iterator[Batch]:
+def _in_batches(source: int, format: Format, records: Iterable[tuple[str, RawRecord]]) -> Iterator[Batch]:
     batch: list[RawRecord] = []
-    here = ""
+    batch_file = ""
     for file, record in records:
-        if batch and (file != here or len(batch) == BATCH_ROWS):
-            yield Batch(source, here, form, batch)
+        if batch and (file != batch_file or len(batch) == BATCH_ROWS):
+            yield Batch(source, batch_file, format, batch)
             batch = []
-        here = file
+        batch_file = file
         batch.append(record)
     if batch:
-        yield Batch(source, here, form, batch)
+        yield Batch(source, batch_file, format, batch)
 
 
-def _peek(record: RawRecord) -> Any:
+def _value_or_none(record: RawRecord) -> Any:
     try:
         return record.read()
     except ValueError:
@@ -76,7 +77,7 @@ def _peek(record: RawRecord) -> Any:
 
 
 def _read(source: Source) -> Iterator[tuple[str, RawRecord]]:
-    """Each record with the name of what it is in."""
+    """Each record with the name of its file or hub data set."""
     for path in local_data(source.data, source.data_revision) or ():
         yield from ((path.name, record) for record in records_of(path))
     if not is_data_file(source.data) and not _is_folder(source.data):
@@ -125,12 +126,12 @@ def _read_hub(source: Source) -> Iterator[RawRecord]:
     # Slicing here keeps a limited run from reading the rest.
     wanted = source.data_split if source.limit is None else f"{source.data_split}[:{source.limit}]"
     try:
-        # In Arrow's form nothing is decoded that nobody needs: pictures, far dates.
+        # In Arrow's format no column is decoded that is not needed, such as pictures.
         rows = load_dataset(source.data, revision=source.data_revision, split=wanted).with_format("arrow")
     except (DatasetNotFoundError, ConnectionError, ValueError, OSError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise DataError(
-            f"{source.data}: neither a {', '.join(FILE_SUFFIXES)} file nor a data set that the hub gives "
+            f"{source.data}: neither a {', '.join(FILE_SUFFIXES)} file nor a data set of the hub "
             f"({first_line}); check split.data and split.data_split"
         ) from error
     wanted_columns = [name for name in rows.column_names if name in COLUMNS]

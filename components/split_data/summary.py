@@ -1,4 +1,4 @@
-"""The split in figures and examples: what the report shows, as a JSON document."""
+"""The split in figures and examples: the content of the report, as a JSON document."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.split_data.accounts import OUTCOMES, SPLITS, excerpt_of, shortened
+from components.split_data.assignments import Assignments
 from components.split_data.config import SplitConfig
-from components.split_data.fates import Fates
-from components.split_data.leaks import LeakIndex
+from components.split_data.decontamination import ContaminationIndex
+from components.split_data.outcomes import OUTCOMES, SPLITS, excerpt_of, shorten
 
-EXAMPLES = 10
-LONGEST_GROUPS = 5
+MAX_EXAMPLES = 10
+LARGEST_GROUPS = 5
 
 
 class Document(BaseModel):
@@ -52,7 +52,7 @@ class DroppedKind(Document):
 
 
 class NearDuplicates(Document):
-    """Groups of near-duplicates, and the rows in them; the largest groups, with their first rows."""
+    """UnionFind of near-duplicates, and the rows in them; the largest groups, with their first rows."""
 
     policy: str
     jaccard_threshold: float
@@ -72,7 +72,7 @@ class Lengths(Document):
 
 
 class Summary(Document):
-    """What a split did."""
+    """The result of a split."""
 
     schema_version: int = 1
     seed: int
@@ -80,40 +80,44 @@ class Summary(Document):
     sources: list[SourceSummary]
     dropped: list[DroppedKind]
     near_duplicates: NearDuplicates
-    leak_files: list[str]
-    leak_texts: Annotated[int, Field(description="texts of those files")]
-    leak_texts_too_short: Annotated[list[str], Field(description="texts that give nothing away: not looked for")]
+    decontamination_files: list[str]
+    decontamination_texts: Annotated[int, Field(description="texts of those files")]
+    decontamination_texts_too_short: Annotated[
+        list[str], Field(description="texts of so few words that they are not searched for")
+    ]
     lengths: Lengths
     moved_system: Annotated[
-        int, Field(description="rows whose system text stands in the first user turn: the template has no other place")
+        int, Field(description="rows whose system text begins the first user turn: the template has no system role")
     ] = 0
 
 
-def summary_of(fates: Fates, config: SplitConfig, counts: dict[str, int], leaks: LeakIndex) -> Summary:
-    """Put together what the report shows; reads the words of the examples again."""
+def summarize(
+    assignments: Assignments, config: SplitConfig, counts: dict[str, int], index: ContaminationIndex
+) -> Summary:
+    """The content of the report; the rows of the examples are read again from their files."""
     return Summary(
         seed=config.seed,
         counts=counts,
-        sources=_sources(fates, config),
-        dropped=_dropped(fates),
-        near_duplicates=_near(fates, config),
-        leak_files=config.leaks.files,
-        leak_texts=len(leaks.places),
-        leak_texts_too_short=[shortened(text) for text in leaks.too_short],
-        lengths=_lengths(fates),
-        moved_system=fates.found.n_moved_system,
+        sources=_sources(assignments, config),
+        dropped=_dropped(assignments),
+        near_duplicates=_near(assignments, config),
+        decontamination_files=config.decontamination.files,
+        decontamination_texts=len(index.locations),
+        decontamination_texts_too_short=[shorten(text) for text in index.too_short],
+        lengths=_lengths(assignments),
+        moved_system=assignments.corpus.n_moved_system,
     )
 
 
-def _in_splits(fates: Fates) -> NDArray[np.bool_]:
-    return np.isin(fates.outcome, [OUTCOMES.index(name) for name in SPLITS])
+def _in_splits(assignments: Assignments) -> NDArray[np.bool_]:
+    return np.isin(assignments.outcome, [OUTCOMES.index(name) for name in SPLITS])
 
 
-def _sources(fates: Fates, config: SplitConfig) -> list[SourceSummary]:
+def _sources(assignments: Assignments, config: SplitConfig) -> list[SourceSummary]:
     n = len(config.all_sources)
-    kept = fates.outcome != OUTCOMES.index("dropped")
-    usable = np.bincount(fates.found.source_of[kept], minlength=n)
-    used = np.bincount(fates.found.source_of[_in_splits(fates)], minlength=n)
+    kept = assignments.outcome != OUTCOMES.index("dropped")
+    usable = np.bincount(assignments.corpus.source_of[kept], minlength=n)
+    used = np.bincount(assignments.corpus.source_of[_in_splits(assignments)], minlength=n)
     return [
         SourceSummary(
             data=source.data,
@@ -126,33 +130,33 @@ def _sources(fates: Fates, config: SplitConfig) -> list[SourceSummary]:
     ]
 
 
-def _dropped(fates: Fates) -> list[DroppedKind]:
-    rows: Counter[str] = Counter()
+def _dropped(assignments: Assignments) -> list[DroppedKind]:
+    counts: Counter[str] = Counter()
     examples: dict[str, list[Example]] = {}
-    for file, lost in fates.found.dropped():
-        rows[lost.kind] += 1
-        if len(shown := examples.setdefault(lost.kind, [])) < EXAMPLES:
-            shown.append(Example(file=file, line=lost.line, reason=lost.reason, excerpt=lost.excerpt))
-    for row in sorted(fates.reasons):
-        kind, reason = fates.reasons[row]
-        if OUTCOMES[fates.outcome[row]] != "dropped":
+    for file, row in assignments.corpus.dropped():
+        counts[row.kind] += 1
+        if len(shown := examples.setdefault(row.kind, [])) < MAX_EXAMPLES:
+            shown.append(Example(file=file, line=row.line, reason=row.reason, excerpt=row.excerpt))
+    for at in sorted(assignments.reasons):
+        kind, reason = assignments.reasons[at]
+        if OUTCOMES[assignments.outcome[at]] != "dropped":
             continue
-        rows[kind] += 1
-        if len(shown := examples.setdefault(kind, [])) < EXAMPLES:
-            shown.append(_example(fates, row, reason))
-    return [DroppedKind(kind=kind, rows=count, examples=examples[kind]) for kind, count in rows.most_common()]
+        counts[kind] += 1
+        if len(shown := examples.setdefault(kind, [])) < MAX_EXAMPLES:
+            shown.append(_example(assignments, at, reason))
+    return [DroppedKind(kind=kind, rows=count, examples=examples[kind]) for kind, count in counts.most_common()]
 
 
-def _example(fates: Fates, row: int, reason: str) -> Example:
-    file, line = fates.found.place(row)
+def _example(assignments: Assignments, row: int, reason: str) -> Example:
+    file, line = assignments.corpus.location(row)
     return Example(
-        file=file, line=line, reason=reason, excerpt=excerpt_of(fates.found.rows(np.array([row]))[0].messages)
+        file=file, line=line, reason=reason, excerpt=excerpt_of(assignments.corpus.rows(np.array([row]))[0].messages)
     )
 
 
-def _near(fates: Fates, config: SplitConfig) -> NearDuplicates:
-    sizes = np.bincount(fates.groups, minlength=len(fates.groups))
-    largest = [root for root in np.argsort(-sizes, kind="stable")[:LONGEST_GROUPS].tolist() if sizes[root] > 1]
+def _near(assignments: Assignments, config: SplitConfig) -> NearDuplicates:
+    sizes = np.bincount(assignments.groups, minlength=len(assignments.groups))
+    largest = [root for root in np.argsort(-sizes, kind="stable")[:LARGEST_GROUPS].tolist() if sizes[root] > 1]
     return NearDuplicates(
         policy=config.duplicates.near,
         jaccard_threshold=config.duplicates.jaccard_threshold,
@@ -160,20 +164,20 @@ def _near(fates: Fates, config: SplitConfig) -> NearDuplicates:
         rows=int(sizes[sizes > 1].sum()),
         largest=[
             [
-                _example(fates, row, f"one of {sizes[root]} rows")
-                for row in np.flatnonzero(fates.groups == root)[:3].tolist()
+                _example(assignments, row, f"one of {sizes[root]} rows")
+                for row in np.flatnonzero(assignments.groups == root)[:3].tolist()
             ]
             for root in largest
         ],
     )
 
 
-def _lengths(fates: Fates) -> Lengths:
-    tokens = fates.found.n_tokens
-    lengths = fates.found.n_words if tokens is None else tokens
-    of = {name: lengths[fates.outcome == OUTCOMES.index(name)] for name in SPLITS}
-    used = lengths[_in_splits(fates)]
-    # Half an octave a bar.
+def _lengths(assignments: Assignments) -> Lengths:
+    tokens = assignments.corpus.n_tokens
+    lengths = assignments.corpus.n_words if tokens is None else tokens
+    of = {name: lengths[assignments.outcome == OUTCOMES.index(name)] for name in SPLITS}
+    used = lengths[_in_splits(assignments)]
+    # The bars are half an octave wide.
     halves = np.arange(np.floor(2 * np.log2(max(used.min(), 1))), np.floor(2 * np.log2(max(used.max(), 1))) + 2)
     edges = np.unique([*np.floor(2 ** (halves / 2)).astype(int), used.max() + 1])
     return Lengths(

@@ -13,15 +13,15 @@ from components.errors import DataError
 from components.split_data.raw import MAX_ROW_BYTES, RawRecord, encoding_of
 
 DELIMITERS = (",", ";", "\t", "|")
-# Excel's own first line, which says what is between its cells.
+# The first line that Excel may write, which names the delimiter.
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?")
 BATCH_ROWS = 1024
 
 
-def read_csv(path: Path, file: BinaryIO, usual: str, names: Collection[str]) -> Iterator[RawRecord]:
+def read_csv(path: Path, file: BinaryIO, default: str, names: Collection[str]) -> Iterator[RawRecord]:
     """The rows of a CSV file.
 
-    Cells are parted by ``usual``, or by another character by which its header has one of ``names``.
+    The delimiter is ``default``, or the first other one with which the header has one of ``names``.
 
     Raises:
         DataError: it is not text.
@@ -33,8 +33,8 @@ def read_csv(path: Path, file: BinaryIO, usual: str, names: Collection[str]) -> 
         with io.TextIOWrapper(file, encoding=encoding, newline="") as text:
             header, n_before = text.readline(), 0
             if separator := _SEPARATOR_LINE.fullmatch(header):
-                usual, header, n_before = separator[1], text.readline(), 1
-            delimiter = _delimiter(header, usual, names)
+                default, header, n_before = separator[1], text.readline(), 1
+            delimiter = _delimiter(header, default, names)
             reader = csv.DictReader(_with_first(header, text), delimiter=delimiter)
             while True:
                 try:
@@ -42,7 +42,7 @@ def read_csv(path: Path, file: BinaryIO, usual: str, names: Collection[str]) -> 
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    # The reader counts a line when it has understood it.
+                    # The reader counts a line only once it is parsed.
                     yield RawRecord(n_before + reader.line_num + 1, None, f"not a CSV row ({error})")
                     continue
                 line = n_before + reader.line_num
@@ -61,15 +61,15 @@ def _with_first(line: str, rest: Iterator[str]) -> Iterator[str]:
     yield from rest
 
 
-def _delimiter(header: str, usual: str, names: Collection[str]) -> str:
-    for delimiter in (usual, *DELIMITERS):
+def _delimiter(header: str, default: str, names: Collection[str]) -> str:
+    for delimiter in (default, *DELIMITERS):
         try:
             cells = next(csv.reader([header], delimiter=delimiter), [])
         except csv.Error:
-            continue  # the reader of the rows says what is wrong
+            continue  # reading the rows will report it
         if set(cells) & set(names):
             return delimiter
-    return usual
+    return default
 
 
 def read_parquet(path: Path, columns: Collection[str] | None) -> Iterator[RawRecord]:
@@ -85,7 +85,7 @@ def read_parquet(path: Path, columns: Collection[str] | None) -> Iterator[RawRec
         file = pa.parquet.ParquetFile(path)
         names = file.schema_arrow.names
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise DataError(f"{path}: has the column {twice[0]!r} twice; write it again with one of each name")
+            raise DataError(f"{path}: has the column {twice[0]!r} twice; write it again with one column of each name")
         wanted = [name for name in names if columns is None or name in columns]
         batches = file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
         yield from rows_of(batches, wanted, [name for name in names if name not in wanted])
@@ -96,7 +96,7 @@ def read_parquet(path: Path, columns: Collection[str] | None) -> Iterator[RawRec
 def rows_of(batches: Iterable[Any], wanted: Sequence[str], others: Sequence[str] = ()) -> Iterator[RawRecord]:
     """The rows of Arrow's batches or tables: the values of the columns ``wanted``, None for ``others``.
 
-    Keys of objects that a row does not have are left out: a table gives every row every key.
+    Keys without a value are left out: Arrow gives every object of a column the same keys.
     """
     number = 0
     for batch in batches:
@@ -121,16 +121,16 @@ _BROKEN = object()
 
 
 def _values(column: Any) -> list[Any]:
-    """The values of a column; each by itself where one of them cannot become a value of Python's."""
+    """The values of a column, converted one by one where one of them has no Python equivalent."""
     try:
         values: list[Any] = column.to_pylist()
-    except Exception:  # far dates, unknown time zones, text that is not UTF-8: each has an error of its own
+    except Exception:  # far dates, unknown time zones, text that is not UTF-8: each raises another type
         return [_value(scalar) for scalar in column]
     return values
 
 
 def _value(scalar: Any) -> Any:
-    """A value without what cannot be one of Python's, such as a far date; ``_BROKEN`` where that is text."""
+    """A value without the parts that have no Python equivalent, such as a far date; ``_BROKEN`` where that is text."""
     import pyarrow as pa
 
     if not scalar.is_valid:
@@ -143,6 +143,6 @@ def _value(scalar: Any) -> Any:
         return _BROKEN if any(item is _BROKEN for item in items) else items
     try:
         return scalar.as_py()
-    except Exception:  # see above
+    except Exception:  # see _values
         is_text = pa.types.is_string(scalar.type) or pa.types.is_large_string(scalar.type)
         return _BROKEN if is_text or pa.types.is_dictionary(scalar.type) else None

@@ -141,7 +141,7 @@ def _examples(
     kept, refused = examples_of(base_model, tokenizer, template, rows, max_length)
     if refused:
         row, reason = next(iter(refused.items()))
-        told = f"row {row} (the split's accounts say where it is from): {reason}"
+        told = f"row {row} (the split's row outcomes have its file and line): {reason}"
         if len(refused) == len(rows):
             raise DataError(f"none of the {len(rows)} rows can be trained on: {told}")
         log.warning("%d of %d rows left out, the first: %s", len(refused), len(rows), told)

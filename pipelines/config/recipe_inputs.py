@@ -30,16 +30,20 @@ class Input:
 
 
 def inputs_of(split: SplitConfig, evaluate: EvaluateConfig) -> list[Input]:
-    """Every data set, leak file and prompts file."""
+    """Every data set, decontamination file and prompts file."""
     found = []
     if split.data is not None:
         found.append(Input("split.data", split.data, "split.data_revision", split.data_revision))
     for number, source in enumerate(split.sources):
         place = f"split.sources.{number}"
         found.append(Input(f"{place}.data", source.data, f"{place}.data_revision", source.data_revision))
-    pinned = [*split.leaks.revisions, *[None] * len(split.leaks.files)]
-    for number, (address, revision) in enumerate(zip(split.leaks.files, pinned, strict=False)):
-        found.append(Input(f"split.leaks.files.{number}", address, f"split.leaks.revisions.{number}", revision))
+    pinned = [*split.decontamination.revisions, *[None] * len(split.decontamination.files)]
+    for number, (address, revision) in enumerate(zip(split.decontamination.files, pinned, strict=False)):
+        found.append(
+            Input(
+                f"split.decontamination.files.{number}", address, f"split.decontamination.revisions.{number}", revision
+            )
+        )
     if evaluate.prompts is not None:
         found.append(
             Input("evaluate.prompts", evaluate.prompts, "evaluate.prompts_revision", evaluate.prompts_revision)

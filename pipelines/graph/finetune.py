@@ -27,7 +27,7 @@ class Outputs(NamedTuple):
 
     split_report: dsl.HTML
     split_summary: dsl.Artifact
-    split_accounts: dsl.Artifact
+    split_outcomes: dsl.Artifact
     split_metrics: dsl.Metrics
     adapter: dsl.Model
     train_metrics: dsl.Metrics
@@ -132,7 +132,7 @@ def finetune_on(places: Places) -> dsl.base_component.BaseComponent:
         return Outputs(
             split_report=rows.outputs["report"],
             split_summary=rows.outputs["summary"],
-            split_accounts=rows.outputs["accounts"],
+            split_outcomes=rows.outputs["outcomes"],
             split_metrics=rows.outputs["metrics"],
             adapter=trained.outputs["adapter"],
             train_metrics=trained.outputs["metrics"],

@@ -70,14 +70,14 @@ def rehearse_split(config: SplitConfig, base_model: BaseModelRef | None = None) 
     Raises:
         RecipeError: the split asks for more rows than there are, or the data cannot be used.
     """
-    addresses = [source.data for source in config.all_sources] + list(config.leaks.files)
+    addresses = [source.data for source in config.all_sources] + list(config.decontamination.files)
     if not all(is_local(address) for address in addresses):
         return False
     try:
         files = [path for source in config.all_sources for path in local_data(source.data, source.data_revision) or ()]
         if sum(Path(path).stat().st_size for path in files) > MAX_BYTES:
             return False
-        from components.split_data.split import rehearse as split_in_memory
+        from components.split_data.split import dry_run as split_in_memory
 
         bounds = dict.fromkeys(("min_tokens", "max_tokens", "min_perplexity", "max_perplexity"))
         quality = config.quality.model_copy(update=bounds)

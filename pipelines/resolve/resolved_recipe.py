@@ -59,7 +59,7 @@ class ResolvedRecipe(BaseModel):
 
     @property
     def inputs(self) -> list[Input]:
-        """Every data set, leak file and prompts file, pinned."""
+        """Every data set, decontamination file and prompts file, pinned."""
         return inputs_of(self.split, self.evaluate)
 
     def with_addresses(self, new: Mapping[str, str]) -> ResolvedRecipe:

@@ -128,6 +128,6 @@ def _pins(resolved: ResolvedRecipe) -> dict[str, str]:
     if base.full_precision is not None and not base.full_precision.is_local:
         pins["full_precision_revision"] = base.full_precision.revision
     for given in resolved.inputs:
-        if given.revision is not None and not is_local(given.address) and "leaks" not in given.key:
+        if given.revision is not None and not is_local(given.address) and "decontamination" not in given.key:
             pins[given.revision_key] = given.revision
     return pins

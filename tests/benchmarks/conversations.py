@@ -1,4 +1,4 @@
-"""Made-up conversations with lengths as people's chats have them, and with known duplicates and leaks among them."""
+"""Made-up conversations with realistic lengths, and with known duplicates and contaminated rows among them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ MU, SIGMA = 5.483, 0.866
 LONGEST = 8_000
 VOCABULARY = 30_000
 SHINGLE_WORDS = 3
-EXACT, NEAR, LEAKED = 0.02, 0.03, 0.001  # shares of the rows
-LEAK_WORDS = 20
+EXACT, NEAR, CONTAMINATED = 0.02, 0.03, 0.001  # shares of the rows
+BENCHMARK_WORDS = 20
 
 
 @dataclass
 class Planted:
-    """Line numbers, from 1: copies and leaks by their line; near-duplicates with their source and true Jaccard."""
+    """Line numbers, from 1; near-duplicates with their source and true Jaccard."""
 
     exact: dict[int, int] = field(default_factory=dict)
     near: dict[int, tuple[int, float]] = field(default_factory=dict)
-    leaks: set[int] = field(default_factory=set)
+    contaminated: set[int] = field(default_factory=set)
 
 
 class Writer:
@@ -53,7 +53,7 @@ class Writer:
 
 
 def shingles(turns: list[list[str]]) -> set[tuple[str, ...]]:
-    """Runs of words over the whole conversation."""
+    """The word n-grams of the whole conversation."""
     words = [word for turn in turns for word in turn]
     return {tuple(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1)}
 
@@ -71,19 +71,19 @@ def edited(turns: list[list[str]], writer: Writer, jaccard: float) -> list[list[
     return copy
 
 
-def write_conversations(path: Path, leaks_path: Path, n_rows: int, seed: int = 0) -> Planted:
-    """Write ``n_rows`` JSON lines, and the texts that leak into some of them; say what was planted."""
+def write_conversations(path: Path, benchmark_path: Path, n_rows: int, seed: int = 0) -> Planted:
+    """Write ``n_rows`` JSON lines, and the benchmark texts that some of them contain; return what was planted."""
     writer, planted = Writer(seed), Planted()
-    benchmark = [writer.draw(LEAK_WORDS) for _ in range(200)]
-    leaks_path.write_text("".join(" ".join(text) + "\n" for text in benchmark))
+    benchmark = [writer.draw(BENCHMARK_WORDS) for _ in range(200)]
+    benchmark_path.write_text("".join(" ".join(text) + "\n" for text in benchmark))
     recent: list[tuple[int, list[list[str]]]] = []
     with path.open("w") as file:
         for line in range(1, n_rows + 1):
-            lot = writer.rng.random()
-            if recent and lot < EXACT:
+            draw = writer.rng.random()
+            if recent and draw < EXACT:
                 planted.exact[line], turns = recent[writer.rng.integers(len(recent))]
                 turns = [["  " + turn[0].upper(), *turn[1:]] for turn in turns]
-            elif recent and lot < EXACT + NEAR:
+            elif recent and draw < EXACT + NEAR:
                 source, before = recent[writer.rng.integers(len(recent))]
                 turns = edited(before, writer, 0.8 + 0.19 * writer.rng.random())
                 own, other = shingles(turns), shingles(before)
@@ -93,8 +93,8 @@ def write_conversations(path: Path, leaks_path: Path, n_rows: int, seed: int = 0
                     planted.near[line] = (source, len(own & other) / len(own | other))
             else:
                 turns = writer.conversation()
-                if lot < EXACT + NEAR + LEAKED:
-                    planted.leaks.add(line)
+                if draw < EXACT + NEAR + CONTAMINATED:
+                    planted.contaminated.add(line)
                     turns[-1][2:2] = benchmark[writer.rng.integers(len(benchmark))]
                 else:
                     # Sources of copies lie anywhere before them, not only near.

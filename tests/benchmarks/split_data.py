@@ -26,8 +26,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the tests are no package that an install would know
 
-from components.split_data.accounts import SPLITS
-from components.split_data.words import words_of
+from components.split_data.ngrams import hash_words
+from components.split_data.outcomes import SPLITS
 from tests.benchmarks.conversations import SHINGLE_WORDS, Planted, write_conversations
 
 JACCARD = 0.8
@@ -35,24 +35,24 @@ HELD_OUT = 0.05
 SPLIT = """
 import sys
 from components.split_data.config import SplitConfig
-from components.split_data.split import Outputs, split
+from components.split_data.split import SplitOutputs, split
 if __name__ == "__main__":
-    split(SplitConfig.model_validate_json(sys.argv[1]), Outputs(*sys.argv[2:]))
+    split(SplitConfig.model_validate_json(sys.argv[1]), SplitOutputs(*sys.argv[2:]))
 """
 
 
-def measure(folder: Path, leaks: Path) -> tuple[float, float]:
+def measure(folder: Path, benchmark: Path) -> tuple[float, float]:
     """Split ``folder/rows.jsonl``; seconds, and the most memory of all processes together, in GB."""
     config = {
         "data": str(folder / "rows.jsonl"),
         "validation_fraction": HELD_OUT,
         "test_fraction": HELD_OUT,
         "duplicates": {"jaccard_threshold": JACCARD, "shingle_words": SHINGLE_WORDS},
-        "leaks": {"files": [str(leaks)]},
+        "decontamination": {"files": [str(benchmark)]},
     }
     script = folder / "split.py"
     script.write_text(SPLIT)
-    outputs = [str(folder / name) for name in (*SPLITS, "report.html", "summary.json", "accounts.jsonl")]
+    outputs = [str(folder / name) for name in (*SPLITS, "report.html", "summary.json", "outcomes.jsonl")]
     started = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     child = psutil.Popen([sys.executable, str(script), json.dumps(config), *outputs], env=environment)
@@ -84,8 +84,8 @@ def pairs_across(folder: Path) -> int:
     for number, name in enumerate(SPLITS):
         path = folder / name
         for block in _blocks(path):
-            runs = words_of(block).runs(SHINGLE_WORDS)
-            rows += [np.unique(runs.hashes[a:b]) for a, b in zip(runs.starts, runs.starts[1:], strict=False)]
+            ngrams = hash_words(block).ngrams(SHINGLE_WORDS)
+            rows += [np.unique(ngrams.hashes[a:b]) for a, b in zip(ngrams.starts, ngrams.starts[1:], strict=False)]
             splits += [number] * len(block)
     prefixes = [row[: len(row) - int(np.ceil(JACCARD * len(row))) + 1] for row in rows]
     owner = np.repeat(np.arange(len(rows)), [len(prefix) for prefix in prefixes])
@@ -114,24 +114,24 @@ def _jaccard(left: np.ndarray, right: np.ndarray) -> float:
 
 def lines(folder: Path, planted: Planted, n_rows: int) -> list[tuple[str, str, str, bool]]:
     """What was found, what is promised, and whether it holds."""
-    accounts = {}
-    with (folder / "accounts.jsonl").open() as file:
+    outcomes = {}
+    with (folder / "outcomes.jsonl").open() as file:
         for text in file:
-            account = json.loads(text)
-            accounts[account["line"]] = account
+            row = json.loads(text)
+            outcomes[row["line"]] = row
     near = {line: source for line, (source, jaccard) in planted.near.items() if jaccard >= JACCARD}
     found = sum(
-        accounts[line].get("group") is not None
-        and (accounts[source].get("group") or f"line {source}") == accounts[line].get("group")
+        outcomes[line].get("group") is not None
+        and (outcomes[source].get("group") or f"line {source}") == outcomes[line].get("group")
         for line, source in near.items()
     )
     touched = {*planted.near, *(source for source, _ in planted.near.values()), *planted.exact, *planted.exact.values()}
-    grouped = sum(1 for line, account in accounts.items() if line not in touched and account.get("group"))
-    exact = sum(accounts[line].get("kind") == "exact duplicate" for line in planted.exact)
-    leaks = sum(accounts[line].get("kind") == "leak" for line in planted.leaks)
+    grouped = sum(1 for line, row in outcomes.items() if line not in touched and row.get("group"))
+    exact = sum(outcomes[line].get("kind") == "exact duplicate" for line in planted.exact)
+    contaminated = sum(outcomes[line].get("kind") == "contaminated" for line in planted.contaminated)
     dropped_wrongly = sum(
-        account["outcome"] == "dropped" and line not in planted.exact and line not in planted.leaks
-        for line, account in accounts.items()
+        row["outcome"] == "dropped" and line not in planted.exact and line not in planted.contaminated
+        for line, row in outcomes.items()
     )
     across = pairs_across(folder)
     return [
@@ -139,9 +139,14 @@ def lines(folder: Path, planted: Planted, n_rows: int) -> list[tuple[str, str, s
         ("unplanted rows in a group", f"{grouped} of {n_rows}", "at most 0.1 %", grouped <= 0.001 * n_rows),
         ("near-duplicate pairs across splits, exact search", str(across), "0", across == 0),
         ("planted exact duplicates dropped", f"{exact} of {len(planted.exact)}", "all", exact == len(planted.exact)),
-        ("planted leaks dropped", f"{leaks} of {len(planted.leaks)}", "all", leaks == len(planted.leaks)),
+        (
+            "planted benchmark texts dropped",
+            f"{contaminated} of {len(planted.contaminated)}",
+            "all",
+            contaminated == len(planted.contaminated),
+        ),
         ("other rows dropped", str(dropped_wrongly), "0", dropped_wrongly == 0),
-        ("records with an account", f"{len(accounts)} of {n_rows}", "all", len(accounts) == n_rows),
+        ("records with an outcome", f"{len(outcomes)} of {n_rows}", "all", len(outcomes) == n_rows),
     ]
 
 
@@ -154,9 +159,9 @@ def main() -> None:
     n_cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        planted = write_conversations(folder / "rows.jsonl", folder / "leaks.txt", arguments.rows)
+        planted = write_conversations(folder / "rows.jsonl", folder / "benchmark.txt", arguments.rows)
         megabytes = (folder / "rows.jsonl").stat().st_size / 1e6
-        seconds, gigabytes = measure(folder, folder / "leaks.txt")
+        seconds, gigabytes = measure(folder, folder / "benchmark.txt")
         most_seconds = (60 if n_cores >= 4 else 120) if arguments.against is None else 12 * arguments.against
         most_memory = 2.0 if arguments.against is None else 4.0
         judged = [

@@ -23,7 +23,7 @@ from components.modeling.base_model import folder_revision, load_tokenizer, load
 from components.modeling.chat_template import template_of
 from components.modeling.supervision import sequences_of
 from components.runtime.disk_space import require_export_space, required_bytes
-from components.split_data.forms import messages_of
+from components.split_data.formats import messages_of
 from components.storage.digests import sha256_of
 from tests.conftest import chat_rows
 

@@ -12,7 +12,7 @@ from components.modeling.base_model import folder_revision, load_tokenizer
 from components.modeling.chat_template import render_with
 from components.modeling.supervision import examples_of, prompts_of, sequences_of, turns_of
 from components.modeling.token_loss import Example
-from components.split_data.forms import messages_of
+from components.split_data.formats import messages_of
 from pipelines.resolve.tiny_base import CHAT_TEMPLATE
 from tests.conftest import chat_rows
 

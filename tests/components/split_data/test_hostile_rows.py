@@ -1,4 +1,4 @@
-"""Ten thousand rows of mixed and hostile forms: each is kept whole, or dropped with its file, line and reason."""
+"""Ten thousand rows of mixed and hostile formats: each is kept whole, or dropped with its file, line and reason."""
 
 from __future__ import annotations
 
@@ -107,21 +107,21 @@ def test_every_row_is_kept_whole_or_dropped_with_its_reason(base, tmp_path_facto
     good = [json.dumps(chat(f"Question {i}?", f"Answer {'xyz'[i] * 9}.")) for i in range(3)]
     text = "".join(f"{one}\n" for one in [*good, *lines])
     (folder / "rows.jsonl").write_bytes(text.encode(encoding))
-    given_settings = {"data": str(folder / "rows.jsonl"), "form": "messages", "validation_rows": 1}
+    given_settings = {"data": str(folder / "rows.jsonl"), "format": "messages", "validation_rows": 1}
     config = SplitConfig.model_validate({**given_settings, "base_model": base.model_dump()})
     result = split_data(folder / "split", config)
     rows = {row.id: row for name in ("train", "validation") for row in result.rows(name)}
-    accounts = {account["line"]: account for account in result.accounts()}
-    assert sorted(accounts) == list(range(1, len(good) + ROWS + 1))
+    outcomes = {row["line"]: row for row in result.outcomes()}
+    assert sorted(outcomes) == list(range(1, len(good) + ROWS + 1))
     for number, raw in enumerate([*good, *lines], start=1):
-        account = accounts[number]
-        assert account["file"] == "rows.jsonl"
-        if account["outcome"] == "dropped":
-            assert account["reason"]
-            assert account["kind"]
+        row = outcomes[number]
+        assert row["file"] == "rows.jsonl"
+        if row["outcome"] == "dropped":
+            assert row["reason"]
+            assert row["kind"]
         else:
-            require_whole(json.loads(raw), rows[account["id"]])
-        n_rows["dropped" if account["outcome"] == "dropped" else "kept"] += 1
+            require_whole(json.loads(raw), rows[row["id"]])
+        n_rows["dropped" if row["outcome"] == "dropped" else "kept"] += 1
     require_trainable(base, result)
 
 

@@ -49,11 +49,11 @@ def all_messages(result: SplitResult) -> list[list[tuple[str, str]]]:
     return [[(m.role, m.content) for m in row.messages] for name in names for row in result.rows(name)]
 
 
-def test_counts_add_up_and_every_record_has_one_account(tmp_path):
+def test_counts_add_up_and_every_record_has_one_outcome(tmp_path):
     rows = [*few(20), chat("question 3", "answer 3"), {"no": 1}]
     result = split_rows(tmp_path, rows, train_rows=10, **SIZES)
     assert result.counts == {"read": 22, "train": 10, "validation": 2, "test": 2, "unused": 6, "dropped": 2}
-    assert [told["line"] for told in result.accounts()] == list(range(1, 23))
+    assert [row["line"] for row in result.outcomes()] == list(range(1, 23))
 
 
 def test_an_equal_row_is_dropped_whatever_its_case_and_white_space_and_names_the_first_line(tmp_path):
@@ -87,21 +87,21 @@ def test_appended_rows_leave_most_others_where_they_were(tmp_path):
     assert len(before & after) >= 6
 
 
-# Sources and forms
+# Sources and formats
 
 
 SPEAKERS = (("system", "s"), ("human", "h"), ("gpt", "g"))
-FORMS = {
+FORMATS = {
     "sharegpt": {"conversations": [{"from": who, "value": said} for who, said in SPEAKERS]},
     "alpaca": {"instruction": "h", "input": "", "output": "g", "system": "s"},
     "prompt_completion": {"prompt": "h", "completion": "g", "system": "s"},
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_becomes_messages(tmp_path, form):
-    other = json.loads(json.dumps(FORMS[form]).replace('"g"', '"other"'))
-    result = split_rows(tmp_path, [FORMS[form], other], validation_rows=1)
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_becomes_messages(tmp_path, format):
+    other = json.loads(json.dumps(FORMATS[format]).replace('"g"', '"other"'))
+    result = split_rows(tmp_path, [FORMATS[format], other], validation_rows=1)
     assert [("system", "s"), ("user", "h"), ("assistant", "g")] in all_messages(result)
 
 
@@ -119,17 +119,17 @@ def test_a_prompt_and_a_completion_may_be_lists_of_messages(tmp_path):
     assert [("user", "q1"), ("assistant", "a")] in all_messages(split_rows(tmp_path, rows, validation_rows=1))
 
 
-def test_a_row_of_another_form_than_its_neighbours_is_dropped_and_told(tmp_path):
+def test_a_row_of_another_format_than_its_neighbours_is_dropped_with_the_reason(tmp_path):
     result = split_rows(tmp_path, [*few(), {"instruction": "i", "output": "o"}], **SIZES)
     assert (
         result.reasons()[7]
-        == "is in the form alpaca, unlike its neighbours in the form messages; give it a source of its own"
+        == "is in the format alpaca, unlike its neighbours in the format messages; give it a source of its own"
     )
 
 
-def test_the_form_of_the_recipe_goes_before_the_look_of_the_rows(tmp_path):
+def test_the_format_of_the_recipe_takes_precedence_over_the_detected_one(tmp_path):
     rows = [{**row, "instruction": f"i{i}", "output": "o"} for i, row in enumerate(few())]
-    taken = all_messages(split_rows(tmp_path, rows, form="alpaca", **SIZES))
+    taken = all_messages(split_rows(tmp_path, rows, format="alpaca", **SIZES))
     assert [("user", "i0"), ("assistant", "o")] in taken
 
 
@@ -150,14 +150,14 @@ BAD_ROWS = {
     "a turn without content": ({"messages": [{"role": "user"}]}, "a turn without 'role' and 'content'"),
     "not an object": ([1, 2], "is a list, not an object"),
     "a role that is no word": ({"messages": [{"role": ["user"], "content": "x"}]}, "unknown role ['user']"),
-    "half of a character": (chat("cut \ud83d", "a"), "the user turn holds half of a character (at 4)"),
+    "a lone surrogate": (chat("cut \ud83d", "a"), "the user turn holds a lone surrogate (at 4)"),
     "only a system message": ({"messages": [{"role": "system", "content": "x"}]}, "has no turn of the user"),
     "a megabyte and more": (
         chat("q", "word " * 300_000),
         "1.5 MB long; a row may have 1 MB: cut it into conversations",
     ),
     "a number for words": ({"messages": [{"role": "user", "content": 5}]}, "the user turn is a number, not text"),
-    "half of a character in a key": ({"\ud800": 1}, "has no 'messages' key (its keys: ?)"),
+    "a lone surrogate in a key": ({"\ud800": 1}, "has no 'messages' key (its keys: ?)"),
     "a list in a list in a list": (
         {"messages": "[" * 100_000},
         "'messages' is text that is not JSON (maximum",
@@ -205,7 +205,7 @@ def test_a_split_larger_than_the_data_says_both_numbers(tmp_path):
 
 
 def write_as(path: Path, rows: list[Any]) -> None:
-    """``rows`` in the form that the file's name says."""
+    """``rows`` in the format that the file's name says."""
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
     if ".jsonl" in path.suffixes:
         with pa.output_stream(str(path), compression="detect") as file:
@@ -230,7 +230,7 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
     assert taken == all_messages(split_rows(tmp_path / "plain", chat_rows(8), **SIZES))
 
 
-def test_a_folder_is_read_file_by_file_and_the_accounts_name_the_file(tmp_path):
+def test_a_folder_is_read_file_by_file_and_the_outcomes_name_the_file(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
     write_as(folder / "b.jsonl", chat_rows(8)[4:])
@@ -238,12 +238,12 @@ def test_a_folder_is_read_file_by_file_and_the_accounts_name_the_file(tmp_path):
     (folder / "README.txt").write_text("no data")
     write_jsonl(folder / "c.jsonl", [chat_rows(1)[0]])
     result = split_data(tmp_path / "out", config(folder, data_revision=data_folder_revision(folder)))
-    assert [(told["file"], told["line"]) for told in result.accounts()] == [
+    assert [(row["file"], row["line"]) for row in result.outcomes()] == [
         *(("a.parquet", line) for line in range(1, 5)),
         *(("b.jsonl", line) for line in range(1, 5)),
         ("c.jsonl", 1),
     ]
-    assert result.accounts()[-1]["reason"] == "the same conversation as a.parquet line 1"
+    assert result.outcomes()[-1]["reason"] == "the same conversation as a.parquet line 1"
 
 
 def test_a_folder_without_data_and_a_changed_folder_are_errors(tmp_path):
@@ -309,7 +309,7 @@ def test_a_file_that_changed_since_the_recipe_was_resolved_is_refused(tmp_path):
 
 
 def test_a_hub_id_that_the_hub_does_not_give_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nobody/nothing: neither a .jsonl.*nor a data set that the hub gives"):
+    with pytest.raises(DataError, match=r"nobody/nothing: neither a .jsonl.*nor a data set of the hub"):
         split_data(tmp_path, config("nobody/nothing"))
 
 
@@ -325,20 +325,22 @@ def test_sources_are_mixed_by_their_weights_and_none_is_repeated(tmp_path):
     settings = SplitConfig.model_validate({"sources": sources, "validation_rows": 4})
     result = split_data(tmp_path / "out", settings)
     assert [source.in_splits for source in result.summary().sources] == [30, 10]
-    left_out = [told for told in result.accounts() if told["outcome"] == "unused"]
+    left_out = [row for row in result.outcomes() if row["outcome"] == "unused"]
     assert len(left_out) == 80
-    assert {(told["file"], told["reason"]) for told in left_out} == {("1.jsonl", "the source's weight leaves it out")}
+    assert {(row["file"], row["reason"]) for row in left_out} == {("1.jsonl", "the source's weight leaves it out")}
 
 
 def test_a_weighted_source_without_a_row_is_named(tmp_path):
     first = write_jsonl(tmp_path / "a.jsonl", few(10))
     second = write_jsonl(tmp_path / "b.jsonl", few(3))
     sources = [{"data": str(first), "weight": 1}, {"data": str(second), "weight": 1}]
-    with pytest.raises(DataError, match=r"b.jsonl: none of its rows can be used .*; take the source out, or mend it"):
+    with pytest.raises(
+        DataError, match=r"b.jsonl: none of its rows can be used .*; take the source out, or correct it"
+    ):
         split_data(tmp_path / "out", SplitConfig.model_validate({"sources": sources, "validation_rows": 2}))
 
 
-def test_sources_may_each_have_a_form_and_a_limit_of_their_own(tmp_path):
+def test_sources_may_each_have_a_format_and_a_limit_of_their_own(tmp_path):
     first = write_jsonl(tmp_path / "a.jsonl", few(10))
     second = write_jsonl(tmp_path / "b.jsonl", [{"instruction": f"i{i}", "output": "o"} for i in range(10)])
     sources = [{"data": str(first)}, {"data": str(second), "limit": 3}]
@@ -370,7 +372,7 @@ def test_settings_that_contradict_each_other_are_refused(settings, message):
         SplitConfig.model_validate({"validation_rows": 2, **settings})
 
 
-# Near-duplicates, leaks, quality
+# Near-duplicates, decontamination, quality
 
 
 def with_changes(row: Any, n_words: int) -> Any:
@@ -384,9 +386,9 @@ def test_near_duplicates_go_into_one_split_together(tmp_path):
     rows = [talk(i) for i in range(40)]
     rows += [with_changes(row, 1 + i % 3) for i, row in enumerate(rows)]
     result = split_rows(tmp_path, rows, validation_rows=20, test_rows=20)
-    outcome = {told["line"]: told["outcome"] for told in result.accounts()}
+    outcome = {row["line"]: row["outcome"] for row in result.outcomes()}
     assert all(outcome[line] == outcome[line + 40] for line in range(1, 41))
-    assert {told["group"] for told in result.accounts() if told["line"] in (3, 43)} == {"line 3"}
+    assert {row["group"] for row in result.outcomes() if row["line"] in (3, 43)} == {"line 3"}
     near = result.summary().near_duplicates
     assert (near.groups, near.rows) == (40, 80)
     assert [result.counts[name] for name in ("train", "validation", "test")] == [40, 20, 20]
@@ -410,8 +412,8 @@ def test_near_duplicates_below_the_threshold_or_not_looked_for_are_rows_of_their
     rows = [talk(1), with_changes(talk(1), 6), *few()]
     for number, settings in enumerate(({"jaccard_threshold": 0.9}, {"near": "keep"})):
         assert not any(
-            told.get("group")
-            for told in split_rows(tmp_path / str(number), rows, duplicates=settings, **SIZES).accounts()
+            row.get("group")
+            for row in split_rows(tmp_path / str(number), rows, duplicates=settings, **SIZES).outcomes()
         )
 
 
@@ -442,16 +444,16 @@ def test_near_duplicates_are_found_in_a_large_family_that_shares_a_template(tmp_
     assert (near.groups, near.rows) == (20, 40)
 
 
-def test_a_leak_that_is_wrapped_or_written_in_another_way_is_found(tmp_path):
+def test_a_benchmark_text_that_is_wrapped_or_written_in_another_way_is_found(tmp_path):
     passage = prose(30, 7)
     wrapped = "\n".join(" ".join(passage[i : i + 8]) for i in range(0, 30, 8))
     (tmp_path / "benchmark.txt").write_text(wrapped.replace("a", "\uff41"))
     rows = [*few(), chat("so", " ".join(passage))]
-    result = split_rows(tmp_path, rows, leaks={"files": [str(tmp_path / "benchmark.txt")]}, **SIZES)
+    result = split_rows(tmp_path, rows, decontamination={"files": [str(tmp_path / "benchmark.txt")]}, **SIZES)
     assert result.reasons() == {7: "shares 13 words in a row with benchmark.txt, line 1"}
 
 
-def test_a_leak_is_dropped_and_names_where_it_is_from(tmp_path):
+def test_a_contaminated_row_is_dropped_and_the_reason_names_the_file(tmp_path):
     passage = " ".join(prose(30, 99))
     benchmark = tmp_path / "benchmark.jsonl"
     write_jsonl(
@@ -464,30 +466,33 @@ def test_a_leak_is_dropped_and_names_where_it_is_from(tmp_path):
         chat("so", f"It says: {passage.upper()}, and more"),
         chat("What is a LORRY good for?", "Cargo."),
         chat("Which?", "All of the above."),
-        chat(" ".join(passage.split()[:12]), "Twelve words are no leak."),
+        chat(" ".join(passage.split()[:12]), "Twelve words are too few."),
     ]
-    result = split_rows(tmp_path, rows, leaks={"files": [str(benchmark), str(prompts)]}, **SIZES)
-    assert result.summary().leak_texts_too_short == ["benchmark.jsonl, line 1: Another one?", "prompts.yaml, text 1: a"]
+    result = split_rows(tmp_path, rows, decontamination={"files": [str(benchmark), str(prompts)]}, **SIZES)
+    assert result.summary().decontamination_texts_too_short == [
+        "benchmark.jsonl, line 1: Another one?",
+        "prompts.yaml, text 1: a",
+    ]
     assert result.reasons() == {
         7: "shares 13 words in a row with benchmark.jsonl, line 2",
-        8: "says the same as prompts.yaml, text 2",
+        8: "is the same text as prompts.yaml, text 2",
     }
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("none.txt", None, "no such file; mend split.leaks.files"),
-        ("empty.txt", "", "holds no text; mend split.leaks.files"),
+        ("none.txt", None, "no such file; correct split.decontamination.files"),
+        ("empty.txt", "", "holds no text; correct split.decontamination.files"),
         ("bad.yaml", "a: [", "not YAML"),
-        ("bad.jsonl", "{\n", "line 1: not JSON .*; mend it, or take it out of split.leaks.files"),
+        ("bad.jsonl", "{\n", "line 1: not JSON .*; correct it, or remove the file from split.decontamination.files"),
     ],
 )
-def test_a_leak_file_that_cannot_be_read_says_why(tmp_path, name, content, message):
+def test_a_decontamination_file_that_cannot_be_read_says_why(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=message):
-        split_rows(tmp_path, few(), leaks={"files": [str(tmp_path / name)]}, **SIZES)
+        split_rows(tmp_path, few(), decontamination={"files": [str(tmp_path / name)]}, **SIZES)
 
 
 def test_a_text_that_repeats_itself_is_dropped(tmp_path):
@@ -551,12 +556,12 @@ def test_the_report_shows_what_was_dropped_and_the_summary_says_the_same(tmp_pat
     assert all(sum(summary.lengths.counts[name]) == result.counts[name] for name in ("train", "validation", "test"))
 
 
-def test_many_rows_are_looked_at_in_several_processes_with_the_same_result(tmp_path, monkeypatch):
+def test_many_rows_are_processed_in_several_processes_with_the_same_result(tmp_path, monkeypatch):
     rows = [talk(i, 30) for i in range(4100)]
     together = split_rows(tmp_path / "several", rows, validation_rows=40, test_rows=40)
-    monkeypatch.setattr("components.split_data.survey._n_processes", lambda: 1)
+    monkeypatch.setattr("components.split_data.process_pool.n_usable_processes", lambda: 1)
     alone = split_rows(tmp_path / "alone", rows, validation_rows=40, test_rows=40)
-    assert together.accounts() == alone.accounts()
+    assert together.outcomes() == alone.outcomes()
     assert together.rows("train") == alone.rows("train")
 
 

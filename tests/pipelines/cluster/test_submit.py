@@ -425,7 +425,8 @@ def test_every_source_and_leak_file_goes_into_the_store(recipe, bucket, tiny_bas
     (tmp_path / "benchmark.txt").write_text("What is a lorry good for?\n")
     recipe.write_text(
         f"name: tiny\nbase_model: {tiny_base}\nsplit:\n  sources: [{{data: chats}}]\n  validation_rows: 2\n"
-        f"  leaks: {{files: [benchmark.txt]}}\n  quality: {{max_perplexity: 1000}}\npublish:\n  store: {STORE}\n"
+        f"  decontamination: {{files: [benchmark.txt]}}\n"
+        f"  quality: {{max_perplexity: 1000}}\npublish:\n  store: {STORE}\n"
     )
     with kubeflow(StandIn()) as server:
         done = submit(recipe, server)
@@ -434,7 +435,7 @@ def test_every_source_and_leak_file_goes_into_the_store(recipe, bucket, tiny_bas
     section = run["runtime_config"]["parameters"]["split"]
     folder = section["sources"][0]["data"]
     assert sorted(Store(folder).keys("")) == ["a.jsonl", "b.jsonl"]
-    assert section["leaks"]["files"][0].startswith(f"{STORE}/inputs/")
+    assert section["decontamination"]["files"][0].startswith(f"{STORE}/inputs/")
     assert section["base_model"]["address"].startswith(f"{STORE}/base-models/")
     executors = run["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"]
     assert "/train:" in executors["exec-split-data"]["container"]["image"]

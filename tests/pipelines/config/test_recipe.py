@@ -243,7 +243,7 @@ def test_check_says_which_command_runs_a_recipe(good):
 
 
 def write_sources(recipe: Path, tiny_base: Path) -> None:
-    """A recipe of a folder, a file and a file of leaks, all named from its own folder."""
+    """A recipe of a folder, a file and a decontamination file, all named from its own folder."""
     folder = recipe.parent
     (folder / "chats").mkdir()
     write_jsonl(folder / "chats" / "a.jsonl", chat_rows(6))
@@ -251,7 +251,7 @@ def write_sources(recipe: Path, tiny_base: Path) -> None:
     (folder / "benchmark.txt").write_text("What is a lorry good for?\n")
     recipe.write_text(
         f"name: tiny\nbase_model: {tiny_base}\nsplit:\n  sources:\n    - {{data: chats}}\n    - {{data: more.jsonl}}\n"
-        "  validation_rows: 2\n  leaks: {files: [benchmark.txt]}\n"
+        "  validation_rows: 2\n  decontamination: {files: [benchmark.txt]}\n"
     )
 
 
@@ -259,9 +259,10 @@ def test_sources_folders_and_leak_files_are_pinned_and_found_from_the_recipes_fo
     write_sources(good, tiny_base)
     resolved = resolve(load_recipe(good), tmp_path / "work", print)
     assert {key: Path(address).name for key, address in resolved.addresses.items() if key != "base_model"} == {
-        "split.sources.0.data": "chats", "split.sources.1.data": "more.jsonl", "split.leaks.files.0": "benchmark.txt"
+        "split.sources.0.data": "chats", "split.sources.1.data": "more.jsonl",
+        "split.decontamination.files.0": "benchmark.txt"
     }  # fmt: skip
-    pins = [source.data_revision for source in resolved.split.sources] + resolved.split.leaks.revisions
+    pins = [source.data_revision for source in resolved.split.sources] + resolved.split.decontamination.revisions
     assert [len(pin or "") for pin in pins] == [64, 64, 64]
     (tmp_path / "chats" / "b.jsonl").write_text((tmp_path / "more.jsonl").read_text())
     again = resolve(load_recipe(good), tmp_path / "work", print)
@@ -276,7 +277,7 @@ def test_what_is_wrong_with_a_source_is_told_with_its_line(good, tiny_base, tmp_
     assert "line 5: split.sources.0.data = " in told
     assert "the folder holds no .jsonl, .ndjson, .json, .csv, .tsv, .parquet file; name the one with the data" in told
     assert "line 6: split.sources.1.data = " in told
-    assert "line 8: split.leaks.files.0 = " in told
+    assert "line 8: split.decontamination.files.0 = " in told
     good.write_text(good.read_text().replace("{data: chats}", "{data: chats, wieght: 1}"))
     assert "line 5: split.sources.0.wieght: unknown key; did you mean weight?" in problems(good)
 

@@ -1,4 +1,4 @@
-"""What became of each record."""
+"""The outcome of each record: the split that it went to, or why it is in none."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ OUTCOMES: tuple[Outcome, ...] = (*SPLITS, "unused", "dropped")
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """What became of one record; ``line`` counts from 1.
+class RowOutcome:
+    """The outcome of one record; ``line`` counts from 1.
 
-    ``kind`` is the reason in a word or two, ``group`` the place of the first of the row's near-duplicates.
+    ``kind`` is the reason in a word or two; ``group`` is the file and line of the first of the row's near-duplicates.
     """
 
     file: str
@@ -30,7 +30,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class DroppedRow:
     """A row that is not used, and the beginning of its text."""
 
     line: int
@@ -39,12 +39,12 @@ class Dropped:
     excerpt: str = ""
 
 
-def shortened(text: str, length: int = 160) -> str:
-    """The beginning of a text, on one line; halves of characters, which no file can hold, become question marks."""
+def shorten(text: str, length: int = 160) -> str:
+    """The beginning of a text, on one line; lone surrogates, which no file can hold, become question marks."""
     line = " ".join(text[: 3 * length].encode("utf-8", "replace").decode().split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def excerpt_of(messages: Sequence[Message]) -> str:
-    """The beginning of the last question of a conversation, and of its answer."""
-    return f"{shortened(messages[-2].content, 120)} → {shortened(messages[-1].content)}"
+    """The beginning of a conversation's last question, and of its answer."""
+    return f"{shorten(messages[-2].content, 120)} → {shorten(messages[-1].content)}"

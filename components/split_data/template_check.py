@@ -1,4 +1,4 @@
-"""Whether the base model's chat template can write a row: what it refuses is dropped here, and stops no training."""
+"""Check that the base model's chat template can write a row: a row that it refuses is dropped before the training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from components.modeling.chat_template import has_system, supports_system, templ
 from components.modeling.supervision import turns_of
 
 
-class Rendering:
+class TemplateCheck:
     """The chat template of a base model, and its tokenizer."""
 
     def __init__(self, base_model: BaseModelRef) -> None:
@@ -24,7 +24,7 @@ class Rendering:
         self._takes_system = supports_system(self.template, *tokens)
         self._without_rows = tokens_without_rows(base_model, self.tokenizer)
 
-    def refusal(self, row: Row) -> str | None:
+    def problem(self, row: Row) -> str | None:
         """Why the row cannot be trained on, or None."""
         try:
             turns = turns_of(self.tokenizer, self.template, row)
@@ -36,5 +36,5 @@ class Rendering:
         return None
 
     def moves_system(self, row: Row) -> bool:
-        """Whether the row's system text stands in the first user turn, for want of another place."""
+        """Whether the row's system text is written into the first user turn: the template has no system role."""
         return has_system(row.messages) and not self._takes_system

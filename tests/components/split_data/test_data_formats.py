@@ -39,7 +39,7 @@ def one(folder: Path, record: dict[str, Any]) -> list[Message]:
     """The messages of a record that is kept."""
     result = split_rows(folder, [record, *different(4)], **SIZES)
     assert result.reasons() == {}
-    line = next(told for told in result.accounts() if told["line"] == 1)
+    line = next(row for row in result.outcomes() if row["line"] == 1)
     return next(row.messages for name in ("train", "validation") for row in result.rows(name) if row.id == line["id"])
 
 
@@ -211,7 +211,7 @@ def test_a_row_that_the_template_refuses_is_dropped_and_one_without_a_place_for_
     assert [(kind.kind, kind.rows) for kind in summary.dropped] == [("chat template", 1)]
     assert summary.moved_system == 1
     page = Path(result.outputs.report).read_text(encoding="utf-8")
-    assert "no place for a system message: of 1 rows its" in page
+    assert "has no system role: in 1 rows the system text" in page
 
 
 # --- rows
