@@ -1,1 +1,1 @@
-"""What passes between the parts: rows, the record of a run, the manifest of a model."""
+"""The artifacts that the parts exchange: rows, the record of a run, the manifest of a model."""

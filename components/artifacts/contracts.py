@@ -1,4 +1,4 @@
-"""What passes between the parts. Each document carries ``schema_version`` so that an old one is recognised."""
+"""The documents that the parts exchange. Those on disk carry ``schema_version``, by which an old one is recognised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ StoppedBy = Literal["steps", "early_stopping", "max_train_minutes", "stop_after_
 RunStatus = Literal["finished", "diverged", "out_of_memory"]
 
 MAX_TOKENS = 1_000_000
-# How an answer is drawn, in the words of OpenAI's API and its extensions; bounds of the wire and of a manifest.
+# Sampling parameters under the names of OpenAI's API and its extensions; bounds for requests and manifests alike.
 Temperature = Annotated[float, Field(ge=0, le=2)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 TopK = Annotated[int, Field(ge=0, le=1_000_000, description="0: every token")]
@@ -22,81 +22,85 @@ MinP = Annotated[float, Field(ge=0, le=1)]
 RepetitionPenalty = Annotated[float, Field(ge=0.1, le=2)]
 MaxTokens = Annotated[int, Field(gt=0, le=MAX_TOKENS, description="tokens of an answer")]
 MAX_EXAMPLE_PROMPTS = 8
-# What a model is called on the wire: it stands in URLs, headers and labels.
+# The name of a model in the API; it is part of URLs, headers and labels.
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 ExamplePrompt = Annotated[str, Field(min_length=1, max_length=200)]
 ExamplePrompts = Annotated[list[ExamplePrompt], Field(max_length=MAX_EXAMPLE_PROMPTS)]
 
 
 class Contract(BaseModel):
-    """A frozen document without unknown keys."""
+    """A frozen document that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Message(Contract):
-    """One turn of a conversation. What is not set is not part of the document: a template sees no such key."""
+    """One turn of a conversation. A field that is not set is left out of the document, so that a template finds no such
+    key."""
 
     role: Literal["system", "user", "assistant", "tool"]
-    content: Annotated[str, Field(description="empty where the turn is tool calls alone")]
-    reasoning_content: Annotated[str | None, Field(description="what the assistant thought before it answered")] = None
+    content: Annotated[str, Field(description="empty where the turn has tool calls only")]
+    reasoning_content: Annotated[str | None, Field(description="the reasoning before the answer")] = None
     tool_calls: Annotated[list[dict[str, Any]] | None, Field(description="in OpenAI's form")] = None
     tool_call_id: str | None = None
     name: str | None = None
-    weight: Annotated[Literal[0, 1] | None, Field(description="0: not trained on, but read as context")] = None
+    weight: Annotated[Literal[0, 1] | None, Field(description="0: context only, not trained on")] = None
 
     @model_serializer(mode="wrap")
-    def _without_what_is_not_set(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_unset_fields(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {key: value for key, value in serialize(self).items() if value is not None}
 
 
 class Row(Contract):
-    """One conversation; ``id`` is a hash of its content, so the same words have the same id everywhere."""
+    """One conversation; ``id`` is a hash of its content, so that equal conversations have equal ids."""
 
     id: str
     messages: list[Message]
-    tools: Annotated[list[dict[str, Any]] | None, Field(description="functions it may call, in OpenAI's form")] = None
+    tools: Annotated[list[dict[str, Any]] | None, Field(description="functions that it may call, in OpenAI's form")] = (
+        None
+    )
 
 
 class BaseSource(Contract):
-    """What a base model's folder was made from here."""
+    """The source from which Lorry made a base model's folder."""
 
     source: str
     published_as: str | None = None
 
 
 class BaseModelRef(Contract):
-    """Which base model: its address and the exact revision (a commit of the hub, or a sha256 of the local files)."""
+    """A base model: its address and exact revision (a commit of the hub, or a sha256 over the local files)."""
 
     address: str
     revision: str
     weight_bytes: Annotated[int, Field(ge=0, description="size of the weight files; bytes")]
-    license: Annotated[str | None, Field(description="as the model's card names it")] = None
+    license: Annotated[str | None, Field(description="as in the model's card")] = None
     source: Annotated[str | None, Field(description="what its folder was made from, such as a GGUF file")] = None
-    published_as: Annotated[str | None, Field(description="hub id of the model that the folder holds")] = None
-    quantization: Annotated[str | None, Field(description="how its weights are published, such as nf4")] = None
+    published_as: Annotated[str | None, Field(description="hub id of the same model")] = None
+    quantization: Annotated[str | None, Field(description="type of its published weights, such as nf4")] = None
     full_precision: Annotated[
-        BaseModelRef | None, Field(description="what an adapter merges into where the weights are published in 4 bits")
+        BaseModelRef | None,
+        Field(description="the model that an adapter merges into where this one is in 4 bits"),
     ] = None
 
     @property
     def to_merge_into(self) -> BaseModelRef:
-        """The model with full weights: an adapter is never merged into 4-bit ones."""
+        """The model with full weights; an adapter is never merged into 4-bit ones."""
         return self.full_precision or self
 
     @property
     def is_local(self) -> bool:
-        """True when the address is a folder of this machine (or of a mounted volume)."""
+        """Whether the address is a folder of this machine or of a mounted volume."""
         return self.address.startswith("/")
 
 
 class RunRecord(Contract):
-    """One training run: what went in, what came out, on what it ran."""
+    """One training run: its inputs, its results and its hardware."""
 
     schema_version: Literal[2] = 2
     status: RunStatus = "finished"
-    reason: Annotated[str | None, Field(description="why it is not finished")] = None
-    stopped_by: Annotated[StoppedBy | None, Field(description="what ended the training")] = "steps"
+    reason: Annotated[str | None, Field(description="why it did not finish")] = None
+    stopped_by: Annotated[StoppedBy | None, Field(description="the limit that ended training")] = "steps"
     run_key: str
     base_model: BaseModelRef
     train: dict[str, Any]
@@ -110,10 +114,10 @@ class RunRecord(Contract):
     seed: int
     hardware: str
     precision: str
-    base_quantization: Annotated[str | None, Field(description="how training held the base's weights")] = None
+    base_quantization: Annotated[str | None, Field(description="type of the base's weights during training")] = None
     train_rows: int
     skipped_rows: Annotated[int, Field(description="rows whose answers were cut away by max_length")]
-    trainable_parameters: Annotated[int | None, Field(description="None where it failed before they were made")]
+    trainable_parameters: Annotated[int | None, Field(description="None where training failed before")]
     total_parameters: int | None
     steps: int
     max_steps: Annotated[int | None, Field(description="steps of the whole schedule; None where it failed before")]
@@ -128,7 +132,7 @@ class RunRecord(Contract):
 
 
 class Trial(Contract):
-    """One run of a sweep: what it is called, what the sweep sets in its recipe, and that recipe."""
+    """One run of a sweep: its name, the settings that the sweep changes, and the resulting recipe."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.=,-]*$", max_length=120)]
     settings: Annotated[dict[str, Any], Field(description="dotted keys of the recipe, and their values")]
@@ -137,7 +141,7 @@ class Trial(Contract):
 
 
 class GenerationDefaults(Contract):
-    """How a model answers where a request does not say it; None leaves it to whoever is asked."""
+    """Sampling parameters for requests that do not set them; None leaves the parameter to the server."""
 
     temperature: Temperature | None = None
     top_p: TopP | None = None
@@ -148,7 +152,7 @@ class GenerationDefaults(Contract):
 
     @classmethod
     def within_bounds(cls, values: Mapping[str, Any]) -> tuple[Self, list[str]]:
-        """The defaults that ``values`` give, and the names of those that are left out because no bound allows them."""
+        """The defaults of ``values``, and the names of values that are left out because they exceed a bound."""
         kept, left_out = {}, []
         for name in cls.model_fields.keys() & values.keys():
             try:
@@ -158,17 +162,17 @@ class GenerationDefaults(Contract):
         return cls(**kept), sorted(left_out)
 
     def overridden_by(self, values: Mapping[str, Any]) -> Self:
-        """The same defaults, except where ``values``, which are checked already, have one that is not None."""
+        """The defaults with each value of ``values`` that is not None; these are not validated again."""
         return self.model_copy(
             update={name: values[name] for name in type(self).model_fields if values.get(name) is not None}
         )
 
 
 class ModelManifest(Contract):
-    """What a served file is: written beside it as ``model.json``. The sha256 is the model's name downstream."""
+    """The description of a served file, written beside it as ``model.json``. Later parts name a model by its sha256."""
 
     schema_version: Literal[1] = 1
-    # A name, not a path: it may come from a store that somebody else can write to.
+    # A name and not a path, as the manifest may come from a store that others can write to.
     file: Annotated[str, Field(pattern=r"^[\w-][\w.-]*\.gguf$")]
     sha256: Sha256
     size_bytes: int
@@ -184,16 +188,16 @@ class ModelManifest(Contract):
     adapter_step: int
     template_fingerprint: str
     evaluation: dict[str, float]
-    converter: Annotated[str, Field(description="name and version of what converted and quantized")]
-    # Manifests that were written before these three have none of them.
-    name: Annotated[ModelName | None, Field(description="what it is called on the wire; None = the file's name")] = None
-    example_prompts: Annotated[ExamplePrompts, Field(description="offered before the first question")] = []
-    generation: Annotated[GenerationDefaults, Field(description="what holds where a request leaves it out")] = (
+    converter: Annotated[str, Field(description="name and version of the library that converted and quantized")]
+    # Optional: older manifests have none of these three.
+    name: Annotated[ModelName | None, Field(description="its name in the API; None = the file's name")] = None
+    example_prompts: Annotated[ExamplePrompts, Field(description="shown before the first question")] = []
+    generation: Annotated[GenerationDefaults, Field(description="for requests that do not set them")] = (
         GenerationDefaults()
     )
 
 
-# The files of a model's folder, and of a run's: what a comparison reads of it.
+# File names in a model's folder and in a run's folder.
 MANIFEST_NAME = "model.json"
 RUN_RECORD_NAME = "run.json"
 HISTORY_NAME = "history.jsonl"

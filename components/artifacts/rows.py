@@ -1,4 +1,4 @@
-"""Rows on disk: the Parquet files that split_data writes and later parts read."""
+"""The Parquet files of rows, which split_data writes and later parts read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from components.artifacts.contracts import Message, Row
 
 
 def row_id(messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None) -> str:
-    """32 hexadecimal digits of the sha256 over roles and words; white space around a message does not count."""
+    """32 hexadecimal digits of a sha256 over a conversation; white space around a message is ignored."""
     digest = hashlib.sha256()
     for message in messages:
         digest.update(f"{message.role}\x1f{message.content.strip()}{extra_fields_text(message)}\x1e".encode())
@@ -21,7 +21,7 @@ def row_id(messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None =
 
 
 def extra_fields_text(message: Message) -> str:
-    """What a message says beside role and content, as text that is equal for equal messages; mostly empty."""
+    """The fields of a message other than role and content as canonical text; empty where none is set."""
     rest = message.model_dump(exclude={"role", "content"})
     return f"\x1f{json.dumps(rest, sort_keys=True)}" if rest else ""
 
@@ -29,7 +29,7 @@ def extra_fields_text(message: Message) -> str:
 def write_rows(rows: Sequence[Row], path: str) -> None:
     """Write ``rows`` as one Parquet file with the columns ``id``, ``messages`` and ``tools``.
 
-    Tool calls and tools are JSON text: their arguments have no common columns.
+    Tool calls and tools are stored as JSON text, as their arguments have no common columns.
     """
     import pyarrow as pa
     import pyarrow.parquet
@@ -40,24 +40,24 @@ def write_rows(rows: Sequence[Row], path: str) -> None:
 def _to_columns(row: Row) -> dict[str, Any]:
     document = row.model_dump()
     for message in document["messages"]:
-        _change(message, "tool_calls", json.dumps)
-    return _change(document, "tools", json.dumps)
+        _convert(message, "tool_calls", json.dumps)
+    return _convert(document, "tools", json.dumps)
 
 
 def _from_columns(document: dict[str, Any]) -> Row:
     for message in document["messages"]:
-        _change(message, "tool_calls", json.loads)
-    return Row.model_validate(_change(document, "tools", json.loads))
+        _convert(message, "tool_calls", json.loads)
+    return Row.model_validate(_convert(document, "tools", json.loads))
 
 
-def _change(document: dict[str, Any], key: str, how: Callable[[Any], Any]) -> dict[str, Any]:
+def _convert(document: dict[str, Any], key: str, convert: Callable[[Any], Any]) -> dict[str, Any]:
     if document.get(key) is not None:
-        document[key] = how(document[key])
+        document[key] = convert(document[key])
     return document
 
 
 class RowWriter:
-    """Writes rows of other such files into one. Use it as a context manager."""
+    """Writes rows of several row files into one. Use it as a context manager."""
 
     def __init__(self, path: str) -> None:
         import pyarrow.parquet
@@ -70,12 +70,12 @@ class RowWriter:
     def __exit__(self, *_: object) -> None:
         self._writer.close()
 
-    def copy(self, path: str, marked: Any) -> None:
-        """Append the rows of the file at ``path`` that ``marked`` (an array of booleans, one a row) marks."""
+    def copy(self, path: str, selected: Any) -> None:
+        """Append the rows of the file at ``path`` that ``selected`` (an array of booleans, one a row) selects."""
         import pyarrow.parquet
 
-        if marked.any():
-            self._writer.write_table(pyarrow.parquet.read_table(path).filter(marked))
+        if selected.any():
+            self._writer.write_table(pyarrow.parquet.read_table(path).filter(selected))
 
 
 def _schema() -> Any:
@@ -87,7 +87,7 @@ def _schema() -> Any:
 
 
 def read_rows(path: str) -> list[Row]:
-    """The rows of a file that ``write_rows`` wrote, in order."""
+    """The rows of a file that ``write_rows`` or ``RowWriter`` wrote, in order."""
     import pyarrow.parquet
 
     return [_from_columns(row) for row in pyarrow.parquet.read_table(path).to_pylist()]

@@ -1,4 +1,4 @@
-"""What a user may say about the evaluation: the recipe's ``evaluate`` section."""
+"""The settings of the evaluation: the recipe's ``evaluate`` section."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that were validated on different rows, each measured on the rows of all."""
+"""The loss of each of several models on the validation rows of each, where those rows differ."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from components.evaluate.pair import Pair
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A run: the folder of its adapter, and the file of its validation rows."""
+class TrainedRun:
+    """A run's name, adapter folder and file of validation rows."""
 
     name: str
     adapter_path: str
     validation_path: str
 
 
-def losses(runs: Sequence[Trained], tell: Callable[[str], None]) -> dict[str, dict[str, float]]:
-    """The tuned loss, in nats a token, of each run's model on each run's rows: by model, then by rows.
+def measure_losses(runs: Sequence[TrainedRun], report: Callable[[str], None]) -> dict[str, dict[str, float]]:
+    """The tuned loss, in nats per token, of each run's model on each run's rows: by model, then by rows.
 
-    Rows are cut to the longest that any of the models was trained with, so that a column is of the same tokens.
+    Rows are cut to the largest ``max_length`` of the runs, so that every model is measured on the same tokens.
 
     Raises:
-        ModelError: a base model or an adapter does not load, or the models read rows as other tokens.
+        ModelError: a base model or an adapter does not load, or two models tokenize the rows differently.
     """
     records = {run.name: read_record(run.adapter_path) for run in runs}
     longest = max(record.train["max_length"] for record in records.values())
@@ -40,9 +40,9 @@ def losses(runs: Sequence[Trained], tell: Callable[[str], None]) -> dict[str, di
             measured = pair.tuned_loss(rows.validation_path, batch_size)
             if tokens.setdefault(rows.name, measured.n_tokens) != measured.n_tokens:
                 raise ModelError(
-                    f"{run.name}: reads the rows of {rows.name} as {measured.n_tokens} tokens, and another model as "
-                    f"{tokens[rows.name]}: losses a token do not compare; give runs of one tokenizer"
+                    f"{run.name}: tokenizes the rows of {rows.name} into {measured.n_tokens} tokens, and another model "
+                    f"into {tokens[rows.name]}: losses per token do not compare; give runs of one tokenizer"
                 )
             found[run.name][rows.name] = measured.loss
-            tell(f"{run.name} on the rows of {rows.name}: {measured.loss:.4f} over {measured.n_tokens} tokens")
+            report(f"{run.name} on the rows of {rows.name}: {measured.loss:.4f} over {measured.n_tokens} tokens")
     return found

@@ -1,4 +1,4 @@
-"""Measure base and tuned model on the same rows, and let both answer the same prompts."""
+"""Measure the base and the tuned model on the same rows, and generate answers of both to the same prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.evaluate.config import EvaluateConfig
 from components.evaluate.pair import Pair
 from components.evaluate.prompts import read_prompts
 from components.evaluate.report import write_report
-from components.evaluate.results import Answer, SplitLoss
+from components.evaluate.results import GeneratedAnswer, SplitLoss
 from components.storage.local_files import local_file
 
 
@@ -27,7 +27,7 @@ def evaluate(
     report_path: str,
     samples_path: str,
 ) -> dict[str, float]:
-    """Write the HTML report and the samples (JSON); give the figures by name. Losses are in nats per token.
+    """Write the HTML report and the samples (JSON); return the figures by name. Losses are in nats per token.
 
     Raises:
         ModelError: base model or adapter cannot be loaded.
@@ -54,7 +54,7 @@ def evaluate(
     return _figures(losses, answers, record)
 
 
-def _figures(losses: Sequence[SplitLoss], answers: Sequence[Answer], record: RunRecord) -> dict[str, float]:
+def _figures(losses: Sequence[SplitLoss], answers: Sequence[GeneratedAnswer], record: RunRecord) -> dict[str, float]:
     figures: dict[str, float] = {}
     for loss in losses:
         for name, value in (("base", loss.base), ("tuned", loss.tuned)):

@@ -14,7 +14,7 @@ from components.storage.digests import sha256_of
 
 
 class Prompt(BaseModel):
-    """What one conversation asks; a second turn is asked after the first is answered."""
+    """The user's turns of one conversation; each is asked after the answer to the one before."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,13 +24,13 @@ class Prompt(BaseModel):
 
 
 def read_prompts(path: Path, revision: str | None = None) -> list[Prompt]:
-    """The prompts of a file, which must have the sha256 ``revision`` when one is given.
+    """The prompts of a file, which must have the sha256 ``revision`` unless that is None.
 
     Raises:
-        DataError: the file is missing, empty, changed, or not of the form above.
+        DataError: the file is missing, empty, changed, or not a list of prompts.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such prompts file; mend evaluate.prompts, or leave it out")
+        raise DataError(f"{path}: no such prompts file; correct evaluate.prompts, or leave it out")
     if revision is not None and sha256_of(path) != revision:
         raise DataError(f"{path}: the file changed while the run was going on; run again to use the new content")
     try:
@@ -39,9 +39,9 @@ def read_prompts(path: Path, revision: str | None = None) -> list[Prompt]:
         raise DataError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
+        key = ".".join(map(str, first["loc"]))
         raise DataError(
-            f"{path}: {place or 'the file'}: {first['msg']}; see pipelines/recipes/prompts for the form"
+            f"{path}: {key or 'the file'}: {first['msg']}; see pipelines/recipes/prompts for the form"
         ) from error
     if not prompts:
         raise DataError(f"{path}: holds no prompts; add one, or leave evaluate.prompts out")

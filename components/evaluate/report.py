@@ -1,4 +1,4 @@
-"""The evaluation as a page a person can read: figures, the course of training, answers side by side."""
+"""The evaluation as an HTML page: losses, the best step of training, answers side by side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 from components.artifacts.contracts import RunRecord
-from components.evaluate.results import Answer, SplitLoss
+from components.evaluate.results import GeneratedAnswer, SplitLoss
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Evaluation of run {{ record.run_key }}</title>
@@ -46,8 +46,8 @@ the last, at step {{ record.steps }}, {{ "%.4f" | format(record.final_eval_loss)
 """
 
 
-def write_report(path: str, record: RunRecord, losses: Sequence[SplitLoss], answers: Sequence[Answer]) -> None:
-    """Write one HTML file without outside references."""
+def write_report(path: str, record: RunRecord, losses: Sequence[SplitLoss], answers: Sequence[GeneratedAnswer]) -> None:
+    """Write one HTML file without external references."""
     prompts = []
     for name, group in groupby(answers, key=lambda answer: answer.prompt):
         own = list(group)

@@ -1,4 +1,4 @@
-"""What an evaluation finds: losses of a split, and answers."""
+"""The results of an evaluation: losses of a split, and generated answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from components.modeling.token_loss import TokenLoss
 
 
 @dataclass(frozen=True)
-class Answer:
+class GeneratedAnswer:
     """One model's answer to one turn; ``n_tokens`` does not count the end-of-turn token."""
 
     prompt: str
@@ -20,13 +20,13 @@ class Answer:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens of the answer over its whole time, prompt included."""
+        """Tokens of the answer per second of its whole time, prefill included."""
         return self.n_tokens / max(self.seconds, 1e-9)
 
 
 @dataclass(frozen=True)
 class SplitLoss:
-    """Base and tuned on the same rows of one split."""
+    """The losses of the base and the tuned model on the same rows of one split."""
 
     split: str
     n_rows: int
@@ -35,5 +35,5 @@ class SplitLoss:
 
     @property
     def improvement(self) -> float:
-        """By what share of the base's loss the tuned loss is lower."""
+        """The share of the base's loss by which the tuned loss is lower."""
         return 1 - self.tuned.loss / self.base.loss if self.base.loss else 0.0

@@ -20,7 +20,7 @@ from pathlib import Path
 from components.artifacts.contracts import Message
 from components.errors import ModelError
 from components.evaluate.prompts import Prompt
-from components.evaluate.results import Answer
+from components.evaluate.results import GeneratedAnswer
 from components.gguf.kernels import SPIN_COUNT, SPIN_VARIABLE
 from components.gguf.model import GgufModel, TextStream
 from components.gguf.sampling import Sampling
@@ -35,7 +35,7 @@ SERVED_CONTEXT = 8192
 
 
 @dataclass(frozen=True)
-class TimedAnswer(Answer):
+class TimedAnswer(GeneratedAnswer):
     """One file's answer to one turn; ``model`` says which. Times are in seconds from the question on."""
 
     first_token_seconds: float

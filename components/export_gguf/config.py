@@ -1,4 +1,4 @@
-"""What a user may say about the export: the recipe's ``export`` section."""
+"""The settings of the export: the recipe's ``export`` section."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from components.artifacts.contracts import ExamplePrompts, GenerationDefaults, M
 
 
 class ExportConfig(BaseModel):
-    """The form in which the model is served."""
+    """The GGUF file that is served."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,9 +19,7 @@ class ExportConfig(BaseModel):
     )
     model_name: Annotated[
         ModelName | None,
-        Field(
-            description="what the served model is called: letters, digits, '.', '_' and '-'; None = the recipe's name"
-        ),
+        Field(description="name of the served model: letters, digits, '.', '_' and '-'; None = the recipe's name"),
     ] = None
     proof_prompt: Annotated[str, Field(min_length=1, description="asked of the finished file; it must answer")] = (
         "Hello!"
@@ -30,5 +28,5 @@ class ExportConfig(BaseModel):
         ExamplePrompts, Field(description="offered on the chat page before the first question; characters")
     ] = []
     generation: Annotated[
-        GenerationDefaults, Field(description="overrules the base model's generation_config where it says something")
+        GenerationDefaults, Field(description="overrides values of the base model's generation_config")
     ] = GenerationDefaults()

@@ -1,1 +1,1 @@
-"""The process: command lines, KFP steps, sockets, cores, memory, disk space, signals."""
+"""The process and its machine: command lines, KFP steps, sockets, cores, memory, disk space, signals."""

@@ -1,4 +1,4 @@
-"""The control groups of this process (cgroup v1 and v2): where a container's limits are."""
+"""The control groups (cgroup v1 and v2) of this process, which hold the limits of its container."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def groups_of(controller: str, root: Path = Path("/")) -> list[Path]:
-    """The folders of this process's groups, its own first, parents included; ``controller`` is cpu or memory.
+    """The folders of this process's groups, its own first, then the parents; ``controller`` is ``cpu`` or ``memory``.
 
     Inside a container the path in /proc/self/cgroup can be the host's; the container's own group is then the mount.
     """
@@ -19,7 +19,7 @@ def groups_of(controller: str, root: Path = Path("/")) -> list[Path]:
 
 
 def _hierarchies(controller: str, root: Path) -> list[tuple[Path, str]]:
-    """Where each hierarchy that may hold the controller is mounted, and this process's path in it."""
+    """The mount point of each hierarchy that may hold the controller, and this process's path in it."""
     listed = root / "proc/self/cgroup"
     mounts = root / "sys/fs/cgroup"
     if not listed.is_file():
@@ -28,7 +28,7 @@ def _hierarchies(controller: str, root: Path) -> list[tuple[Path, str]]:
     for line in listed.read_text(encoding="utf-8").splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            # v2 alone is mounted at the top; beside v1 it lies in a folder of its own.
+            # v2 is mounted at the top when it is alone, and in a folder of its own beside v1.
             unified = mounts / "unified"
             found.append((unified if unified.is_dir() else mounts, path))
         elif controller in controllers.split(","):
@@ -38,7 +38,7 @@ def _hierarchies(controller: str, root: Path) -> list[tuple[Path, str]]:
 
 
 def read_words(path: Path) -> list[str]:
-    """The words of one of a group's files; none where it is not there."""
+    """The white-space separated words of a group's file; none where the file does not exist."""
     try:
         return path.read_text(encoding="ascii").split()
     except OSError:

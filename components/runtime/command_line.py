@@ -1,4 +1,4 @@
-"""How every command of Lorry ends: one line for what the user can mend, a traceback for a bug."""
+"""Running a command line: an error that the user can correct is printed as one line, a bug as a traceback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run_app(app: typer.Typer) -> NoReturn:
     if os.environ.get(END_WITH_STDIN):
         call_on_parent_death(lambda: os.kill(os.getpid(), signal.SIGTERM))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for client in ("httpx", "httpx2"):  # each request of the chat page would be a line
+    for client in ("httpx", "httpx2"):  # they log a line per request
         logging.getLogger(client).setLevel(logging.WARNING)
     try:
         app()
@@ -32,7 +32,7 @@ def run_app(app: typer.Typer) -> NoReturn:
 
 
 def run_command(command: Callable[..., Any]) -> NoReturn:
-    """Run one command alone, as its image does."""
+    """Run ``command`` as the only command of a command line, as its image does."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     run_app(app)

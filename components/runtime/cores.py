@@ -1,4 +1,4 @@
-"""How many cores this process may use: its affinity, and the CPU quota of its container (cgroup v1 and v2)."""
+"""The number of cores that this process may use: its affinity and its container's CPU quota (cgroup v1 and v2)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ UNLIMITED_V2 = "max"
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Whole cores, at least 1; a quota of 2.5 cores counts as 2. ``root`` is where /proc and /sys are looked for.
+    """Whole cores, at least 1; a quota of 2.5 cores counts as 2. ``root`` is the folder that holds /proc and /sys.
 
-    A thread more than the quota allows does not run beside the others but stops them all for the rest of a period.
+    With one thread more than the quota allows, the kernel stops all threads for the rest of each period.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota(root)
@@ -22,9 +22,9 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """Cores' worth of time that the control groups of this process allow; None where nothing limits it.
+    """Cores that the control groups of this process allow, a fraction possible; None without a limit.
 
-    The tightest of the group and all its parents counts, as the kernel does it.
+    The lowest limit of the group and all its parents counts, as in the kernel.
     """
     quotas = [quota for folder in groups_of("cpu", root) if (quota := _quota_of(folder)) is not None]
     return min(quotas, default=None)

@@ -1,4 +1,4 @@
-"""Is there room on the disk for what is about to be written? Asked before the work starts."""
+"""Checks, before the work starts, that the disk has enough free space for its output."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from pathlib import Path
 
 from components.errors import DiskSpaceError
 
-# Merged copy, f16 file and quantized file, none larger than the base's own weights; and a little for the rest.
+# The merged copy, the f16 file and the quantized file, each at most as large as the base's weights.
 COPIES = 3
 SLACK_BYTES = 64 * 2**20
 
 
 def required_bytes(weight_bytes: int) -> int:
-    """Bytes that an export of a base with ``weight_bytes`` of weights needs at its peak."""
+    """Peak bytes on disk of an export of a base model whose weights take ``weight_bytes``."""
     return COPIES * weight_bytes + SLACK_BYTES
 
 
 def require_export_space(folder: Path, weight_bytes: int) -> None:
-    """Check the disk that holds ``folder`` (or will hold it) for an export.
+    """Check that the disk of ``folder``, which need not exist yet, has enough free space for an export.
 
     Raises:
-        DiskSpaceError: it has less than ``required_bytes`` free.
+        DiskSpaceError: fewer than ``required_bytes`` are free.
     """
     require_free_space(folder, required_bytes(weight_bytes), "the export")
 
 
 def require_free_space(folder: Path, n_bytes: int, what: str) -> None:
-    """Check the disk that holds ``folder`` (or will hold it) for ``n_bytes``, which ``what`` needs.
+    """Check that the disk of ``folder``, which need not exist yet, has ``n_bytes`` free for ``what``.
 
     Raises:
-        DiskSpaceError: it has less free.
+        DiskSpaceError: fewer are free.
     """
     present = folder.absolute()
     while not present.exists():
@@ -39,7 +39,7 @@ def require_free_space(folder: Path, n_bytes: int, what: str) -> None:
     if free < n_bytes:
         raise DiskSpaceError(
             f"{present}: {what} needs {_size(n_bytes)} and the disk has {_size(free)} free; "
-            "free some room, or choose another disk with --workdir"
+            "free some space, or choose another disk with --workdir"
         )
 
 

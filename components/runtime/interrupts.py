@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM and a closed terminal do what Ctrl-C does."""
+"""SIGTERM and a closed terminal (SIGHUP) handled like Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def interrupt_on_sigterm() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt for the time of the context; what nohup switched off stays off."""
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    previous = {number: signal.signal(number, _interrupt) for number in heard}
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt within the context; a signal that nohup ignores stays ignored."""
+    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, _interrupt) for number in handled}
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What every batch part's KFP face shares: logging that a pod and a terminal can both show, and metrics."""
+"""The frame of every batch step: plain logging, a check of the inputs, metrics, and notes on the step's state."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 BEGINS = "%s begins"
 _TASK = re.compile(r"^[a-z]+(-[a-z0-9]+)*$")
 NOISY = ("httpx", "datasets", "transformers", "trl", "peft", "accelerate", "filelock")
-# llama.cpp's binding would write pages; bitsandbytes asks for a package whose kernel inference alone uses.
+# llama.cpp's binding logs pages; bitsandbytes asks for a package whose kernel only inference uses.
 SILENT = ("llama-cpp-python", "bitsandbytes.backends.cpu.ops")
 
 
 class RunningStep:
-    """The step that runs in this process."""
+    """The step that runs in this process, with its figures."""
 
     def __init__(self, note: StepNote) -> None:
         self.figures: dict[str, float] = {}
@@ -35,23 +35,23 @@ class RunningStep:
         self._started = time.monotonic()
 
     def log_metrics(self, metrics: dsl.Output[dsl.Metrics], figures: Mapping[str, float | None]) -> None:
-        """Put ``figures`` (those that were measured) on the KFP page, and into the store under the run."""
+        """Log ``figures`` that are not None on the KFP page, and in the run's notes in the store."""
         for name, value in figures.items():
             if value is not None:
                 metrics.log_metric(name, value)
                 self.figures[name] = float(value)
-        # kfp.local reuses a task only when a file stands at each of its outputs.
+        # kfp.local reuses a task only when each of its outputs is a file.
         Path(metrics.path).write_text("")
 
     def note(self, state: NoteState, error: BaseException | None = None) -> None:
-        """Leave word of how the step stands."""
-        said = str(error) if isinstance(error, LorryError) else None
-        update = {"state": state, "seconds": self.seconds, "figures": self.figures, "error": said}
+        """Write the step's state into the store."""
+        message = str(error) if isinstance(error, LorryError) else None
+        update = {"state": state, "seconds": self.seconds, "figures": self.figures, "error": message}
         write_note(self._note.model_copy(update=update))
 
     @property
     def seconds(self) -> float:
-        """Since the step began."""
+        """Seconds since the step began."""
         return time.monotonic() - self._started
 
 
@@ -59,15 +59,15 @@ class RunningStep:
 def step(
     name: str, *, inputs: Iterable[dsl.Artifact] = (), trial: str | None = None, fraction: float | None = None
 ) -> Iterator[RunningStep]:
-    """Plain log lines, no progress bars and no advice of libraries, for the time of one step.
+    """Run one step: plain log lines, checked inputs, and notes on its state in the store.
 
-    ``inputs`` are files and folders that earlier steps made; ``trial`` and ``fraction`` tell a sweep's trials apart.
+    ``inputs`` are outputs of earlier steps; ``trial`` and ``fraction`` distinguish the trials of a sweep.
 
     Raises:
-        InputGoneError: one of ``inputs`` is not there any more.
+        InputGoneError: one of ``inputs`` is missing or empty.
     """
     plain_logs(logging.INFO)
-    _keep_from_others()
+    _restrict_umask()
     log.info(BEGINS, name)
     work = RunningStep(StepNote(step=name, trial=trial, fraction=fraction, state="running"))
     work.note("running")
@@ -82,7 +82,7 @@ def step(
 
 
 def require_inputs(inputs: Iterable[dsl.Artifact]) -> None:
-    """Check that what earlier steps made is still there: Kubeflow reuses a step whether or not its outputs are.
+    """Check that outputs of earlier steps still exist: Kubeflow reuses a step even where they were removed.
 
     Raises:
         InputGoneError: a file or folder is missing or empty.
@@ -93,28 +93,28 @@ def require_inputs(inputs: Iterable[dsl.Artifact]) -> None:
         if not is_there:
             raise InputGoneError(
                 f"its input {path.name} is gone from {artifact.uri}: an earlier run made it, and somebody or a "
-                "lifecycle rule removed it since; run again with --no-reuse, which makes all anew"
-                f"{_maker_of(artifact.uri)}"
+                "lifecycle rule removed it since; run again with --no-reuse, which repeats every step"
+                f"{_producer_hint(artifact.uri)}"
             )
 
 
-def _maker_of(uri: str) -> str:
-    """A word on the step that made what lies in Kubeflow's store at STORE/PIPELINE/RUN/TASK/ID/OUTPUT."""
+def _producer_hint(uri: str) -> str:
+    """The flag that repeats the step which produced an artifact: STORE/PIPELINE/RUN/TASK/ID/OUTPUT on Kubeflow."""
     parts = uri.split("/")
     if "://" not in uri or len(parts) < 3 or not _TASK.match(parts[-3]):
         return ""
     step = re.sub(r"-\d+$", "", parts[-3]).replace("-", "_")
-    return f" (--no-reuse {step} alone, where nothing else is gone)"
+    return f" (--no-reuse {step} alone, where no other output is gone)"
 
 
-def _keep_from_others() -> None:
-    """Give files to owner and group alone where nobody has said it: Argo's executor clears the umask in its pods."""
+def _restrict_umask() -> None:
+    """Let only owner and group access new files where the umask is 0, to which Argo's executor sets it in its pods."""
     if before := os.umask(0o007):
         os.umask(before)
 
 
 def plain_logs(level: int) -> None:
-    """Lines without bars or colours; libraries speak up only to warn."""
+    """Log plain lines without progress bars or colours; libraries log warnings only."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.basicConfig(level=level, format="%(message)s", force=True)
@@ -125,5 +125,5 @@ def plain_logs(level: int) -> None:
 
 
 def logged_metrics(metrics: dsl.Input[dsl.Metrics]) -> dict[str, float]:
-    """The figures that an earlier step put into ``metrics``."""
+    """The figures that an earlier step logged into ``metrics``."""
     return {name: float(value) for name, value in metrics.metadata.items() if isinstance(value, int | float)}

@@ -1,4 +1,4 @@
-"""How much memory the container of this process has, and whether the kernel killed something in it for want of it."""
+"""The memory limit of this process's container, and the number of processes in it that the kernel killed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from components.runtime.cgroups import groups_of, read_words
 
-# What cgroup v1 says where nothing limits it, and more than any machine has.
+# cgroup v1 gives a number above this where there is no limit.
 UNLIMITED_BYTES = 1 << 60
 
 
 def oom_kills(root: Path = Path("/")) -> int:
-    """How many processes of this container the kernel has killed for want of memory."""
+    """The number of processes of this container that the kernel has killed because memory ran out."""
     counts = []
     for folder in groups_of("memory", root)[:1]:
         for name in ("memory.events", "memory.oom_control"):
@@ -21,7 +21,7 @@ def oom_kills(root: Path = Path("/")) -> int:
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:
-    """Bytes that this container may hold: the tightest of its group and all its parents, or None without a limit."""
+    """The memory limit in bytes: the lowest of this process's group and all its parents; None without a limit."""
     limits = []
     for folder in groups_of("memory", root):
         for name in ("memory.max", "memory.limit_in_bytes"):

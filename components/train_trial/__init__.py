@@ -1,1 +1,1 @@
-"""One trial of a sweep: a training whose failure by its own settings is a result."""
+"""One trial of a sweep. A training that fails because of its settings is a result too."""

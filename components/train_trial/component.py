@@ -18,7 +18,7 @@ def train_trial(
     record: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Train one trial of a sweep as far as its rung goes."""
+    """Train one trial of a sweep to the end of its rung."""
     from components.runtime.kfp_step import step
 
     with step("train_trial", inputs=[train, validation], trial=trial["name"], fraction=fraction) as work:

@@ -1,4 +1,4 @@
-"""Train one trial as far as its rung goes, and keep its record."""
+"""Train one trial to the end of its rung, and write its record."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def run_trial(
     validation_path: str,
     record_path: str,
 ) -> RunRecord:
-    """Train to ``fraction`` of the trial's steps, going on from an earlier rung's checkpoint; write its folder.
+    """Train to ``fraction`` of the trial's steps, from an earlier rung's checkpoint if there is one; write its folder.
 
-    The folder holds ``run.json``, ``history.jsonl`` and ``trial.json``. A trial that diverged or ran out of memory has
-    a record that says so. The weights of a good one are in the checkpoints.
+    The folder holds ``run.json``, ``history.jsonl`` and ``trial.json``. The record of a trial that diverged or ran out
+    of memory has that status. The weights are in the checkpoints.
 
     Raises:
         LorryError: training failed for another reason, or was stopped.
@@ -50,15 +50,15 @@ def run_trial(
                 adapter_path=adapter,
             )
         except LorryError as error:
-            # Of several processes each writes the record of its failure; their launcher knows only the words.
+            # Of several processes each writes the record of its failure; their launcher has only the error's message.
             if not (Path(adapter) / RUN_RECORD_NAME).is_file():
                 raise
             record = read_record(adapter)
-            log.warning("trial %s %s: %s; the sweep goes on", trial.name, record.status.replace("_", " "), error)
+            log.warning("trial %s %s: %s; the sweep continues", trial.name, record.status.replace("_", " "), error)
         folder = Path(record_path)
         folder.mkdir(parents=True, exist_ok=True)
         for name in (RUN_RECORD_NAME, HISTORY_NAME):
-            if (made := Path(adapter) / name).is_file():
-                shutil.copy(made, folder / name)
+            if (written := Path(adapter) / name).is_file():
+                shutil.copy(written, folder / name)
     (folder / TRIAL_NAME).write_text(trial.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return record

@@ -58,7 +58,7 @@ def measure_each_on_each(paths: Sequence[Path], tell: Callable[[str], None]) -> 
     Raises:
         ModelError: a folder is not that of a whole run, or its files are gone.
     """
-    from components.evaluate.each_on_each import Trained, losses
+    from components.evaluate.each_on_each import TrainedRun, measure_losses
 
     found = []
     for path in paths:
@@ -69,5 +69,5 @@ def measure_each_on_each(paths: Sequence[Path], tell: Callable[[str], None]) -> 
                 f"{path}: --each-on-each needs the adapter and the rows of a whole run, and they are not there; give "
                 "folders of .lorry/runs whose steps are still in the work folder"
             )
-        found.append(Trained(path.name, str(adapter), str(rows)))
-    return losses(found, tell)
+        found.append(TrainedRun(path.name, str(adapter), str(rows)))
+    return measure_losses(found, tell)

@@ -262,7 +262,7 @@ def test_a_run_of_another_schema_version_says_which(tiny_run, tmp_path):
     folder = Path(shutil.copytree(tiny_run.run_folder, tmp_path / "run"))
     record = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**record, "schema_version": 1}))
-    with pytest.raises(ModelError, match="is of schema version 1, and this Lorry reads 2; train again with this Lorry"):
+    with pytest.raises(ModelError, match="schema version 1, and this version of Lorry reads 2; train again"):
         read_run(folder)
     (folder / "run.json").write_text("{")
     with pytest.raises(ModelError, match=r"run\.json: cannot be read"):

@@ -112,14 +112,12 @@ def test_prompts_that_changed_since_the_recipe_was_resolved_are_refused(tmp_path
 
 
 def test_a_missing_prompts_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"none.yaml: no such prompts file; mend evaluate.prompts"):
+    with pytest.raises(DataError, match=r"none.yaml: no such prompts file; correct evaluate.prompts"):
         read_prompts(tmp_path / "none.yaml")
 
 
 def test_a_record_of_another_version_says_to_train_again(tiny_run, tmp_path):
     record = json.loads((tiny_run.adapter / "run.json").read_text())
     (tmp_path / "run.json").write_text(json.dumps({**record, "schema_version": 99}))
-    with pytest.raises(
-        ModelError, match="is of schema version 99, and this Lorry reads 2; train again with this Lorry"
-    ):
+    with pytest.raises(ModelError, match="schema version 99, and this version of Lorry reads 2; train again"):
         read_record(str(tmp_path))

@@ -182,7 +182,7 @@ def test_a_full_disk_is_found_before_work_starts(base, tiny_run, tmp_path, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 2**20))
     monkeypatch.setattr(export_module, "merge", lambda *_: pytest.fail("work began"))
     with pytest.raises(
-        DiskSpaceError, match=r"the export needs 0.06 GiB and the disk has 0.00 GiB free; free some room, or"
+        DiskSpaceError, match=r"the export needs 0.06 GiB and the disk has 0.00 GiB free; free some space, or"
     ):
         export(ExportConfig(), base, adapter_path=str(tiny_run.adapter), evaluation={}, model_path=str(tmp_path / "m"))
     assert not list(tmp_path.iterdir())

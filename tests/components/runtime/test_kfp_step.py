@@ -38,7 +38,7 @@ def test_an_input_that_is_gone_names_the_flag_that_makes_it_anew(tmp_path, kind)
     with pytest.raises(InputGoneError) as caught, step("publish_model", inputs=[artifact(path)]):
         pytest.fail("the step began")
     assert str(caught.value).startswith(f"its input model is gone from {path}: an earlier run made it")
-    assert str(caught.value).endswith("run again with --no-reuse, which makes all anew")
+    assert str(caught.value).endswith("run again with --no-reuse, which repeats every step")
 
 
 def test_in_kubeflows_store_the_step_that_made_it_is_named(tmp_path):
@@ -46,7 +46,7 @@ def test_in_kubeflows_store_the_step_that_made_it_is_named(tmp_path):
     made.uri = "minio://mlpipeline/v2/artifacts/finetune/cb87/export-gguf-2/05c2/model"
     made._get_path = lambda: str(tmp_path / "model")  # what KFP's own executor has mapped it to
     with pytest.raises(
-        InputGoneError, match=r"which makes all anew \(--no-reuse export_gguf alone, where nothing else is gone\)$"
+        InputGoneError, match=r"which repeats every step \(--no-reuse export_gguf alone, where no other output"
     ):
         require_inputs([made])
 
