@@ -77,7 +77,7 @@ from pathlib import Path
 from components.compare_runs.compare import compare
 from components.compare_runs.config import CompareConfig
 from components.compare_runs.report import write_reports
-from components.compare_runs.runs import read_run
+from components.compare_runs.run_files import read_run
 comparison = compare([read_run(Path("/check/adapter"))], CompareConfig())
 made = write_reports(comparison, Path("/check/comparison"))
 print("report: bytes of its picture", made["curves.png"].stat().st_size)

@@ -1,1 +1,1 @@
-"""The retry policy of Argo's controller: pods that were lost are tried again, errors of the user are not."""
+"""Set the retry policy of Argo's controller: lost pods are retried, errors of the user are not."""

@@ -13,7 +13,7 @@ from components.argo_retries.policy import with_retry_policy
 def argo_retries(
     name: Annotated[str, typer.Option(help="ConfigMap of the workflow controller")] = "workflow-controller-configmap",
 ) -> None:
-    """Let Argo's controller, in this pod's namespace, try pods again that were lost or killed."""
+    """Let Argo's controller, in this pod's namespace, retry pods that were lost or killed."""
     config_map = ConfigMap.in_this_namespace(name)
     data = config_map.read()
     changed = with_retry_policy(data, f"ConfigMap {name}")
@@ -21,4 +21,6 @@ def argo_retries(
         typer.echo(f"ConfigMap {name}: has the retry policy already")
         return
     config_map.replace(changed)
-    typer.echo(f"ConfigMap {name}: pods that were lost or killed are tried again; the controller reads it by itself")
+    typer.echo(
+        f"ConfigMap {name}: pods that were lost or killed are retried; the controller reads it without a restart"
+    )

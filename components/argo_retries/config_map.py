@@ -1,4 +1,4 @@
-"""One ConfigMap of this pod's namespace, through the pod's own account (the data image has no client of Kubernetes)."""
+"""One ConfigMap of this pod's namespace, by the pod's service account (the data image has no Kubernetes client)."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ SECONDS_TO_ANSWER = 30
 
 @dataclass
 class ConfigMap:
-    """Reads and replaces; between the two, nobody else may have changed it."""
+    """Reads and replaces a ConfigMap; the cluster refuses the replacement if it was changed in between."""
 
     url: str
     token: str
     context: ssl.SSLContext | None
-    _read: Any = None
+    _document: Any = None
 
     @classmethod
     def in_this_namespace(cls, name: str) -> ConfigMap:
-        """The one of this name, where this pod runs.
+        """The ConfigMap ``name`` of the namespace of this pod.
 
         Raises:
-            ClusterError: this is no pod, or it has no account.
+            ClusterError: this is no pod, or it has no service account.
         """
         host = os.environ.get("KUBERNETES_SERVICE_HOST")
         try:
             token, namespace = ((ACCOUNT / part).read_text().strip() for part in ("token", "namespace"))
         except OSError as error:
-            raise ClusterError(f"{error.filename}: not there; this runs as a Job, see docs/cluster.md") from error
+            raise ClusterError(
+                f"{error.filename}: no such file; this command runs as a Job, see docs/cluster.md"
+            ) from error
         port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
         address = f"https://{f'[{host}]' if host and ':' in host else host}:{port}"
         url = f"{address}/api/v1/namespaces/{namespace}/configmaps/{name}"
@@ -48,26 +50,26 @@ class ConfigMap:
         """Its data.
 
         Raises:
-            ClusterError: it is not there, or the cluster refuses.
+            ClusterError: it does not exist, or the cluster refuses.
         """
-        self._read = self._ask("GET")
-        return dict(self._read.get("data") or {})
+        self._document = self._request("GET")
+        return dict(self._document.get("data") or {})
 
     def replace(self, data: Mapping[str, str]) -> None:
-        """Put ``data`` in the place of what was read.
+        """Replace the data that was read with ``data``.
 
         Raises:
-            ClusterError: the cluster refuses; somebody may have changed it in between.
+            ClusterError: the cluster refuses; it may have been changed in between.
         """
-        self._ask("PUT", {**self._read, "data": dict(data)})
+        self._request("PUT", {**self._document, "data": dict(data)})
 
-    def _ask(self, method: str, body: Any = None) -> Any:
+    def _request(self, method: str, body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         content = None if body is None else json.dumps(body).encode()
         request = Request(self.url, content, headers, method=method)
         try:
-            with urlopen(request, timeout=SECONDS_TO_ANSWER, context=self.context) as answer:
-                return json.load(answer)
+            with urlopen(request, timeout=SECONDS_TO_ANSWER, context=self.context) as response:
+                return json.load(response)
         except HTTPError as error:
             raise ClusterError(f"{self.url}: the cluster answers {error.code} {error.reason} to {method}") from error
         except (URLError, TimeoutError) as error:

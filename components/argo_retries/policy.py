@@ -1,4 +1,4 @@
-"""The policy, and putting it into a controller's configuration that has other content."""
+"""The retry policy, and how it is added to a controller's configuration without changing the rest."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from ruamel.yaml.error import YAMLError
 
 from components.errors import ClusterError
 
-# A pod that was deleted is an Error; one whose node shut down, that was evicted, or whose container was killed, has
-# Failed, and says so. An error of the user's ends with exit code 1, and is not tried again; nor is what had not enough
-# memory, which has not enough the next time either. A DAG around a step has no message of its own, and is not tried
-# again for its step.
+# A deleted pod has the status Error; one whose node shut down, that was evicted, or whose container was killed, is
+# Failed with a message that says so. Not retried: an error of the user, which ends with exit code 1; a pod that ran
+# out of memory, which would do so again; and the DAG around a step, which has no message of its own.
 EXPRESSION = (
     "lastRetry.message != '' && !(lastRetry.message matches 'OOMKilled') && (lastRetry.status == 'Error' || "
     "lastRetry.message matches '(?i)(imminent node shutdown|preempt|evict|exit code 137)')"
 )
 LIMIT = "2"
 POLICY = {"limit": LIMIT, "retryPolicy": "Always", "expression": EXPRESSION}
-# What Kubeflow Pipelines 2.17 comes with: it retries what Argo calls an Error.
-KUBEFLOWS = {"limit": LIMIT, "retryPolicy": "OnError"}
+# The policy of Kubeflow Pipelines 2.17, which retries only pods with the status Error.
+KUBEFLOW_POLICY = {"limit": LIMIT, "retryPolicy": "OnError"}
 DEFAULTS = "workflowDefaults"
 # Older installations have the whole configuration as one text under this key.
 WHOLE = "config"
@@ -31,10 +30,10 @@ WHOLE = "config"
 def with_retry_policy(data: Mapping[str, str], where: str) -> dict[str, str]:
     """The controller's ConfigMap with the policy under ``spec.templateDefaults`` of its workflow defaults.
 
-    Everything else stays as it is, comments too.
+    Everything else stays unchanged, including comments.
 
     Raises:
-        ClusterError: its text is none that Argo reads, or it has a retry policy of somebody's own.
+        ClusterError: Argo could not read its text, or it has another retry policy already.
     """
     if WHOLE in data and DEFAULTS not in data:
         whole = _mapping(data[WHOLE], f"{where}, key {WHOLE}")
@@ -47,7 +46,7 @@ def with_retry_policy(data: Mapping[str, str], where: str) -> dict[str, str]:
     defaults = _mapping(data.get(DEFAULTS, ""), f"{where}, key {DEFAULTS}")
     _set(defaults, where)
     changed = {**data, DEFAULTS: _text(defaults)}
-    # The same content in other white space is no change.
+    # A difference in white space alone is no change.
     return dict(data) if _mapping(data.get(DEFAULTS, ""), where) == defaults else changed
 
 
@@ -59,13 +58,13 @@ def _set(defaults: Any, where: str) -> None:
         if not isinstance(template[key], dict):
             raise _unusable(where, f"{key} is no mapping")
         template = template[key]
-    there = template.get("retryStrategy")
-    if there is not None and not isinstance(there, dict):
+    present = template.get("retryStrategy")
+    if present is not None and not isinstance(present, dict):
         raise _unusable(where, "retryStrategy is no mapping")
-    plain = None if there is None else {str(key): str(value) for key, value in there.items()}
-    if plain not in (None, KUBEFLOWS, POLICY):
+    plain = None if present is None else {str(key): str(value) for key, value in present.items()}
+    if plain not in (None, KUBEFLOW_POLICY, POLICY):
         raise ClusterError(
-            f"{where}: has a retryStrategy of its own ({plain}); nothing is changed: remove it there, or put into it "
+            f"{where}: has another retryStrategy already ({plain}); nothing was changed: remove it, or set in it "
             f"by hand: retryPolicy: Always, expression: {EXPRESSION}"
         )
     template["retryStrategy"] = dict(POLICY)
@@ -84,7 +83,9 @@ def _mapping(text: str, where: str) -> Any:
 
 
 def _unusable(where: str, why: str) -> ClusterError:
-    return ClusterError(f"{where}: cannot be read as Argo's configuration ({why}); nothing is changed: mend it first")
+    return ClusterError(
+        f"{where}: cannot be read as Argo's configuration ({why}); nothing was changed: correct it first"
+    )
 
 
 def _text(document: Any) -> str:

@@ -1,1 +1,1 @@
-"""Runs side by side: one table, what each setting does, which differences are real, and which model to take."""
+"""Compare runs: a table, the effect of each setting, which differences are significant, and the model to choose."""

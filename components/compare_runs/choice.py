@@ -1,4 +1,4 @@
-"""Which model to serve: the best one whose answers come in time, and why."""
+"""Choose the model to serve: the one with the lowest loss that answers within the time limit."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Choice(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: Annotated[str | None, Field(description="None: none is in time, or quality does not compare")]
+    name: Annotated[str | None, Field(description="None: no model is within the limit, or the losses do not compare")]
     reason: str
 
 
-def choose(runs: Sequence[ComparedRun], quality: Mapping[str, float] | None, *, limit: float | None) -> Choice | None:
+def choose(runs: Sequence[ComparedRun], losses: Mapping[str, float] | None, *, limit: float | None) -> Choice | None:
     """The run with the lowest loss among those whose quantized file answers within ``limit`` seconds.
 
-    ``quality`` has losses that compare, None where there are none. None where no limit is asked for.
+    ``losses`` are those that compare, None where they do not. The choice is None where no limit is set.
     """
     if limit is None:
         return None
@@ -32,30 +32,33 @@ def choose(runs: Sequence[ComparedRun], quality: Mapping[str, float] | None, *, 
     if not timed:
         return Choice(
             name=None,
-            reason=f"No run has timed answers, so none can be held against {limit:g} s: name a prompts file in "
+            reason=f"No run has timed answers to compare with the limit of {limit:g} s: name a prompts file in "
             "evaluate.prompts and run the recipes again.",
         )
-    in_time = [run for run in runs if run.name in timed and timed[run.name] <= limit]
+    in_time = [name for name, seconds in timed.items() if seconds <= limit]
     late = [f"{name} ({seconds:.1f} s)" for name, seconds in timed.items() if seconds > limit]
     too_slow = f" Too slow: {', '.join(late)}." if late else ""
     if not in_time:
         return Choice(name=None, reason=f"No model answers within {limit:g} s.{too_slow}")
     if len(in_time) == 1:
-        name = in_time[0].name
+        (name,) = in_time
         return Choice(
-            name=name, reason=f"{name} alone answers within {limit:g} s, in {timed[name]:.1f} s on average.{too_slow}"
+            name=name, reason=f"Only {name} answers within {limit:g} s, in {timed[name]:.1f} s on average.{too_slow}"
         )
-    if quality is None:
-        return Choice(
-            name=None,
-            reason=f"{', '.join(run.name for run in in_time)} answer within {limit:g} s, but their losses are of "
-            f"different rows and do not compare: measure each on each (--each-on-each).{too_slow}",
+    name, reason = _lowest_loss(in_time, losses, f"within {limit:g} s")
+    if name is not None:
+        reason += f"; it takes {timed[name]:.1f} s on average"
+    return Choice(name=name, reason=f"{reason}.{too_slow}")
+
+
+def _lowest_loss(names: Sequence[str], losses: Mapping[str, float] | None, within: str) -> tuple[str | None, str]:
+    """The name of the lowest loss, or None, and the reason."""
+    if losses is None:
+        return None, (
+            f"{', '.join(names)} answer {within}, but their losses are of different rows and do not compare: "
+            "measure every model on every validation set (--each-on-each)"
         )
-    best = min((run.name for run in in_time if run.name in quality), key=lambda name: quality[name], default=None)
+    best = min((name for name in names if name in losses), key=lambda name: losses[name], default=None)
     if best is None:
-        return Choice(name=None, reason=f"No model in time has a loss.{too_slow}")
-    return Choice(
-        name=best,
-        reason=f"{best} has the lowest loss ({quality[best]:.4f}) of the {len(in_time)} models that answer within "
-        f"{limit:g} s; it takes {timed[best]:.1f} s on average.{too_slow}",
-    )
+        return None, f"No model that answers {within} has a loss"
+    return best, f"{best} has the lowest loss ({losses[best]:.4f}) of the {len(names)} models that answer {within}"

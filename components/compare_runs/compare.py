@@ -1,4 +1,4 @@
-"""Compare runs: sets of losses that compare, a ranking in each, and what cannot be told."""
+"""Compare runs: sets of losses that compare, a ranking in each, and warnings about those that do not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.compare_runs.choice import Choice, choose
 from components.compare_runs.config import CompareConfig
 from components.compare_runs.effects import Effect, effects
-from components.compare_runs.ranking import Ranked, candidates_of, mean_loss, rank, some, verdict_of
+from components.compare_runs.ranking import Ranked, group_seeds, join_names, mean_loss, rank, verdict_of
 from components.compare_runs.runs import ComparedRun, LossKind
 from components.errors import ModelError
 
@@ -33,12 +33,12 @@ class ComparedSet(BaseModel):
 
     @property
     def best(self) -> str | None:
-        """The run with the lowest loss, whether or not that is more than chance."""
+        """The run with the lowest loss, whether or not its lead is more than noise."""
         return self.ranking[0].runs[0] if self.ranking else None
 
 
 class Comparison(BaseModel):
-    """Everything that a report shows, as JSON too."""
+    """The content of a report; also written as JSON."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,7 +48,8 @@ class Comparison(BaseModel):
     sets: list[ComparedSet]
     choice: Choice | None
     each_on_each: Annotated[
-        dict[str, dict[str, float]] | None, Field(description="loss by model, then by whose validation rows")
+        dict[str, dict[str, float]] | None,
+        Field(description="loss by model, then by the run of the validation rows"),
     ] = None
     warnings: list[str]
 
@@ -60,12 +61,12 @@ class Comparison(BaseModel):
 def compare(
     runs: Sequence[ComparedRun], config: CompareConfig, each_on_each: dict[str, dict[str, float]] | None = None
 ) -> Comparison:
-    """Compare ``runs``; the order is kept, and the first of each set is what improvements are over.
+    """Compare ``runs``; the order is kept, and improvements are over the first run of each set.
 
-    ``each_on_each`` has losses of every model on every run's rows, where they were measured.
+    ``each_on_each`` has the losses of every model on every run's rows, where they were measured.
 
     Raises:
-        ModelError: there are none, two have one name, or none knows its minutes where equal ones are asked for.
+        ModelError: there are none, two have one name, or equal minutes are asked for and none has its minutes recorded.
     """
     if not runs:
         raise ModelError("no runs to compare; give the folders of at least one run")
@@ -82,7 +83,7 @@ def compare(
         config=config,
         runs=list(runs),
         sets=compared,
-        choice=choose(runs, _quality(runs, compared, each_on_each), limit=config.max_seconds_per_answer),
+        choice=choose(runs, _comparable_losses(runs, compared, each_on_each), limit=config.max_seconds_per_answer),
         each_on_each=each_on_each,
         warnings=[*_warnings(runs, compared), *_set_warnings(compared)],
     )
@@ -91,14 +92,14 @@ def compare(
 def _shortest_minutes(runs: Sequence[ComparedRun]) -> float:
     known = [run.minutes for run in runs if run.minutes and run.status == "finished" and not run.stopped_early]
     if not known:
-        raise ModelError("equal minutes are asked for, and none of the runs knows its minutes of training")
+        raise ModelError("equal minutes are asked for, and none of the runs has its minutes of training recorded")
     return min(known)
 
 
-def _quality(
+def _comparable_losses(
     runs: Sequence[ComparedRun], sets: Sequence[ComparedSet], each_on_each: dict[str, dict[str, float]] | None
 ) -> dict[str, float] | None:
-    """A loss of every run that compares with all others': None where there is no such."""
+    """Losses that compare over all runs, by name; None where there are none."""
     if each_on_each is not None:
         return {name: statistics.fmean(losses.values()) for name, losses in each_on_each.items()}
     if len(sets) > 1:
@@ -111,10 +112,10 @@ def _compare_set(runs: Sequence[ComparedRun], config: CompareConfig) -> Compared
         runs = [run.within(config.at_minutes) for run in runs]
     losses = {run.name: run.loss for run in runs}
     first, *others = [name for name, loss in losses.items() if loss is not None] or [runs[0].name]
-    candidates = candidates_of(runs, losses)
-    ranking = rank(candidates, losses)
-    whole = [own for own in candidates if not own[0].stopped_early]
-    means = [(own[0].name, own[0].settings, mean_loss(own, losses)) for own in whole]
+    groups = group_seeds(runs, losses)
+    ranking = rank(groups, losses)
+    complete = [group for group in groups if not group[0].stopped_early]
+    means = [(group[0].name, group[0].settings, mean_loss(group, losses)) for group in complete]
     return ComparedSet(
         label=_label(runs),
         loss_kind=runs[0].loss_kind,
@@ -132,24 +133,22 @@ def _label(runs: Sequence[ComparedRun]) -> str:
 
 
 def _warnings(runs: Sequence[ComparedRun], sets: Sequence[ComparedSet]) -> list[str]:
-    told = []
+    warnings = []
     hardware = sorted({run.hardware for run in runs if run.hardware})
     if len(hardware) > 1:
-        told.append(f"Minutes and tokens/s are of different hardware and do not compare: {'; '.join(hardware)}.")
+        warnings.append(f"Minutes and tokens/s are of different hardware and do not compare: {'; '.join(hardware)}.")
     if len(sets) > 1:
-        told.append(
+        warnings.append(
             f"Losses were measured in {len(sets)} ways (other rows, other tokens or another kind of loss), and are "
-            "ranked in each alone; lorry report --each-on-each measures every model on every validation set."
+            "ranked separately; lorry report --each-on-each measures every model on every validation set."
         )
-    return told + [f"{run.name}: {run.reason}" for run in runs if run.reason is not None]
+    return warnings + [f"{run.name}: {run.reason}" for run in runs if run.reason is not None]
 
 
 def _set_warnings(sets: Sequence[ComparedSet]) -> list[str]:
-    told = []
-    for compared in sets:
-        if compared.loss_kind == "training":
-            told.append(
-                f"{some(compared.runs)}: only training losses are known, which say little of unseen rows; "
-                "differences of step count and of the last batches are in them."
-            )
-    return told
+    return [
+        f"{join_names(compared.runs)}: only training losses are known, which say little about unseen rows; "
+        "they also depend on the number of steps and on the last batches."
+        for compared in sets
+        if compared.loss_kind == "training"
+    ]

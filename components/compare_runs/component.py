@@ -16,7 +16,7 @@ def compare_runs(
     best_recipe: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
 ) -> list[dict]:
-    """Compare the trials of a sweep; give those of ``trials`` that are the best of their validation rows."""
+    """Compare the trials of a sweep; return those of ``trials`` that are the best on their validation rows."""
     from components.runtime.kfp_step import step
 
     with step("compare_runs", inputs=[runs]) as work:

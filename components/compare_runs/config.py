@@ -1,4 +1,4 @@
-"""What a user may ask of a comparison: the ``compare`` section of a sweep, and the flags of ``lorry report``."""
+"""The ``compare`` section of a sweep, and the flags of ``lorry report``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class CompareConfig(BaseModel):
-    """How losses are read, and what the chosen model may cost."""
+    """Which losses are compared, and the time limit of the chosen model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -1,4 +1,4 @@
-"""What each setting does to the loss with all others held."""
+"""The effect of each setting on the loss, from pairs of runs that differ in that setting alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Effect(BaseModel):
-    """A change of one setting; ``changes`` has the relative change of the loss in each pair of runs alike otherwise."""
+    """A change of one setting; ``changes`` has the relative change of the loss for each of ``pairs``."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,28 +30,29 @@ def effects(candidates: Sequence[tuple[str, Mapping[str, Any], float]]) -> list[
     """The effect of each setting; ``candidates`` are name, settings and loss."""
     found: dict[tuple[str, str, str], Effect] = {}
     for first, second in combinations(candidates, 2):
-        if first[1].keys() != second[1].keys():
-            continue  # what a table does not tell may differ as well
-        differing = [key for key in first[1] if first[1][key] != second[1][key]]
-        if len(differing) != 1:
+        setting = _only_difference(first[1], second[1])
+        if setting is None:
             continue
-        (key,) = differing
-        before, after = sorted((first, second), key=lambda one: _order(one[1][key]))
-        values = before[1][key], after[1][key]
-        change = after[2] / before[2] - 1 if before[2] else 0.0
-        place = (key, repr(values[0]), repr(values[1]))
-        known = found.get(place)
-        found[place] = Effect(
-            setting=key,
-            before=values[0],
-            after=values[1],
-            pairs=[*(known.pairs if known else []), (before[0], after[0])],
-            changes=[*(known.changes if known else []), change],
+        before, after = sorted((first, second), key=lambda one: _sort_key(one[1][setting]))
+        key = (setting, repr(before[1][setting]), repr(after[1][setting]))
+        effect = found.setdefault(
+            key,
+            Effect(setting=setting, before=before[1][setting], after=after[1][setting], pairs=[], changes=[]),
         )
-    return sorted(found.values(), key=lambda effect: (effect.setting, _order(effect.before), _order(effect.after)))
+        effect.pairs.append((before[0], after[0]))
+        effect.changes.append(after[2] / before[2] - 1 if before[2] else 0.0)
+    return sorted(found.values(), key=lambda one: (one.setting, _sort_key(one.before), _sort_key(one.after)))
 
 
-def _order(value: Any) -> tuple[int, float, str]:
+def _only_difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str | None:
+    """The one setting in which two runs differ; None where there are several, or none."""
+    if first.keys() != second.keys():
+        return None  # a setting that a table does not have may differ as well
+    differing = [key for key in first if first[key] != second[key]]
+    return differing[0] if len(differing) == 1 else None
+
+
+def _sort_key(value: Any) -> tuple[int, float, str]:
     """Numbers by size, then texts."""
     is_number = isinstance(value, int | float)
     return (0, float(value), "") if is_number else (1, 0.0, str(value))

@@ -1,4 +1,4 @@
-"""Is the difference between two losses more than chance? By repeated seeds, or by how the last evaluations scatter."""
+"""The noise of the difference between two losses: by repeated seeds, or by the scatter of the last evaluations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from components.compare_runs.runs import ComparedRun
 
-# How many of the last evaluations tell the scatter, and how many standard deviations a difference must have.
+# Evaluations that the scatter is computed from, and the standard deviations that a significant difference exceeds.
 LAST_EVALUATIONS = 3
 DEVIATIONS = 2.0
 # Student's t at 97.5 %, by degrees of freedom from 1 on; more than ten are taken as ten.
@@ -18,7 +18,7 @@ T_QUANTILES = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.
 
 @dataclass(frozen=True)
 class Noise:
-    """A difference of at most ``nats`` may be chance; ``source`` says how that is known."""
+    """A difference of at most ``nats`` is not significant; ``source`` names the estimate."""
 
     nats: float
     source: str
@@ -26,7 +26,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class SeedDeviation:
-    """The standard deviation of a loss over seeds, and the degrees of freedom behind it."""
+    """The standard deviation of a loss over seeds, and its degrees of freedom."""
 
     nats: float
     freedom: int
@@ -46,7 +46,7 @@ def seed_deviation(repeated: Sequence[Sequence[float]]) -> SeedDeviation | None:
 
 
 def noise_of_seeds(deviation: SeedDeviation, n_first: int, n_second: int) -> Noise:
-    """Noise of the difference of two means over seeds: so much is passed by chance once in twenty times."""
+    """Noise of the difference of two means over seeds: chance exceeds it once in twenty times."""
     quantile = T_QUANTILES[min(deviation.freedom, len(T_QUANTILES)) - 1]
     return Noise(quantile * deviation.nats * math.sqrt(1 / n_first + 1 / n_second), "repeated seeds")
 
@@ -57,18 +57,18 @@ def noise_of_evaluations(first: ComparedRun, second: ComparedRun) -> Noise | Non
     The larger of two scatters: of the differences at the same steps, and of each run's losses around a straight line.
     None where the two have fewer than three evaluations at the same steps.
     """
-    ours = {point.step: point.loss for point in first.measured if point.loss is not None}
-    theirs = {point.step: point.loss for point in second.measured if point.loss is not None}
-    steps = sorted(ours.keys() & theirs.keys())[-LAST_EVALUATIONS:]
+    of_first = {point.step: point.loss for point in first.measured if point.loss is not None}
+    of_second = {point.step: point.loss for point in second.measured if point.loss is not None}
+    steps = sorted(of_first.keys() & of_second.keys())[-LAST_EVALUATIONS:]
     if len(steps) < LAST_EVALUATIONS:
         return None
-    apart = statistics.stdev(ours[step] - theirs[step] for step in steps)
-    scatters = [_scatter(steps, [losses[step] for step in steps]) for losses in (ours, theirs)]
-    return Noise(DEVIATIONS * max(apart, *scatters), "the spread of the last evaluations")
+    difference = statistics.stdev(of_first[step] - of_second[step] for step in steps)
+    scatters = [_scatter(steps, [losses[step] for step in steps]) for losses in (of_first, of_second)]
+    return Noise(DEVIATIONS * max(difference, *scatters), "the scatter of the last evaluations")
 
 
 def _scatter(steps: Sequence[int], losses: Sequence[float]) -> float:
-    """Standard deviation of losses around their straight line."""
+    """Standard deviation of losses around their regression line."""
     line = statistics.linear_regression(steps, losses)
-    left = [loss - (line.intercept + line.slope * step) for step, loss in zip(steps, losses, strict=True)]
-    return math.sqrt(sum(value**2 for value in left) / (len(left) - 2))
+    residuals = [loss - (line.intercept + line.slope * step) for step, loss in zip(steps, losses, strict=True)]
+    return math.sqrt(sum(value**2 for value in residuals) / (len(residuals) - 2))

@@ -1,4 +1,4 @@
-"""The comparison at the end of a sweep: every trial a row, and the best one to go on with."""
+"""The comparison at the end of a sweep: a row for every trial, and the best trials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from components.compare_runs.compare import Comparison, compare
 from components.compare_runs.config import CompareConfig
 from components.compare_runs.report import CHART, DATA, PAGE, RECIPE, TABLE, write_reports
-from components.compare_runs.runs import read_run
+from components.compare_runs.run_files import read_run
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def compare_trials(
     comparison_path: str,
     best_recipe_path: str,
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Write the reports; give the items of ``trials`` that won, one for each set of losses that compare, and figures.
+    """Write the reports; return the items of ``trials`` that won, one for each set of losses that compare, and figures.
 
     The best recipe's file is empty where no trial has a loss.
     """

@@ -1,4 +1,4 @@
-"""Runs from a table that somebody kept by hand: a CSV file with a line a run, or a line an evaluation.
+"""Read runs from a table kept by hand: a CSV file with a line per run, or a line per evaluation.
 
 Columns: ``run``; and any of ``group``, ``base_model``, ``dataset``, ``max_steps``, ``learning_rate``, ``lora_rank``,
 ``lora_alpha``, ``seed``, ``hardware``, ``step``, ``train_loss``, ``validation_loss``, ``test_loss``, ``minutes``,
@@ -15,13 +15,13 @@ from pathlib import Path
 from components.compare_runs.runs import ComparedRun, LossKind, Point
 from components.errors import DataError
 
-# The losses that a table may hold, the one that says most of unseen rows first.
+# The losses that a table may have, in order of preference: unseen rows before training rows.
 LOSSES: dict[LossKind, str] = {"validation": "validation_loss", "test": "test_loss", "training": "train_loss"}
 SETTINGS = ("max_steps", "learning_rate", "lora_rank", "lora_alpha")
 NUMBERS = (*SETTINGS, *LOSSES.values(), "seed", "step", "minutes", "tokens_per_second")
 TEXTS = ("group", "run", "base_model", "dataset", "hardware")
 
-# Where the reader puts cells that have no column.
+# The key under which the reader puts cells that have no column.
 SURPLUS = "\0surplus"
 
 Line = Mapping[str, str]
@@ -33,12 +33,25 @@ def read_table(path: Path) -> list[ComparedRun]:
     Raises:
         DataError: it cannot be read, or a cell is not a number.
     """
+    by_run: dict[tuple[str, str], list[Line]] = {}
+    for number, line in _read_lines(path):
+        _require_valid(line, f"{path}: line {number}")
+        by_run.setdefault((line.get("group") or "", line["run"]), []).append(line)
+    names = [run for _, run in by_run]
+    return [
+        _run(path, run if names.count(run) == 1 else f"{group}/{run}", group, lines)
+        for (group, run), lines in by_run.items()
+    ]
+
+
+def _read_lines(path: Path) -> list[tuple[int, Line]]:
+    """The lines of the table that are not empty, with their numbers."""
     if not path.is_file():
         raise DataError(f"{path}: no such table; give a .csv file, or folders of runs")
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), restkey=SURPLUS)
         columns = list(reader.fieldnames or ())
-        lines = [line for line in reader if any(line.values())]
+        lines = [(reader.line_num, line) for line in reader if any(line.values())]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV table in UTF-8 ({error}); save it as one") from error
     if twice := [name for name in columns if columns.count(name) > 1]:
@@ -48,31 +61,22 @@ def read_table(path: Path) -> list[ComparedRun]:
     if unknown := [name for name in columns if name not in (*TEXTS, *NUMBERS)]:
         raise DataError(f"{path}: unknown column {unknown[0]!r}; known are {', '.join((*TEXTS, *NUMBERS))}")
     if not lines:
-        raise DataError(f"{path}: holds no runs; add a line a run")
-    for number, line in enumerate(lines, start=2):
-        place = f"{path}: line {number}"
-        if SURPLUS in line or not line["run"]:
-            raise DataError(f"{place}: {'has more cells than columns' if SURPLUS in line else 'names no run'}; mend it")
-        for name in NUMBERS:
-            value = _number(line, name, place)
-            if value is not None and name in LOSSES.values() and value <= 0:
-                raise DataError(f"{place}: {name} = {value:g}: a loss is above 0; mend it, or leave the cell empty")
-    by_run: dict[tuple[str, str], list[Line]] = {}
-    for line in lines:
-        by_run.setdefault((line.get("group") or "", line["run"]), []).append(line)
-    names = [run for _, run in by_run]
-    return [
-        _run(run if names.count(run) == 1 else f"{group}/{run}", group, own) for (group, run), own in by_run.items()
-    ]
+        raise DataError(f"{path}: holds no runs; add a line per run")
+    return lines
 
 
-def _run(name: str, group: str, lines: Sequence[Line]) -> ComparedRun:
-    kinds = [kind for kind, column in LOSSES.items() if any(line.get(column) for line in lines)]
-    kind: LossKind = kinds[0] if kinds else "validation"
-    first = lines[0]
-    base_model, data = first.get("base_model") or "", first.get("dataset") or ""
-    settings = {name: value for name in SETTINGS if (value := _number(first, name)) is not None}
-    curve = [
+def _require_valid(line: Line, where: str) -> None:
+    if SURPLUS in line or not line["run"]:
+        raise DataError(f"{where}: {'has more cells than columns' if SURPLUS in line else 'names no run'}; correct it")
+    for name in NUMBERS:
+        value = _number(line, name, where)
+        if value is not None and name in LOSSES.values() and value <= 0:
+            raise DataError(f"{where}: {name} = {value:g}: a loss is above 0; correct it, or leave the cell empty")
+
+
+def _curve(lines: Sequence[Line], kind: LossKind) -> list[Point]:
+    """The evaluations of a run, in the order of steps."""
+    points = [
         Point(
             step=_step(line),
             minutes=_number(line, "minutes"),
@@ -82,7 +86,18 @@ def _run(name: str, group: str, lines: Sequence[Line]) -> ComparedRun:
         for line in lines
         if _step(line) > 0 or len(lines) == 1  # step 0 is the untuned base
     ]
-    curve.sort(key=lambda point: point.step)
+    return sorted(points, key=lambda point: point.step)
+
+
+def _run(path: Path, name: str, group: str, lines: Sequence[Line]) -> ComparedRun:
+    kinds = [kind for kind, column in LOSSES.items() if any(line.get(column) for line in lines)]
+    kind: LossKind = kinds[0] if kinds else "validation"
+    first = lines[0]
+    base_model, data = first.get("base_model") or "", first.get("dataset") or ""
+    settings = {name: value for name in SETTINGS if (value := _number(first, name)) is not None}
+    curve = _curve(lines, kind)
+    if not curve:
+        raise DataError(f"{path}: {name} has {len(lines)} lines without a step; give each its step, or keep one line")
     minutes = [point.minutes for point in curve if point.minutes is not None]
     seed = _number(first, "seed")
     return ComparedRun(
@@ -107,7 +122,7 @@ def _step(line: Line) -> int:
     return int((_number(line, "max_steps") or 0) if step is None else step)
 
 
-def _number(line: Line, name: str, place: str = "") -> float | None:
+def _number(line: Line, name: str, where: str = "") -> float | None:
     text = (line.get(name) or "").strip()
     if not text:
         return None
@@ -116,5 +131,5 @@ def _number(line: Line, name: str, place: str = "") -> float | None:
         if not math.isfinite(value):
             raise ValueError
     except ValueError:
-        raise DataError(f"{place}: {name} = {text!r} is not a number; mend it, or leave the cell empty") from None
+        raise DataError(f"{where}: {name} = {text!r} is not a number; correct it, or leave the cell empty") from None
     return int(value) if value.is_integer() else value

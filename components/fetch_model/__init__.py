@@ -1,1 +1,1 @@
-"""A model fetched from the store by its digest: what runs before the server in a pod."""
+"""Fetch a model from the store by its digest; runs before the server in a pod."""

@@ -1,4 +1,4 @@
-"""Fetching a model: ``python -m components.fetch_model``, the init container of the model server."""
+"""Fetch a model: ``python -m components.fetch_model``, the init container of the model server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def fetch_model(
         str, typer.Option(envvar="LORRY_STORE", help="s3://bucket/folder, gs://bucket/folder, or a folder")
     ],
     sha256: Annotated[str, typer.Option(envvar="LORRY_MODEL_SHA256", help="the model's digest")],
-    folder: Annotated[Path, typer.Option(envvar="LORRY_MODEL", help="where to put it")],
+    folder: Annotated[Path, typer.Option(envvar="LORRY_MODEL", help="the folder to download into")],
 ) -> None:
-    """Bring a model from the store into a folder, checked; a broken download goes on where it broke."""
+    """Download a model from the store into a folder, and check its digest; a broken download is resumed."""
     fetch(store, sha256, folder)

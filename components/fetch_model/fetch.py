@@ -16,31 +16,32 @@ log = logging.getLogger(__name__)
 
 
 def fetch(store_address: str, sha256: str, folder: Path) -> ModelManifest:
-    """Bring the model ``sha256`` into ``folder``: its GGUF file, then ``model.json``; where that stands, all is there.
+    """Download the model ``sha256`` into ``folder``: its GGUF file, then ``model.json``, which marks it as complete.
 
-    What an earlier try brought is kept and gone on with.
+    A download that broke off is resumed.
 
     Raises:
         ModelError: the store has no such model.
-        StoreError: the store refuses, breaks off, or holds another content under this digest.
+        StoreError: the store refuses, breaks off, or has other content under this digest.
         DiskSpaceError: the disk is full.
     """
     store = Store(store_address)
     manifest = require_manifest(store, sha256)
     target = folder / manifest.file
+    file_key = key_of(sha256, manifest.file)
     if target.is_file() and sha256_of(target) == sha256:
-        log.info("%s is there already", target)
+        log.info("%s is downloaded already", target)
     else:
-        log.info("fetching %s, %.1f MB", store.address_of(key_of(sha256, manifest.file)), manifest.size_bytes / 1e6)
+        log.info("fetching %s, %.1f MB", store.address_of(file_key), manifest.size_bytes / 1e6)
         try:
-            download(store, key_of(sha256, manifest.file), target, sha256)
+            download(store, file_key, target, sha256)
         except FileNotFoundError:
             raise ModelError(
-                f"{store.address_of(key_of(sha256, manifest.file))}: the store has the model's manifest but not its "
-                "file; publish it again"
+                f"{store.address_of(file_key)}: the store has the model's manifest but not its file; publish it again"
             ) from None
-    beside = folder / f".{MANIFEST_NAME}"
-    beside.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    beside.rename(folder / MANIFEST_NAME)
-    log.info("%s: sha256 %s, as it should be", target, sha256)
+    # Written under another name and renamed, so that model.json is never incomplete.
+    partial = folder / f".{MANIFEST_NAME}"
+    partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    partial.rename(folder / MANIFEST_NAME)
+    log.info("%s: the sha256 is %s, as expected", target, sha256)
     return manifest

@@ -1,1 +1,1 @@
-"""The bounds outside which nothing is published."""
+"""Publish nothing outside the recipe's bounds."""

@@ -1,4 +1,4 @@
-"""What a user may ask of a model before it is published: the recipe's ``gate`` section."""
+"""The recipe's ``gate`` section: bounds that a model must be within to be published."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class GateConfig(BaseModel):
-    """Bounds; None does not ask. A model outside any of them is not published."""
+    """Bounds; None sets none. A model outside any of them is not published."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -26,5 +26,5 @@ class GateConfig(BaseModel):
 
     @property
     def asks_for_answers(self) -> bool:
-        """Whether a bound is on what only prompts measure."""
+        """Whether a bound is on a figure that only prompts measure."""
         return self.max_seconds_per_answer is not None

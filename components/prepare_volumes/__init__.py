@@ -1,1 +1,1 @@
-"""Volumes made ready for the images' user, once, before the first run."""
+"""Check the volumes, once, before the first run."""

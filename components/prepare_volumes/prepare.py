@@ -1,4 +1,4 @@
-"""Check that this user can write to volumes. The kubelet has just given them its group, where their class lets it."""
+"""Check that this user can write to volumes, whose group the kubelet sets where their storage class supports it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def prepare(folders: list[Path]) -> None:
     """Write a file into each folder and remove it again.
 
     Raises:
-        ClusterError: one cannot be written; the message says what its administrator does.
+        ClusterError: one cannot be written; the message has the command that an administrator runs.
     """
     for folder in folders:
         probe = folder / f".lorry-probe-{os.getpid()}"
@@ -28,4 +28,4 @@ def prepare(folders: list[Path]) -> None:
                 f"({error.strerror}); its storage class ignores fsGroup: choose another, or have an administrator "
                 f"run once, as root on the volume: chgrp {os.getgid()} . && chmod 2775 ."
             ) from error
-        log.info("%s: can be written by user %d", folder, os.getuid())
+        log.info("%s: user %d can write", folder, os.getuid())

@@ -1,1 +1,1 @@
-"""Successive halving: which trials of a rung are continued."""
+"""Successive halving: choose the trials of a rung that are continued."""

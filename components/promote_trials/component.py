@@ -1,6 +1,6 @@
-"""The KFP face of a rung's end."""
+"""The KFP face of the end of a rung."""
 
-from typing import List  # noqa: UP035  # KFP knows no other form for a list of artifacts
+from typing import List  # noqa: UP035  # KFP accepts no other type for a list of artifacts
 
 from kfp import dsl
 
@@ -15,7 +15,7 @@ def promote_trials(
     runs: dsl.Output[dsl.Artifact],
     earlier: dsl.Input[dsl.Artifact] = None,
 ) -> list[dict]:
-    """Gather the rung's records beside those of earlier rungs; give the trials to continue."""
+    """Collect the rung's records beside those of earlier rungs; return the trials to continue."""
     from components.runtime.kfp_step import step
 
     with step("promote_trials", inputs=[*records, *([] if earlier is None else [earlier])]):

@@ -1,4 +1,4 @@
-"""What a user may say about halving: the ``halving`` section of a sweep."""
+"""The ``halving`` section of a sweep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class HalvingConfig(BaseModel):
-    """Every trial trains a share of its steps; the best go on from their checkpoints to the next share."""
+    """Every trial trains a share of its steps; the best continue from their checkpoints to the next share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

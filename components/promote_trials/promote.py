@@ -1,4 +1,4 @@
-"""Gather the records of a rung, and choose which trials are continued."""
+"""Collect the records of a rung, and choose the trials to continue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from components.artifacts.contracts import TRIAL_NAME, Trial
-from components.compare_runs.runs import ComparedRun, read_run
+from components.compare_runs.run_files import read_run
+from components.compare_runs.runs import ComparedRun
 
 log = logging.getLogger(__name__)
 
@@ -24,13 +25,27 @@ def promote(
     earlier_path: str | None,
     runs_path: str,
 ) -> list[dict[str, Any]]:
-    """The items of ``trials`` to continue; ``runs_path`` gets a folder a trial, an earlier rung's where none is newer.
+    """The items of ``trials`` to continue; ``runs_path`` gets the newest record folder of each trial.
 
-    One in ``reduction_factor`` goes on, and at least one, of those whose losses compare, by their losses at
-    ``fraction`` of their steps: a trial that an earlier sweep trained farther is not judged by that. None that failed
-    goes on, unless all did: a loop of KFP's over nothing has no records to gather, so one is left to fail again.
+    Of the trials whose losses compare, one in ``reduction_factor`` is continued, and at least one. They compare by
+    their losses at ``fraction`` of their steps, also where an earlier sweep trained one farther. A trial that failed
+    is not continued, unless all failed: a KFP loop without items has no records to collect, so one fails again.
     """
-    folder = Path(runs_path)
+    runs = _collect(record_paths, earlier_path, Path(runs_path))
+    losses = {run.name: run.loss_at_share(fraction) for run in runs}
+    chosen = _chosen(runs, losses, reduction_factor) or {runs[0].name}
+    for run in runs:
+        decision = f"is stopped ({run.status})"
+        if run.name in chosen:
+            decision = "is continued" if fraction < 1 else "is complete"
+        loss = losses[run.name]
+        loss_text = "unknown" if loss is None else f"{loss:.4f}"
+        log.info("trial %s: loss %s at %.0f %% of its steps, %s", run.name, loss_text, 100 * fraction, decision)
+    return [item for item in trials if item["trial"]["name"] in chosen]
+
+
+def _collect(record_paths: Sequence[str], earlier_path: str | None, folder: Path) -> list[ComparedRun]:
+    """Copy the records into ``folder``, over those of earlier rungs; return the runs of this rung."""
     folder.mkdir(parents=True, exist_ok=True)
     if earlier_path is not None:
         shutil.copytree(earlier_path, folder, dirs_exist_ok=True)
@@ -40,15 +55,7 @@ def promote(
         shutil.rmtree(folder / name, ignore_errors=True)
         shutil.copytree(path, folder / name)
         runs.append(read_run(folder / name))
-    losses = {run.name: run.loss_at_share(fraction) for run in runs}
-    chosen = _chosen(runs, losses, reduction_factor) or {runs[0].name}
-    for run in runs:
-        fate = f"ends here ({run.status})"
-        if run.name in chosen:
-            fate = "goes on" if fraction < 1 else "is at its end"
-        told = "unknown" if (loss := losses[run.name]) is None else f"{loss:.4f}"
-        log.info("trial %s: loss %s at %.0f %% of its steps, %s", run.name, told, 100 * fraction, fate)
-    return [item for item in trials if item["trial"]["name"] in chosen]
+    return runs
 
 
 def _chosen(runs: Sequence[ComparedRun], losses: Mapping[str, float | None], reduction_factor: int) -> set[str]:
@@ -57,6 +64,6 @@ def _chosen(runs: Sequence[ComparedRun], losses: Mapping[str, float | None], red
         by_rows.setdefault(run.measured_on, []).append(run.name)
     chosen: set[str] = set()
     for own in by_rows.values():
-        good = sorted((name for name in own if losses[name] is not None), key=lambda name: losses[name] or 0.0)
-        chosen.update(good[: math.ceil(len(own) / reduction_factor)])
+        by_loss = sorted((name for name in own if losses[name] is not None), key=lambda name: losses[name] or 0.0)
+        chosen.update(by_loss[: math.ceil(len(own) / reduction_factor)])
     return chosen

@@ -1,1 +1,1 @@
-"""A model put into the store, whole or not at all."""
+"""Put a model into the store, completely or not at all."""

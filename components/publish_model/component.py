@@ -17,7 +17,7 @@ def publish_model(
     gguf_metrics: dsl.Input[dsl.Metrics],
     published: dsl.Output[dsl.Artifact],
 ) -> None:
-    """Put the model into the store, whole or not at all, and move ``current`` to it."""
+    """Put the model into the store, completely or not at all, and point ``current`` to it."""
     from components.runtime.kfp_step import logged_metrics, step
 
     with step("publish_model", inputs=[model]):

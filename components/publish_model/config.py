@@ -1,4 +1,4 @@
-"""What a user may say about publishing: the recipe's ``publish`` section."""
+"""The recipe's ``publish`` section."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class PublishConfig(BaseModel):
-    """Where finished models go."""
+    """The store for finished models."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

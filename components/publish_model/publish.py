@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from components.artifacts.contracts import MANIFEST_NAME, ModelManifest
 from components.errors import ModelError
 from components.publish_model.config import PublishConfig
@@ -21,28 +23,28 @@ log = logging.getLogger(__name__)
 def publish(
     config: PublishConfig, *, model_path: str, recipe: str, measured: Mapping[str, float] | None = None
 ) -> ModelManifest:
-    """Put the model of the folder ``model_path`` into the store, then move ``current`` to it.
+    """Put the model of the folder ``model_path`` into the store, then point ``current`` to it.
 
-    The manifest is written last: where it stands, the model is whole. A model that is there already stays.
-    ``measured`` are figures of the exported file, which its manifest did not know yet.
+    The manifest is written after the file: where there is one, the model is complete. A model that is in the store
+    already is not sent again. ``measured`` are figures of the exported file, which its manifest gets now.
 
     Raises:
-        ModelError: the folder holds no model, or one that is not what its manifest says.
+        ModelError: the folder has no model, or one that differs from its manifest.
         StoreError: the store refuses or does not answer.
     """
     assert config.store is not None  # the recipe is resolved
     store = Store(config.store, create=True)
     folder = Path(model_path)
-    manifest = _checked(folder)
+    manifest = _read_model(folder)
     manifest = manifest.model_copy(update={"evaluation": {**manifest.evaluation, **(measured or {})}})
     file_key = key_of(manifest.sha256, manifest.file)
-    is_there = _is_there(store, manifest, file_key)
-    if is_there:
+    in_store = _is_in_store(store, manifest, file_key)
+    if in_store:
         log.info("%s is in the store already", manifest.sha256)
     else:
         log.info("publishing %s, %.1f MB", store.address_of(file_key), manifest.size_bytes / 1e6)
         store.put(file_key, folder / manifest.file)
-    if measured or not is_there:
+    if measured or not in_store:
         written = manifest.model_dump_json(indent=2) + "\n"
         store.put_bytes(key_of(manifest.sha256, MANIFEST_NAME), written.encode())
     store.put_bytes(CURRENT_KEY, Current(sha256=manifest.sha256, recipe=recipe).model_dump_json().encode())
@@ -51,7 +53,7 @@ def publish(
 
 
 def publish_figures(config: PublishConfig, run: str, figures: Mapping[str, Mapping[str, Any]]) -> None:
-    """Keep a run's figures, by the name of the pipeline's output, where ``lorry submit --wait`` reads them.
+    """Put a run's figures into the store, by the name of the pipeline's output; ``lorry submit --wait`` reads them.
 
     Raises:
         StoreError: the store refuses or does not answer.
@@ -61,12 +63,12 @@ def publish_figures(config: PublishConfig, run: str, figures: Mapping[str, Mappi
 
 
 def figures_key(run: str) -> str:
-    """The key of a run's figures."""
+    """The key of a run's figures in the store."""
     return f"runs/{run}.json"
 
 
-def _is_there(store: Store, manifest: ModelManifest, file_key: str) -> bool:
-    """True when the store holds this very model; what was damaged there is no model."""
+def _is_in_store(store: Store, manifest: ModelManifest, file_key: str) -> bool:
+    """Whether the store has this model, undamaged."""
     try:
         if published_manifest(store, manifest.sha256) is None:
             return False
@@ -75,11 +77,18 @@ def _is_there(store: Store, manifest: ModelManifest, file_key: str) -> bool:
     return store.size_of(file_key) == manifest.size_bytes and store.sha256_of(file_key) == manifest.sha256
 
 
-def _checked(folder: Path) -> ModelManifest:
+def _read_model(folder: Path) -> ModelManifest:
+    """The manifest of the model in ``folder``, whose file has the manifest's digest."""
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise ModelError(f"{folder}: holds no {MANIFEST_NAME}; export the model again")
-    manifest = ModelManifest.model_validate_json(path.read_bytes())
+    try:
+        manifest = ModelManifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: cannot be read ({reason}); export the model again") from error
+    if not (folder / manifest.file).is_file():
+        raise ModelError(f"{folder}: holds no {manifest.file}, which its {MANIFEST_NAME} names; export the model again")
     if (found := sha256_of(folder / manifest.file)) != manifest.sha256:
         raise ModelError(f"{folder / manifest.file}: its sha256 is {found}, not {manifest.sha256}; export it again")
     return manifest

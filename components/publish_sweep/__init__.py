@@ -1,1 +1,1 @@
-"""What a sweep has to show, put into the store under its run."""
+"""Put a sweep's reports and its winners' figures into the store."""

@@ -16,7 +16,7 @@ def publish_sweep(
     winner: dict = {},  # noqa: B006  # KFP takes the default from the signature, and the body does not change it
     evaluation: dsl.Input[dsl.Metrics] = None,
 ) -> None:
-    """Put what a sweep has to show into the store."""
+    """Put a sweep's reports, or a winner's figures, into the store."""
     from components.runtime.kfp_step import logged_metrics, step
 
     made = {"report": report, "table": table, "curves": curves, "comparison": comparison, "best_recipe": best_recipe}

@@ -1,4 +1,4 @@
-"""Keep a sweep's reports and its winners' figures where ``lorry sweep --wait`` reads them."""
+"""Put a sweep's reports and its winners' figures into the store, where ``lorry sweep --wait`` reads them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def publish_comparison(config: PublishConfig, run: str, paths: Mapping[str, str]
 
 
 def publish_winner(config: PublishConfig, run: str, trial: str, figures: Mapping[str, float]) -> None:
-    """Put into the store what a winner has on the test rows, which nothing was chosen by.
+    """Put a winner's figures on the test rows, which no choice was based on, into the store.
 
     Raises:
         StoreError: the store refuses or does not answer.
@@ -45,7 +45,7 @@ def winners_in(store: Store, run: str) -> Iterator[tuple[str, dict[str, float]]]
 
 
 def folder_of(run: str) -> str:
-    """Where what a sweep has to show lies in the store."""
+    """The folder of a sweep's reports in the store."""
     return f"runs/{run}/sweep"
 
 

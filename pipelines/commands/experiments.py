@@ -171,7 +171,7 @@ def report(
         bool, typer.Option("--each-on-each", help="measure every model on every run's validation rows (takes torch)")
     ] = False,
 ) -> None:
-    """Compare runs: one table, what each setting does, what may be chance, answers side by side, which to take."""
+    """Compare runs: a table, the effect of each setting, which differences are noise, answers, and the choice."""
     from components.compare_runs.compare import compare
     from components.compare_runs.config import CompareConfig
     from components.compare_runs.report import write_reports
@@ -224,7 +224,7 @@ def push(
 
 def _show(comparison: Comparison) -> None:
     """The tables of a comparison on the terminal, with what is to be known of them."""
-    from components.compare_runs.report import table_of
+    from components.compare_runs.report_table import table_of
 
     for compared in comparison.sets:
         headings, rows = table_of(comparison, compared, brief=True)

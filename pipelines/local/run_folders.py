@@ -8,7 +8,8 @@ from pathlib import Path
 
 from components.artifacts.contracts import RUN_RECORD_NAME
 from components.compare_runs.report import DATA
-from components.compare_runs.runs import ComparedRun, read_run
+from components.compare_runs.run_files import read_run
+from components.compare_runs.runs import ComparedRun
 from components.compare_runs.table_file import read_table
 from components.errors import ModelError
 from pipelines.cluster.sweep_run import TRIALS

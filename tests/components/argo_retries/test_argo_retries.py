@@ -1,4 +1,4 @@
-"""The retry policy in the configuration of Argo's controller, whatever else stands there."""
+"""The retry policy in the configuration of Argo's controller, whatever other content it has."""
 
 from __future__ import annotations
 
@@ -68,22 +68,22 @@ def test_an_older_installations_one_text_gets_it_in_its_place():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "fact"),
     [
         ("spec: [", "key workflowDefaults: cannot be read as Argo's configuration (while parsing"),
-        ("- a\n- b\n", "(it is no mapping); nothing is changed: mend it first"),
-        ("spec: {templateDefaults: {retryStrategy: x}}\n", "(retryStrategy is no mapping); nothing is changed"),
-        ("spec: {templateDefaults: none}\n", "(templateDefaults is no mapping); nothing is changed"),
+        ("- a\n- b\n", "(it is no mapping); nothing was changed: correct it first"),
+        ("spec: {templateDefaults: {retryStrategy: x}}\n", "(retryStrategy is no mapping); nothing was changed"),
+        ("spec: {templateDefaults: none}\n", "(templateDefaults is no mapping); nothing was changed"),
         (
             "spec: {templateDefaults: {retryStrategy: {limit: 5, retryPolicy: Always}}}\n",
-            "has a retryStrategy of its own ({'limit': '5', 'retryPolicy': 'Always'}); nothing is changed: remove it",
+            "has another retryStrategy already ({'limit': '5', 'retryPolicy': 'Always'}); nothing was changed: remove it",
         ),
     ],
 )
-def test_what_is_none_of_kubeflows_is_left_alone_with_the_reason(text, told):
+def test_what_is_none_of_kubeflows_is_left_alone_with_the_reason(text, fact):
     with pytest.raises(ClusterError) as caught:
         with_retry_policy({"workflowDefaults": text}, "ConfigMap c")
-    assert told in str(caught.value)
+    assert fact in str(caught.value)
 
 
 @contextmanager
@@ -127,5 +127,5 @@ def test_a_cluster_that_refuses_is_said_with_its_status():
 
 
 def test_outside_of_a_pod_it_says_where_it_belongs():
-    with pytest.raises(ClusterError, match=r"token: not there; this runs as a Job, see docs/cluster\.md"):
+    with pytest.raises(ClusterError, match=r"token: no such file; this command runs as a Job, see docs/cluster\.md"):
         ConfigMap.in_this_namespace("c")

@@ -12,8 +12,10 @@ import pytest
 from components.compare_runs.compare import ComparedSet, Comparison, compare
 from components.compare_runs.config import CompareConfig
 from components.compare_runs.noise import SeedDeviation, noise_of_evaluations, seed_deviation
-from components.compare_runs.report import table_of, write_reports
-from components.compare_runs.runs import Answer, ComparedRun, Point, read_run
+from components.compare_runs.report import write_reports
+from components.compare_runs.report_table import table_of
+from components.compare_runs.run_files import read_run
+from components.compare_runs.runs import ComparedAnswer, ComparedRun, Point
 from components.compare_runs.table_file import read_table
 from components.errors import DataError, ModelError
 from tests.conftest import ROOT, run_lorry
@@ -106,14 +108,14 @@ def test_a_lead_that_is_larger_than_the_scatter_wins():
 
 def test_a_lead_within_the_scatter_of_the_last_evaluations_is_no_win():
     one = only_set(a_run("a", 1.0, 0.90, 0.94, 0.89), a_run("b", 1.0, 0.94, 0.90, 0.91))
-    assert one.verdict.startswith("No winner: a has the lowest loss, 0.8900, and b cannot be told from it")
-    assert "by the spread of the last evaluations" in one.verdict
+    assert one.verdict.startswith("No winner: a has the lowest loss, 0.8900, but the lead over b is within the noise")
+    assert "from the scatter of the last evaluations" in one.verdict
     assert one.ranking[1].tied
 
 
 def test_one_evaluation_tells_no_noise():
     assert noise_of_evaluations(a_run("a", 1.0), a_run("b", 2.0)) is None
-    assert "is more than chance is not known" in only_set(a_run("a", 1.0), a_run("b", 2.0)).verdict
+    assert "is more than noise is not known" in only_set(a_run("a", 1.0), a_run("b", 2.0)).verdict
 
 
 def test_repeated_seeds_are_one_setting_with_a_mean_and_their_spread_is_the_noise():
@@ -137,7 +139,7 @@ def test_runs_that_differ_in_more_than_their_seed_are_no_repeats():
     same = [a_run("a", 0.80, seed=0, identity="rows 1"), a_run("b", 0.90, seed=1, identity="rows 2")]
     assert len(only_set(*same).ranking) == 2
     twice = [a_run("a", 0.80, seed=0), a_run("again", 0.80, seed=0), a_run("c", 0.81, seed=0, settings={"r": 1})]
-    assert "is more than chance is not known" in only_set(*twice).verdict
+    assert "is more than noise is not known" in only_set(*twice).verdict
 
 
 def test_the_best_of_several_seeds_is_the_one_with_the_lowest_loss():
@@ -155,7 +157,7 @@ def test_what_halving_gave_up_is_in_no_effect_and_in_no_sentence():
 def test_losses_on_other_tokens_are_ranked_apart():
     comparison = compared(a_run("a", 1.0), a_run("b", 0.5, measured_on="other rows"))
     assert [one.runs for one in comparison.sets] == [["a"], ["b"]]
-    assert "ranked in each alone; lorry report --each-on-each measures every model" in comparison.warnings[0]
+    assert "ranked separately; lorry report --each-on-each measures every model" in comparison.warnings[0]
 
 
 def test_minutes_of_different_hardware_are_warned_of():
@@ -197,7 +199,7 @@ def timed(name: str, loss: float, seconds: float, **given) -> ComparedRun:
 def test_the_best_model_within_the_seconds_is_chosen_with_the_reason():
     choice = compared(timed("1b", 0.82, 28.8), timed("3b", 0.70, 84.2), max_seconds_per_answer=30).choice
     assert choice.name == "1b"
-    assert choice.reason == "1b alone answers within 30 s, in 28.8 s on average. Too slow: 3b (84.2 s)."
+    assert choice.reason == "Only 1b answers within 30 s, in 28.8 s on average. Too slow: 3b (84.2 s)."
     choice = compared(timed("1b", 0.82, 28.8), timed("3b", 0.70, 84.2), max_seconds_per_answer=100).choice
     assert choice.name == "3b"
     assert "3b has the lowest loss (0.7000) of the 2 models that answer within 100 s" in choice.reason
@@ -206,7 +208,7 @@ def test_the_best_model_within_the_seconds_is_chosen_with_the_reason():
 def test_no_model_is_chosen_where_none_is_in_time_or_quality_does_not_compare():
     assert compared(timed("3b", 0.7, 84.2), max_seconds_per_answer=1).choice.name is None
     apart = compared(timed("a", 0.7, 1.0), timed("b", 0.8, 1.0, measured_on="other"), max_seconds_per_answer=9).choice
-    assert (apart.name, "do not compare: measure each on each" in apart.reason) == (None, True)
+    assert (apart.name, "do not compare: measure every model" in apart.reason) == (None, True)
     untimed = compared(a_run("a", 1.0), max_seconds_per_answer=9).choice
     assert "No run has timed answers" in untimed.reason
 
@@ -220,7 +222,7 @@ def test_losses_of_each_on_each_make_models_of_different_rows_comparable():
 
 def test_the_reports_say_the_same_and_escape_what_models_say(tmp_path):
     answers = [
-        Answer(prompt="p", turn="Hi?", model=model, text="<b>bold</b>", seconds=2.0, n_tokens=8)
+        ComparedAnswer(prompt="p", turn="Hi?", model=model, text="<b>bold</b>", seconds=2.0, n_tokens=8)
         for model in ("base", "tuned", "f16", "quantized")
     ]
     runs = [a_run("one|two", 0.9, answers=answers), a_run("b", 0.8, answers=answers, recipe={"name": "b", "train": {}})]
@@ -274,12 +276,15 @@ def test_a_run_of_another_schema_version_says_which(tiny_run, tmp_path):
     [
         ("name,loss\na,1\n", "has no column 'run'; its first line must name the columns: group, run"),
         ("run,los\na,1\n", "unknown column 'los'; known are"),
-        ("run,validation_loss\na,low\n", "line 2: validation_loss = 'low' is not a number; mend it, or leave the cell"),
-        ("run,validation_loss\n", "holds no runs; add a line a run"),
-        ("run,validation_loss\na,0\n", "line 2: validation_loss = 0: a loss is above 0; mend it"),
+        (
+            "run,validation_loss\na,low\n",
+            "line 2: validation_loss = 'low' is not a number; correct it, or",
+        ),
+        ("run,validation_loss\n", "holds no runs; add a line per run"),
+        ("run,validation_loss\na,0\n", "line 2: validation_loss = 0: a loss is above 0; correct it"),
         ("run,step\na,inf\n", "line 2: step = 'inf' is not a number"),
-        ("run,step\na,1,2\n", "line 2: has more cells than columns; mend it"),
-        ("run,step\n,1\n", "line 2: names no run; mend it"),
+        ("run,step\na,1,2\n", "line 2: has more cells than columns; correct it"),
+        ("run,step\n,1\n", "line 2: names no run; correct it"),
         ("run,run\na,b\n", "has the column 'run' twice; leave one out"),
     ],
 )

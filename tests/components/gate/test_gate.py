@@ -39,7 +39,7 @@ def test_every_bound_of_the_recipe_is_on_a_figure():
 
 
 @pytest.mark.parametrize(
-    ("bound", "told"),
+    ("bound", "fact"),
     [
         ({"max_validation_loss": 0.8}, "tuned_validation_loss is 0.9, 0.1 above gate.max_validation_loss = 0.8"),
         ({"max_perplexity_increase": 0.01}, "perplexity_increase is 0.031, 0.021 above gate.max_perplexity_increase"),
@@ -51,15 +51,15 @@ def test_every_bound_of_the_recipe_is_on_a_figure():
         ),
     ],
 )
-def test_each_bound_refuses_in_words(bound, told):
+def test_each_bound_refuses_with_figure_and_difference(bound, fact):
     with pytest.raises(GateError) as caught:
         require_within(GateConfig(**{**WITHIN, **bound}), MEASURED)
     assert str(caught.value).startswith("not published: ")
-    assert told in str(caught.value)
+    assert fact in str(caught.value)
     assert ";" not in str(caught.value)
 
 
-def test_all_refusals_are_told_at_once():
+def test_all_refusals_are_in_one_message():
     with pytest.raises(GateError, match=r"max_kl_divergence = 0\.01; same_top_token"):
         require_within(GateConfig(max_kl_divergence=0.01, min_same_top_token=0.99), MEASURED)
 

@@ -1,4 +1,4 @@
-"""A model into the store and out of it: whole or not at all, by its digest."""
+"""A model is put into the store and fetched from it completely or not at all, by its digest."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_published_model_is_current_and_is_fetched_by_its_digest(address, mode
     assert sorted(path.name for path in (tmp_path / "fetched").iterdir()) == [manifest.file, MANIFEST_NAME]
 
 
-def test_publishing_again_mends_what_was_damaged_in_the_store(address, model, tmp_path):
+def test_publishing_again_replaces_what_was_damaged_in_the_store(address, model, tmp_path):
     sha256 = put(model, address)
     path = next(model.glob("*.gguf"))
     Store(address).put_bytes(f"models/{sha256}/{path.name}", b"x" * path.stat().st_size)
@@ -60,7 +60,7 @@ def test_publishing_again_mends_what_was_damaged_in_the_store(address, model, tm
     fetch(address, sha256, tmp_path / "fetched")
 
 
-def test_a_manifest_without_its_file_is_told(address, model, tmp_path):
+def test_fetching_a_manifest_without_its_file_is_an_error(address, model, tmp_path):
     sha256 = put(model, address)
     manifest = (model / MANIFEST_NAME).read_bytes()
     other = f"{address}-other"
@@ -79,7 +79,7 @@ def test_publishing_again_sends_nothing_but_moves_the_pointer_back(address, mode
     assert current(Store(address)).sha256 == sha256
 
 
-def test_a_model_that_was_sent_by_half_is_sent_again_whole(address, model, tmp_path):
+def test_a_model_that_was_half_sent_is_sent_again_completely(address, model, tmp_path):
     path = next(model.glob("*.gguf"))
     Store(address, create=True).put_bytes(f"models/{sha256_of(path)}/{path.name}", path.read_bytes()[:1000])
     assert published(Store(address)) == []
@@ -134,9 +134,9 @@ def test_the_init_containers_command_takes_its_settings_from_the_environment(mod
     }
     command = [sys.executable, "-m", "components.fetch_model"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert f"sha256 {sha256}, as it should be" in done.stderr
+    assert f"the sha256 is {sha256}, as expected" in done.stderr
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "is there already" in again.stderr
+    assert "is downloaded already" in again.stderr
     missing = {**environment, "LORRY_MODEL_SHA256": "2" * 64}
     refused = subprocess.run(command, env=missing, capture_output=True, text=True, check=False)
     assert refused.returncode == 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from components.artifacts.contracts import RunRecord, Trial
-from components.compare_runs.runs import read_run
+from components.compare_runs.run_files import read_run
 from components.errors import BusyError, DivergedError
 from components.modeling.token_loss import TokenLoss
 from components.promote_trials.config import HalvingConfig
