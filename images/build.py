@@ -13,9 +13,9 @@ from pathlib import Path
 from components.errors import LorryError
 from pipelines.graph.images import (
     FOLDER,
-    IMAGES,
     ImageSettings,
     build_arguments,
+    images,
     load_settings,
     reference,
     write_context,
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the images' names and build nothing")
     parser.add_argument("--release", action="store_true", help="refuse a base image without a digest")
     parser.add_argument("--flags", default="", help="more flags for the engine's build command")
-    parser.add_argument("names", nargs="*", default=list(IMAGES), help="images to build; default: all")
+    parser.add_argument("names", nargs="*", default=list(images()), help="images to build; default: all")
     given = parser.parse_args()
     try:
         settings = load_settings()

@@ -26,6 +26,7 @@ from pipelines.commands.experiments import push, report, sweep
 from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
 from pipelines.config.addresses import claims_in
 from pipelines.config.recipe import RECIPES, load_recipe
+from pipelines.config.steps import RUN_STEPS, names_of
 from pipelines.config.sweep import is_sweep, load_sweep
 
 app = typer.Typer(
@@ -64,11 +65,10 @@ def check(recipe: RecipePath) -> None:
 @app.command(cls=CommandWithNoReuse)
 def run(recipe: RecipePath, no_reuse: NoReuse = None, workdir: WorkdirPath = DEFAULT_WORKDIR) -> None:
     """Run a recipe's whole pipeline on this machine; what has not changed since an earlier run is reused."""
-    from pipelines.graph.finetune import STEPS
     from pipelines.local.run_recipe import run_recipe
     from pipelines.local.workdir import Workdir
 
-    run_recipe(console, recipe, Workdir(workdir.absolute()), steps_without_reuse(no_reuse, STEPS))
+    run_recipe(console, recipe, Workdir(workdir.absolute()), steps_without_reuse(no_reuse, names_of(RUN_STEPS)))
 
 
 @app.command()

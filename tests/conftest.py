@@ -26,7 +26,7 @@ from components.artifacts.rows import read_rows
 from components.split_data.config import SplitConfig
 from components.split_data.split import SplitOutputs, split
 from components.split_data.summary import Summary
-from pipelines.local.workdir import read_result
+from pipelines.local.workdir import RunResult, read_result
 
 # Set before any test imports a library that would reach for a hub or a display.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -157,14 +157,21 @@ class TinyRun:
         (self.run_folder,) = (self.workdir / "runs").iterdir()
 
     @property
+    def result(self) -> RunResult:
+        """What the run left."""
+        result = read_result(self.run_folder)
+        assert result is not None
+        return result
+
+    @property
     def model(self) -> Path:
         """The exported file."""
-        return read_result(self.run_folder).model
+        return self.result.model
 
     @property
     def adapter(self) -> Path:
         """The adapter folder."""
-        return read_result(self.run_folder).path("adapter")
+        return self.result.adapter
 
 
 @pytest.fixture(scope="session")

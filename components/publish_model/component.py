@@ -27,8 +27,8 @@ def publish_model(
         section = PublishConfig.model_validate(config)
         manifest = publish(section, model_path=model.path, recipe=recipe, measured=logged_metrics(gguf_metrics))
         measured = (split_metrics, train_metrics, evaluation_metrics, export_metrics, gguf_metrics)
-        names = ("split_metrics", "train_metrics", "evaluation_metrics", "export_metrics", "gguf_metrics")
-        figures = {name: metrics.metadata for name, metrics in zip(names, measured, strict=True)}
+        steps = ("split_data", "train_lora", "evaluate", "export_gguf", "evaluate_gguf")
+        figures = {name: metrics.metadata for name, metrics in zip(steps, measured, strict=True)}
         publish_figures(section, run, {**figures, "model": {"sha256": manifest.sha256, "store": section.store}})
         with open(published.path, "w", encoding="utf-8") as file:
             file.write(manifest.model_dump_json(indent=2))

@@ -53,7 +53,7 @@ def publish(
 
 
 def publish_figures(config: PublishConfig, run: str, figures: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put a run's figures into the store, by the name of the pipeline's output; ``lorry submit --wait`` reads them.
+    """Put a run's figures into the store, by the name of the step; ``lorry submit --wait`` reads them.
 
     Raises:
         StoreError: the store refuses or does not answer.

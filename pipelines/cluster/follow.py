@@ -15,7 +15,7 @@ from pipelines.cluster.kubeflow import Kubeflow, RefusedError
 from pipelines.cluster.pods import RunPods
 from pipelines.cluster.run_steps import Step, steps_of
 from pipelines.cluster.step_logs import StepLog, read_log
-from pipelines.graph import finetune, sweep
+from pipelines.config.steps import STEPS
 from pipelines.graph.placement import RUN_LABEL
 from pipelines.terminal.progress import Progress
 
@@ -25,7 +25,7 @@ SECONDS_WITHOUT_ANSWER = 300.0
 SECONDS_TO_WAIT = 20.0
 SECONDS_TO_REPEAT = 300.0
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
-KNOWN = (*sweep.STEPS, *(step for step in finetune.STEPS if step not in sweep.STEPS))
+KNOWN = tuple(STEPS)
 # How far a step is; what was said is not said again, whichever of store and API says it first.
 STARTED, DONE = 1, 2
 

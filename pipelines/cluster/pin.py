@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from components.errors import RecipeError
 from components.storage.published_models import current, has_current, require_manifest
 from components.storage.store import Store, in_bucket
-from pipelines.config.addresses import claim_of, in_pod
+from pipelines.config.addresses import claim_of, pod_path
 from pipelines.graph.images import PREFIX, load_settings, reference
 
 PINNED = "pinned"
@@ -64,7 +64,7 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
 def _comes_later(store: str) -> tuple[str, str] | None:
     """Why the newest model of a store is not pinned now, and what to do then; None where the store has one."""
     if claim_of(store):
-        path = f"{in_pod(store)}/models/current.json"
+        path = f"{pod_path(store)}/models/current.json"
         return "is a volume that only pods read", (
             f"after a run: kubectl exec store-shell -- cat {path}, and pin again with --model SHA256"
         )

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipelines.terminal.progress import step_of
+from pipelines.config.steps import step_of_task
 
 State = Literal["waiting", "pending", "running", "succeeded", "reused", "failed"]
 # The driver of the whole run stands before its first step.
@@ -60,7 +60,7 @@ def steps_of(tasks: Sequence[Any], known: Sequence[str]) -> list[Step]:
         own = _last(name)
         if _TRY.search(own):
             continue
-        step = step_of(own.removesuffix("-driver"))
+        step = step_of_task(own.removesuffix("-driver"))
         if step not in wanted:
             continue
         task = nodes.task_of(name)
@@ -85,7 +85,7 @@ def _by_name_alone(tasks: Sequence[Any], known: Sequence[str]) -> list[Step]:
     states |= {"FAILED": "failed", "SKIPPED": "reused"}
     found = []
     for task in tasks:
-        if (step := step_of(task.display_name)) in known and task.state in states:
+        if (step := step_of_task(task.display_name)) in known and task.state in states:
             is_reused = task.state == "SUCCEEDED" and skipped.intersection(_children(task))
             found.append(
                 Step(

@@ -13,6 +13,7 @@ from components.errors import RecipeError
 from pipelines.commands.no_reuse import NoReuse, steps_without_reuse
 from pipelines.config.addresses import claims_in
 from pipelines.config.recipe import load_recipe
+from pipelines.config.steps import RUN_STEPS, names_of
 
 if TYPE_CHECKING:
     from pipelines.cluster.kubeflow import Kubeflow
@@ -68,7 +69,7 @@ def compile_document(
     no_reuse: NoReuse = None,
 ) -> None:
     """Write the pipeline document that `lorry submit` sends: its steps placed on pools, its images named by content."""
-    from pipelines.graph.finetune import STEPS, compile_finetune
+    from pipelines.graph.finetune import compile_finetune
 
     loaded = load_recipe(recipe)
     if output.suffix != ".yaml" or not output.absolute().parent.is_dir():
@@ -79,7 +80,7 @@ def compile_document(
         claims_in(loaded.addresses.values()),
         split_with_model=loaded.split.quality.measures_perplexity,
         store=loaded.publish.store,
-        no_reuse=steps_without_reuse(no_reuse, STEPS),
+        no_reuse=steps_without_reuse(no_reuse, names_of(RUN_STEPS)),
     )
     console.print(f"written: {output}", markup=False, highlight=False, soft_wrap=True)
 
@@ -103,13 +104,12 @@ def submit(
     from pipelines.cluster.pvc_check import check_claims
     from pipelines.cluster.submit import start
     from pipelines.cluster.upload import require_store
-    from pipelines.graph.finetune import STEPS
     from pipelines.preflight.base_check import require_usable_bases
     from pipelines.preflight.split_check import rehearse_split
     from pipelines.resolve.resolved_recipe import resolve
     from pipelines.terminal.progress import Progress
 
-    always = steps_without_reuse(no_reuse, STEPS)
+    always = steps_without_reuse(no_reuse, names_of(RUN_STEPS))
     loaded = load_recipe(recipe) if store is None else load_recipe(recipe).publishing_to(store)
     placement = loaded.placement.on(pool)
     rehearse_split(loaded.split)
@@ -206,7 +206,7 @@ def follow_run(
     from pipelines.cluster.follow import Following
     from pipelines.cluster.pods import RunPods
     from pipelines.cluster.submit import figures_of
-    from pipelines.cluster.sweep_run import fetch_sweep
+    from pipelines.cluster.sweep import fetch_sweep
     from pipelines.commands.experiments import show_sweep
     from pipelines.terminal import summary
 
@@ -230,5 +230,5 @@ def follow_run(
     else:
         figures = figures_of(facts.store, run_id)
         model = figures["model"]
-        places = {"model": f"{model['store']}/models/{model['sha256']}", "page": page}
-        summary.show(console, run_id, figures, progress.minutes, places)
+        locations = {"model": f"{model['store']}/models/{model['sha256']}", "page": page}
+        summary.show(console, run_id, figures, progress.minutes, locations)

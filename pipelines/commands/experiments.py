@@ -24,12 +24,13 @@ from pipelines.commands.cluster import (
     say_submitted,
 )
 from pipelines.commands.no_reuse import NoReuse, steps_without_reuse
+from pipelines.config.steps import SWEEP_STEPS, names_of
 
 if TYPE_CHECKING:
     from components.compare_runs.compare import Comparison
     from pipelines.cluster.kubeflow import Kubeflow
-    from pipelines.cluster.sweep_run import SweepResult
     from pipelines.config.sweep import LoadedSweep
+    from pipelines.local.sweep import SweepResult
     from pipelines.terminal.progress import Progress
 
 console = Console()
@@ -64,17 +65,16 @@ def sweep(
 ) -> None:
     """Try settings of a recipe side by side, compare them in one table, and test the best on unseen rows."""
     from pipelines.cluster.kubeflow import Kubeflow
-    from pipelines.cluster.sweep_run import run_sweep
     from pipelines.config.sweep import load_sweep
-    from pipelines.graph.sweep import STEPS
     from pipelines.local.run_recipe import run_recipe
+    from pipelines.local.sweep import run_sweep
     from pipelines.local.workdir import Workdir
     from pipelines.preflight.split_check import rehearse_splits
     from pipelines.resolve.resolved_recipe import on_this_machine
     from pipelines.resolve.trials import resolve_sweep
     from pipelines.terminal.progress import Progress
 
-    always = steps_without_reuse(no_reuse, STEPS)
+    always = steps_without_reuse(no_reuse, names_of(SWEEP_STEPS))
     loaded = load_sweep(document)
     if list_trials:
         _show_trials(loaded.settings)
@@ -119,7 +119,7 @@ def _submit(
     progress: Progress,
 ) -> tuple[str, dict[str, Any]]:
     """Start the sweep on a cluster; give the run's id, and its parameters."""
-    from pipelines.cluster.sweep_run import submit_sweep
+    from pipelines.cluster.sweep import submit_sweep
     from pipelines.cluster.upload import require_store, upload_inputs
     from pipelines.resolve.trials import resolve_sweep
 
@@ -144,10 +144,10 @@ def _submit(
 def show_sweep(result: SweepResult) -> None:
     """The tables of a sweep on the terminal, its winners on the test rows, and where its reports lie."""
     _show(result.comparison)
-    for line in result.on_the_test_rows:
+    for line in result.test_losses:
         console.print(line, markup=False, highlight=False)
-    for label, place in result.places.items():
-        console.print(f"{label:<26}{place}", markup=False, highlight=False, soft_wrap=True)
+    for label, location in result.locations.items():
+        console.print(f"{label:<26}{location}", markup=False, highlight=False, soft_wrap=True)
 
 
 def report(

@@ -1,4 +1,4 @@
-"""Where data and models come from, told by the look of their address."""
+"""Addresses of data and models: paths, hub ids, buckets and PVCs, recognised by their form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMOLLM2 = "lorry://smollm2-135m-instruct"
 TINY_BASE = "lorry://tiny-base"
 SHIPPED_BASES = (SMOLLM2, TINY_BASE)
 
-# Where a step on a cluster finds the volume of a claim.
+# Where a step on a cluster has the volumes of PVCs mounted.
 VOLUMES = "/volumes"
 CLAIM_SCHEME = "pvc://"
 HUB_SCHEME = "hf://"
@@ -60,17 +60,17 @@ def is_local(address: str) -> bool:
 
 
 def claim_of(address: str | None) -> str | None:
-    """The volume that ``pvc://claim/path`` names, or None for another address."""
+    """The PVC that ``pvc://claim/path`` names, or None for another address."""
     if address is None or not address.startswith(CLAIM_SCHEME):
         return None
     return address.removeprefix(CLAIM_SCHEME).partition("/")[0]
 
 
 def claims_in(addresses: Iterable[str]) -> list[str]:
-    """The volumes that addresses name, sorted."""
+    """The PVCs that addresses name, sorted."""
     return sorted({claim for address in addresses if (claim := claim_of(address))})
 
 
-def in_pod(address: str) -> str:
-    """Where a step finds what ``pvc://claim/path`` names; another address stays as it is."""
+def pod_path(address: str) -> str:
+    """The path in a pod of what ``pvc://claim/path`` names; another address stays as it is."""
     return f"{VOLUMES}/{address.removeprefix(CLAIM_SCHEME)}" if claim_of(address) else address

@@ -7,32 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from ruamel.yaml.comments import CommentedMap
 
 from components.errors import DataError, RecipeError
-from components.evaluate.config import EvaluateConfig
 from components.evaluate.prompts import read_prompts
-from components.evaluate_gguf.config import EvaluateGgufConfig
-from components.export_gguf.config import ExportConfig
-from components.gate.config import GateConfig
 from components.publish_model.config import PublishConfig
-from components.split_data.config import SplitConfig
 from components.split_data.records import FILE_SUFFIXES, is_data_file
 from components.split_data.sources import data_files
-from components.train_lora.config import TrainConfig
 from pipelines.config.addresses import SHIPPED_BASES, absolute
 from pipelines.config.pools import Placement
-from pipelines.config.recipe_inputs import changed, inputs_of
+from pipelines.config.recipe_inputs import inputs_of, with_overrides
+from pipelines.config.steps import Sections
 from pipelines.config.yaml_document import line_of, location, read_yaml, validated
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
-class Recipe(BaseModel):
+class Recipe(Sections):
     """Chat data, base model and settings of one fine-tuning run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Annotated[
         str,
@@ -57,13 +50,6 @@ class Recipe(BaseModel):
         Field(description="what the adapter merges into where base_model is published in 4 bits; None = its card says"),
     ] = None
     full_precision_revision: Annotated[str | None, Field(description="branch, tag or commit of a hub model")] = None
-    split: SplitConfig
-    train: TrainConfig = TrainConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    export: ExportConfig = ExportConfig()
-    evaluate_gguf: EvaluateGgufConfig = EvaluateGgufConfig()
-    gate: GateConfig = GateConfig()
-    publish: PublishConfig = PublishConfig()
     placement: Placement = Placement()
 
     @property
@@ -113,7 +99,7 @@ def folder_of(path: Path) -> Path:
 
 def with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
     """The same recipe, its relative paths taken from ``folder``."""
-    return changed(recipe, {key: absolute(address, folder) for key, address in recipe.addresses.items()})
+    return with_overrides(recipe, {key: absolute(address, folder) for key, address in recipe.addresses.items()})
 
 
 def _missing_files(recipe: Recipe, document: CommentedMap) -> Iterator[str]:

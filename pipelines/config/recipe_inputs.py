@@ -51,7 +51,7 @@ def inputs_of(split: SplitConfig, evaluate: EvaluateConfig) -> list[Input]:
     return found
 
 
-def changed(model: Model, values: Mapping[str, Any]) -> Model:
+def with_overrides(model: Model, values: Mapping[str, Any]) -> Model:
     """The same document with other values at dotted keys; a list grows by one where a key names its end."""
     document = model.model_dump()
     for key, value in values.items():

@@ -17,11 +17,12 @@ from components.errors import RecipeError
 from components.promote_trials.config import HalvingConfig
 from components.train_lora.config import LOGGING_AND_SAVING, STOPPING
 from pipelines.config.recipe import RECIPES, Recipe, folder_of, load_recipe, with_absolute_paths
-from pipelines.config.recipe_inputs import changed
+from pipelines.config.recipe_inputs import with_overrides
+from pipelines.config.steps import SECTIONS
 from pipelines.config.yaml_document import fields_at, line_of, location, nearest, read_yaml, validated
 
-# Sections whose settings a trial does not come to: it splits, trains and is validated.
-LATER = ("name", "description", "evaluate", "export", "evaluate_gguf", "gate", "publish", "placement")
+# Keys whose settings change nothing of a trial: it splits, trains and is validated.
+LATER = ("name", "description", "placement", *(section for section in SECTIONS if section not in ("split", "train")))
 # What belongs to an address, and is another's where a trial sets that.
 REVISIONS = {
     "base_model": ("base_revision", "full_precision_base", "full_precision_revision"),
@@ -193,7 +194,7 @@ def _recipe(
 ) -> Recipe:
     forgotten = {key: None for address, keys in REVISIONS.items() if address in settings for key in keys}
     try:
-        made = changed(base, {**forgotten, **settings})
+        made = with_overrides(base, {**forgotten, **settings})
         Trial(name=name, settings=dict(settings), data=[], recipe={})
     except ValidationError as error:
         first = error.errors()[0]

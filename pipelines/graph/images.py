@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,13 +20,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 
 from components.errors import RecipeError
-from pipelines.graph.fingerprint import ROOT, files_of
+from pipelines.config.steps import STEPS, Step
+from pipelines.graph.fingerprint import ROOT, code_fingerprint, files_of, installed_versions
 
 FOLDER = ROOT / "images"
 SETTINGS = FOLDER / "settings.yaml"
 VERSION = "0.1.0"
 # The name that components give their image, before registry and tag: lorry/<image>.
 PREFIX = "lorry/"
+
+_LOCKED = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
 
 
 class ImageSettings(BaseModel):
@@ -60,24 +66,42 @@ class Image:
     holds_llama: bool = False
 
 
-IMAGES = {
-    image.name: image
-    for image in (
+# What runs beside the steps of pipelines: servers, Jobs, init containers; and the split, where it asks the base model.
+_BESIDE_STEPS = {
+    "data": ("prepare_volumes", "argo_retries"),
+    "train": ("split_data",),
+    "model-server": ("model_server", "fetch_model"),
+    "chat": ("chat",),
+}
+
+
+@cache
+def images() -> dict[str, Image]:
+    """Every image by its name; a step is in the image that its ``component.py`` names."""
+    parts: dict[str, tuple[str, ...]] = {}
+    for step in STEPS.values():
+        parts[image_of(step)] = (*parts.get(image_of(step), ()), step.name)
+    made = [
         # What two others copy llama.cpp from; it never runs.
         Image("llama"),
-        Image(
-            "data",
-            (
-                *("split_data", "promote_trials", "compare_runs", "publish_sweep"),
-                *("gate", "publish_model", "prepare_volumes", "argo_retries"),
-            ),
-        ),
-        Image("train", ("train_lora", "train_trial", "evaluate", "split_data"), holds_torch=True),
-        Image("export", ("export_gguf", "evaluate_gguf"), holds_llama=True),
-        Image("model-server", ("model_server", "fetch_model"), holds_llama=True),
-        Image("chat", ("chat",)),
-    )
-}
+        Image("data"),
+        Image("train", holds_torch=True),
+        Image("export", holds_llama=True),
+        Image("model-server", holds_llama=True),
+        Image("chat"),
+    ]
+    if unknown := parts.keys() - {image.name for image in made}:
+        raise RecipeError(f"image {sorted(unknown)[0]!r}: a component.py names it, and images/ has no such folder")
+    return {
+        image.name: replace(image, parts=(*parts.get(image.name, ()), *_BESIDE_STEPS.get(image.name, ())))
+        for image in made
+    }
+
+
+def image_of(step: Step) -> str:
+    """The name of the image that a step's component names."""
+    module = import_module(f"components.{step.name}.component")
+    return str(getattr(module, step.name).component_spec.implementation.container.image).removeprefix(PREFIX)
 
 
 def load_settings() -> ImageSettings:
@@ -93,7 +117,7 @@ def load_settings() -> ImageSettings:
     try:
         settings = ImageSettings.model_validate(values)
     except ValidationError as error:
-        raise RecipeError("\n".join(_in_words(detail) for detail in error.errors())) from error
+        raise RecipeError("\n".join(_explain(detail) for detail in error.errors())) from error
     if settings.tag == "latest":
         raise RecipeError(
             "image tag 'latest' is refused: it moves, and Kubeflow reuses a step by the name of its image; "
@@ -102,12 +126,12 @@ def load_settings() -> ImageSettings:
     return settings
 
 
-def _in_words(detail: Any) -> str:
+def _explain(detail: Any) -> str:
     name = str(detail["loc"][0])
     description = ImageSettings.model_fields[name].description if name in ImageSettings.model_fields else "unknown key"
     return (
         f"image setting {name} = {detail['input']!r}: {detail['msg'].lower()} ({description}); "
-        f"mend it in {SETTINGS.relative_to(ROOT)} or in LORRY_{name.upper()}"
+        f"correct it in {SETTINGS.relative_to(ROOT)} or in LORRY_{name.upper()}"
     )
 
 
@@ -130,7 +154,7 @@ def tag(name: str, settings: ImageSettings) -> str:
 
 def build_arguments(name: str, settings: ImageSettings) -> dict[str, str]:
     """What the Dockerfile is given, by name."""
-    image = IMAGES[name]
+    image = images()[name]
     arguments = {"BASE_IMAGE": settings.base_image}
     if image.parts:
         arguments["VERSION"] = VERSION
@@ -153,12 +177,36 @@ def write_context(name: str, folder: Path, settings: ImageSettings) -> None:
 
 
 def _context(name: str, settings: ImageSettings) -> dict[str, Path]:
-    """The image's files by their place in the build context."""
-    image = IMAGES[name]
-    locks = [path for path in (FOLDER / name).glob("*.lock") if not image.holds_torch or settings.torch in path.stem]
-    files = {path.name: path for path in (FOLDER / name / "Dockerfile", *locks)}
+    """The image's files by their path in the build context."""
+    image = images()[name]
+    files = {path.name: path for path in (FOLDER / name / "Dockerfile", *_locks(image, settings))}
     for part in image.parts:
         files.update({f"app/{path.relative_to(ROOT)}": path for path in files_of(part)})
-    if image.parts:
-        files["app/components/__init__.py"] = ROOT / "components" / "__init__.py"
     return files
+
+
+def step_fingerprint(name: str, settings: ImageSettings | None) -> str:
+    """The fingerprint of a step's code and libraries: in its image, or on this machine where ``settings`` is None."""
+    image = images()[image_of(STEPS[name])]
+    locked = _locked_versions(image, settings)
+    if settings is None:
+        locked = {library: found for library, found in installed_versions().items() if library in locked}
+    return code_fingerprint(f"components.{name}.component", locked)
+
+
+def _locked_versions(image: Image, settings: ImageSettings | None) -> dict[str, str]:
+    """The versions of the libraries in an image, by distribution; where it has several for several Pythons, all."""
+    locks = _locks(image, settings) + (_locks(images()["llama"], settings) if image.holds_llama else [])
+    found: dict[str, set[str]] = {}
+    for lock in locks:
+        for library, locked in _LOCKED.findall(lock.read_text(encoding="utf-8")):
+            found.setdefault(library, set()).add(locked)
+    return {library: ",".join(sorted(locked)) for library, locked in found.items()}
+
+
+def _locks(image: Image, settings: ImageSettings | None) -> list[Path]:
+    """The lock files of an image; the train image has one for each torch, of which the settings choose."""
+    locks = sorted((FOLDER / image.name).glob("*.lock"))
+    if settings is None or not image.holds_torch:
+        return locks
+    return [path for path in locks if settings.torch in path.stem]

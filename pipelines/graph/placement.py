@@ -11,10 +11,10 @@ from typing import Any
 from kfp import dsl, kubernetes
 
 from components.storage.run_notes import RUN_VARIABLE, STORE_VARIABLE
-from pipelines.config.addresses import VOLUMES, in_pod
+from pipelines.config.addresses import VOLUMES, pod_path
 from pipelines.config.pools import SPOT_LABEL, STORE_VARIABLES, Placement, Pool, Toleration
-from pipelines.graph.images import PREFIX, ImageSettings, reference
-from pipelines.terminal.progress import step_of
+from pipelines.config.steps import STEPS
+from pipelines.graph.images import PREFIX, ImageSettings, load_settings, reference, step_fingerprint
 
 CHECKPOINTS = "/checkpoints"
 HUB_CACHE = "/hub-cache"
@@ -24,8 +24,8 @@ RUN_LABEL = "pipeline/runid"
 USER = 10001
 
 
-class Places:
-    """Puts the tasks of one graph where they belong. Without a placement they keep only their images' names."""
+class StepPlacer:
+    """Adds steps to one graph, each on its pool. Without a placement they keep only their images' names."""
 
     def __init__(
         self,
@@ -36,51 +36,48 @@ class Places:
         store: str | None = None,
         no_reuse: Collection[str] = (),
     ) -> None:
-        """``claims`` are the volumes, beside checkpoints and cache, that the run's addresses name.
+        """``claims`` are the PVCs, beside checkpoints and cache, that the run's addresses name.
 
-        ``store`` is the run's, as its recipe names it; ``no_reuse`` are the steps that always run.
+        ``split_with_model``: the split measures perplexity, which takes torch and a base model. ``store`` is the run's,
+        as its recipe names it; ``no_reuse`` are the steps that always run.
+
+        Raises:
+            RecipeError: the image settings cannot be used.
         """
         self.placement = placement
+        self.images = None if placement is None else load_settings()
         self.split_with_model = split_with_model
         self.claims = sorted(set(claims))
         self.store = store
         self.no_reuse = no_reuse
 
-    def on_cpu(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        """A step that needs no GPU, but memory and cores."""
-        return self._on("cpu", task)
-
-    def on_small(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        """A step that reads and writes."""
-        return self._on("small", task)
-
-    def for_split(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        """The split: it reads and writes, unless it measures perplexity, which takes torch and a base model."""
-        if not self.split_with_model:
-            return self.on_small(task)
-        return self.on_pool(task.set_container_image(f"{PREFIX}train"))
-
-    def on_pool(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        """A step that runs on the pool of the recipe."""
-        return self._on("" if self.placement is None else self.placement.pool, task)
-
-    def keep_checkpoints(self, task: dsl.PipelineTask) -> None:
-        """Give a step the volume with the checkpoints."""
-        if self.placement is not None:
-            kubernetes.mount_pvc(task, self.placement.checkpoints_claim, CHECKPOINTS)
-
-    def _on(self, name: str, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        if step_of(task.name) in self.no_reuse:
+    def add(self, component: dsl.base_component.BaseComponent, **inputs: Any) -> dsl.PipelineTask:
+        """The task of a step: ``component`` with ``inputs`` and the fingerprint of its code, on the step's pool."""
+        step = STEPS[component.name.replace("-", "_")]
+        task = component(**{"code": self.fingerprint(step.name), **inputs})
+        pool = step.pool
+        if step.name == "split_data" and self.split_with_model:
+            pool = "gpu"
+            task.set_container_image(f"{PREFIX}train")
+        if step.always_runs or step.name in self.no_reuse:
             task.set_caching_options(False)
-        if self.placement is None:
-            return task
-        pool = self.placement.pools[name]
-        _take(pool, task)
+        if self.placement is not None:
+            self._put_on(self.placement.pools[self.placement.pool if pool == "gpu" else pool], task)
+            if step.keeps_checkpoints:
+                kubernetes.mount_pvc(task, self.placement.checkpoints_claim, CHECKPOINTS)
+        return task
+
+    def fingerprint(self, step: str) -> str:
+        """The fingerprint of a step's code and libraries, where the graph runs."""
+        return step_fingerprint(step, self.images)
+
+    def _put_on(self, pool: Pool, task: dsl.PipelineTask) -> None:
+        assert self.placement is not None
+        _request(pool, task)
         _retry(pool, task)
         self._give_storage(task)
         if self.placement.image_pull_secret:
             kubernetes.set_image_pull_secrets(task, [self.placement.image_pull_secret])
-        return task
 
     def _give_storage(self, task: dsl.PipelineTask) -> None:
         placement = self.placement
@@ -96,10 +93,10 @@ class Places:
         if self.store is not None:
             # Variables are not among what Kubeflow knows a step again by; a parameter would be.
             kubernetes.use_field_path_as_env(task, RUN_VARIABLE, f"metadata.labels['{RUN_LABEL}']")
-            task.set_env_variable(STORE_VARIABLE, in_pod(self.store))
+            task.set_env_variable(STORE_VARIABLE, pod_path(self.store))
 
 
-def _take(pool: Pool, task: dsl.PipelineTask) -> None:
+def _request(pool: Pool, task: dsl.PipelineTask) -> None:
     task.set_cpu_request(pool.cpu).set_memory_request(pool.memory).set_memory_limit(pool.memory)
     if pool.gpus:
         task.set_accelerator_type(pool.gpu_resource).set_accelerator_limit(pool.gpus)
@@ -107,8 +104,8 @@ def _take(pool: Pool, task: dsl.PipelineTask) -> None:
     spot = {SPOT_LABEL: "true"} if pool.spot else {}
     for key, value in {**pool.node_selector, **spot}.items():
         kubernetes.add_node_selector(task, key, value)
-    bears = [Toleration(key=SPOT_LABEL, operator="Equal", value="true")] if pool.spot else []
-    for toleration in [*pool.tolerations, *bears]:
+    spot_toleration = [Toleration(key=SPOT_LABEL, operator="Equal", value="true")] if pool.spot else []
+    for toleration in [*pool.tolerations, *spot_toleration]:
         kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
     if pool.shared_memory:
         kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=pool.shared_memory)

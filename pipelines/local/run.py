@@ -18,8 +18,18 @@ from components.runtime.interrupts import interrupt_on_sigterm
 from components.runtime.kfp_step import BEGINS
 from components.train_lora.job import TRACEBACK_ABOVE
 from pipelines.cluster.step_logs import user_error
+from pipelines.config.steps import RUN_STEPS
 from pipelines.local.engine import EVENT, SECONDS_TO_SAVE
-from pipelines.local.workdir import OUTPUTS, RunResult, Workdir, keep_what_was_made, new_folder, read_result, reports_in
+from pipelines.local.workdir import (
+    OUTPUTS,
+    RunResult,
+    Workdir,
+    keep_outputs,
+    new_folder,
+    read_result,
+    reports_in,
+    write_figures,
+)
 from pipelines.resolve.resolved_recipe import ResolvedRecipe
 from pipelines.terminal.progress import Progress
 
@@ -31,14 +41,14 @@ _KFP_LINES = ("[KFP Executor", "Wrote executor output file")
 def run_pipeline(
     recipe: ResolvedRecipe, trial: Trial, workdir: Workdir, progress: Progress, no_reuse: Collection[str] = ()
 ) -> RunResult:
-    """Compile the pipeline, run the compiled document with kfp.local, and give what it made.
+    """Compile the pipeline, run the compiled document with kfp.local, and return the result.
 
-    ``trial`` says what the run is of, to whom compares it. Ctrl-C and SIGTERM stop the step in work (training saves a
-    checkpoint) and leave no process behind. What finished steps made for people lies in the run's folder also when a
-    later step fails.
+    ``trial`` describes the run for comparisons with others. Ctrl-C and SIGTERM stop the running step (training saves a
+    checkpoint) and leave no process behind. What finished steps made for people is copied into the run's folder also
+    when a later step fails.
 
     Raises:
-        StepFailedError: a step failed; the message is the step's own where it is the user's to mend.
+        StepFailedError: a step failed; the message is the step's own where the user can correct it.
         KeyboardInterrupt: after everything has stopped.
     """
     from pipelines.graph.finetune import compile_finetune
@@ -50,16 +60,23 @@ def run_pipeline(
     try:
         run_document(folder, recipe.arguments(workdir.checkpoints), workdir, progress)
     except StepFailedError:
-        keep_what_was_made(folder)
+        _keep(folder)
         for label, page in reports_in(folder).items():
             progress.note(f"{label}: {page}")
         raise
-    keep_what_was_made(folder)
-    return read_result(folder)
+    _keep(folder)
+    result = read_result(folder)
+    assert result is not None  # the engine has written its end
+    return result
+
+
+def _keep(folder: Path) -> None:
+    keep_outputs(folder, RUN_STEPS)
+    write_figures(folder)
 
 
 def run_document(folder: Path, arguments: dict[str, Any], workdir: Workdir, progress: Progress) -> None:
-    """Run the compiled document of a run's ``folder``; log, outputs and result are left there.
+    """Run the compiled document of a run's ``folder``; its log and ``outputs.jsonl`` are left there.
 
     Raises:
         StepFailedError: see ``run_pipeline``.
@@ -71,7 +88,6 @@ def run_document(folder: Path, arguments: dict[str, Any], workdir: Workdir, prog
         "pipeline_root": str(workdir.steps),
         "cache_root": str(workdir.cache),
         "outputs": str(folder / OUTPUTS),
-        "result": str(folder / "result.json"),
     }
     (folder / "job.json").write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
     with (folder / "log.txt").open("w", encoding="utf-8") as log_file:
@@ -84,7 +100,7 @@ class _Child:
     def __init__(self, job: Path, log_file: TextIO, progress: Progress) -> None:
         self.log_file = log_file
         self.progress = progress
-        self.step, self.step_speaks = "the pipeline", False
+        self.step, self.in_step = "the pipeline", False
         self.last_lines: deque[str] = deque(maxlen=200)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.local.engine", str(job)],
@@ -99,7 +115,7 @@ class _Child:
         )
 
     def follow(self) -> None:
-        """Show what happens until the end; stop everything when this process is told to stop."""
+        """Show what happens until the end; stop everything when this process gets SIGTERM or Ctrl-C."""
         with interrupt_on_sigterm():
             try:
                 self._read()
@@ -125,20 +141,20 @@ class _Child:
         self.process.wait()
 
     def _on_line(self, text: str) -> None:
-        """A line of the step, or of KFP around it: the log keeps all, the display what the step itself says."""
+        """A line of the step, or of KFP around it: the log keeps all, the display only the step's own lines."""
         self.log_file.write(f"{self.step}: {text}\n")
         self.log_file.flush()
         if text.strip("-"):
             self.last_lines.append(text)
         if text == BEGINS % self.step:
-            self.step_speaks = True
+            self.in_step = True
         elif text.startswith("Traceback (most recent call last)"):
-            self.step_speaks = False  # the reason is told at the end, in a line; the log has it all
-        elif self.step_speaks and not text.startswith(_KFP_LINES):
+            self.in_step = False  # the reason is reported at the end, in a line; the log has it all
+        elif self.in_step and not text.startswith(_KFP_LINES):
             self.progress.line(self.step, text)
 
     def _on_event(self, event: dict[str, str]) -> None:
-        self.step, self.step_speaks = event["step"], False
+        self.step, self.in_step = event["step"], False
         if event["event"] == "started":
             self.last_lines.clear()
             self.progress.started(self.step)
@@ -161,10 +177,10 @@ class _Child:
             return
 
     def _reason(self) -> str:
-        if said := user_error(self.last_lines):
-            return f"{self.step}: {said.replace(TRACEBACK_ABOVE, f'its traceback is in {self.log_file.name}')}"
-        said = self.last_lines[-1] if self.last_lines else "it was killed before it said anything"
+        if message := user_error(self.last_lines):
+            return f"{self.step}: {message.replace(TRACEBACK_ABOVE, f'its traceback is in {self.log_file.name}')}"
+        last_line = self.last_lines[-1] if self.last_lines else "none"
         return (
-            f"{self.step} ended without finishing (its last line: {said}); the whole log is {self.log_file.name}; "
+            f"{self.step} ended without finishing (its last line: {last_line}); the whole log is {self.log_file.name}; "
             "run the same command again to go on from the last checkpoint"
         )

@@ -12,8 +12,8 @@ from components.compare_runs.run_files import read_run
 from components.compare_runs.runs import ComparedRun
 from components.compare_runs.table_file import read_table
 from components.errors import ModelError
-from pipelines.cluster.sweep_run import TRIALS
-from pipelines.local.workdir import OUTPUTS, made_by_steps
+from pipelines.local.sweep import TRIALS
+from pipelines.local.workdir import outputs_in
 
 
 def read_all(paths: Sequence[Path]) -> list[ComparedRun]:
@@ -47,13 +47,13 @@ def _folders(path: Path) -> Iterator[Path]:
     if (path / RUN_RECORD_NAME).is_file() or not trials.is_dir():
         yield path
         return
-    told = path / DATA
-    names = [run["name"] for run in json.loads(told.read_bytes())["runs"]] if told.is_file() else []
+    table = path / DATA
+    names = [run["name"] for run in json.loads(table.read_bytes())["runs"]] if table.is_file() else []
     rest = sorted(folder.name for folder in trials.iterdir() if folder.is_dir() and folder.name not in names)
     yield from (trials / name for name in (*names, *rest))
 
 
-def measure_each_on_each(paths: Sequence[Path], tell: Callable[[str], None]) -> dict[str, dict[str, float]]:
+def measure_each_on_each(paths: Sequence[Path], report: Callable[[str], None]) -> dict[str, dict[str, float]]:
     """The loss of every run's model on every run's validation rows: by the model's run, then by the rows'.
 
     Raises:
@@ -63,7 +63,7 @@ def measure_each_on_each(paths: Sequence[Path], tell: Callable[[str], None]) -> 
 
     found = []
     for path in paths:
-        made = {(step, name): place for step, name, place, _ in made_by_steps(path / OUTPUTS)}
+        made = {(output.step, output.name): output.path for output in outputs_in(path)}
         adapter, rows = made.get(("train_lora", "adapter")), made.get(("split_data", "validation"))
         if adapter is None or rows is None or not (adapter.is_dir() and rows.is_file()):
             raise ModelError(
@@ -71,4 +71,4 @@ def measure_each_on_each(paths: Sequence[Path], tell: Callable[[str], None]) -> 
                 "folders of .lorry/runs whose steps are still in the work folder"
             )
         found.append(TrainedRun(path.name, str(adapter), str(rows)))
-    return measure_losses(found, tell)
+    return measure_losses(found, report)

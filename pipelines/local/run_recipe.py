@@ -34,5 +34,5 @@ def run_recipe(console: Console, path: Path, workdir: Workdir, no_reuse: Collect
         require_export_space(workdir.root, resolved.base_model.to_merge_into.weight_bytes)
         progress.finished("resolve")
         result = run_pipeline(resolved, as_trial(recipe.name, {}, recipe, resolved), workdir, progress, no_reuse)
-    summary.show(console, result.folder.name, result.figures, progress.minutes, result.places)
+    summary.show(console, result.folder.name, result.figures, progress.minutes, result.locations)
     return result.model

@@ -1,4 +1,8 @@
-"""The work folder of runs on one machine: where everything lies, and what a run leaves to look at."""
+"""The work folder of runs on one machine: its folders, and what a run leaves in its own.
+
+A run's facts are in ``outputs.jsonl``: a line for each finished step, with the path and the metadata of every output,
+and at last one with the run's state.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,21 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.artifacts.contracts import FIGURES_NAME, GGUF_ANSWERS_NAME, HISTORY_NAME, RUN_RECORD_NAME, SAMPLES_NAME
+from components.artifacts.contracts import FIGURES_NAME
+from pipelines.config.steps import RUN_STEPS, Step
 
-# What a person opens, or `lorry report` reads, by step and output: KFP gives a file no ending.
-KEPT = {
-    ("split_data", "report"): "split.html",
-    ("split_data", "summary"): "split.json",
-    ("evaluate", "report"): "evaluation.html",
-    ("evaluate", "samples"): SAMPLES_NAME,
-    ("evaluate_gguf", "report"): "quantization.html",
-    ("evaluate_gguf", "answers"): GGUF_ANSWERS_NAME,
-}
 OUTPUTS = "outputs.jsonl"
+SUCCEEDED = "SUCCEEDED"
 
 
 @dataclass(frozen=True)
 class Workdir:
-    """Where everything lies that runs make."""
+    """The folders of all runs on this machine."""
 
     root: Path
 
@@ -45,7 +42,7 @@ class Workdir:
 
     @property
     def store(self) -> Path:
-        """Where models are published when the recipe names no store."""
+        """Models are published here when the recipe names no store."""
         return self.root / "store"
 
     @property
@@ -57,83 +54,126 @@ class Workdir:
         return self.root / "sweeps"
 
     def latest_result(self) -> RunResult | None:
-        """What the last finished run made, or None."""
-        finished = sorted(self.runs.glob("*/result.json"), key=lambda path: path.stat().st_mtime)
-        return read_result(finished[-1].parent) if finished else None
+        """The result of the run that finished last, or None."""
+        newest_first = sorted(self.runs.glob(f"*/{OUTPUTS}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        results = (read_result(path.parent) for path in newest_first)
+        return next((result for result in results if result is not None), None)
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """A folder of its own for one run, named by what it is of and when it began."""
+    """A new folder for one run, named by its recipe and its start."""
     folder = parent / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder.mkdir(parents=True)
     return folder
 
 
 @dataclass(frozen=True)
+class StepOutput:
+    """One output of a finished step. A step that stands several times in a graph has several of one name."""
+
+    step: str
+    name: str
+    path: Path
+    metadata: dict[str, Any]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The numbers among its metadata."""
+        return {key: value for key, value in self.metadata.items() if isinstance(value, int | float)}
+
+
+@dataclass(frozen=True)
 class RunResult:
-    """The folder of one finished run, and what its pipeline made: path and metadata by output name."""
+    """The folder of a finished run, and the outputs of its steps."""
 
     folder: Path
-    outputs: dict[str, dict[str, Any]]
+    outputs: list[StepOutput]
 
-    def path(self, name: str) -> Path:
-        """The file or folder of one output."""
-        return Path(self.outputs[name]["path"])
+    def output(self, step: str, name: str) -> StepOutput:
+        """One output of a step."""
+        return next(output for output in self.outputs if (output.step, output.name) == (step, name))
 
     @property
     def figures(self) -> dict[str, dict[str, float]]:
-        """The metrics, by the name of the output."""
-        return {
-            name: {key: value for key, value in output["metadata"].items() if isinstance(value, int | float)}
-            for name, output in self.outputs.items()
-        }
+        """The metrics of each step that has any."""
+        return figures_of(self.outputs)
 
     @property
-    def places(self) -> dict[str, Path | str]:
-        """Where what a person wants to open lies."""
+    def locations(self) -> dict[str, Path | str]:
+        """Paths and addresses of what a person opens, by what they are."""
         return {
             "model": self.model,
-            "published": "{store}/models/{sha256}".format(**self.outputs["published"]["metadata"]),
-            "adapter": self.path("adapter"),
+            "published": "{store}/models/{sha256}".format(**self.output("publish_model", "published").metadata),
+            "adapter": self.adapter,
             **reports_in(self.folder),
             "log": self.folder / "log.txt",
         }
 
     @property
+    def adapter(self) -> Path:
+        """The adapter's folder."""
+        return self.output("train_lora", "adapter").path
+
+    @property
     def model(self) -> Path:
-        """The exported GGUF file."""
-        return next(self.path("model").glob("*.gguf"))
+        """The exported GGUF file; its folder's, where the file is gone."""
+        folder = self.output("export_gguf", "model").path
+        return next(folder.glob("*.gguf"), folder / "model.gguf")
 
 
-def read_result(folder: Path) -> RunResult:
-    """The result that a finished run left in its folder."""
-    return RunResult(folder, json.loads((folder / "result.json").read_text(encoding="utf-8")))
+def read_result(folder: Path) -> RunResult | None:
+    """The result of the run in ``folder``, or None where none has finished there."""
+    lines = _lines(folder)
+    if not any(line.get("state") == SUCCEEDED for line in lines):
+        return None
+    return RunResult(folder, _outputs(lines))
+
+
+def outputs_in(folder: Path) -> list[StepOutput]:
+    """The outputs of every finished step of the run in ``folder``, also of one that failed later."""
+    return _outputs(_lines(folder))
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    path = folder / OUTPUTS
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def _outputs(lines: Iterable[dict[str, Any]]) -> list[StepOutput]:
+    return [
+        StepOutput(line["step"], name, Path(output["path"]), output["metadata"])
+        for line in lines
+        for name, output in line.get("outputs", {}).items()
+    ]
+
+
+def figures_of(outputs: Iterable[StepOutput]) -> dict[str, dict[str, float]]:
+    """The metrics among ``outputs``, by step."""
+    return {output.step: output.figures for output in outputs if output.name == "metrics"}
 
 
 def reports_in(folder: Path) -> dict[str, Path | str]:
-    """The pages that a run has left in its folder, by what they are of."""
-    pages = (folder / name for name in KEPT.values() if name.endswith(".html"))
-    return {f"{page.stem} report": page for page in pages if page.is_file()}
+    """The report pages in a run's folder, by their subject."""
+    names = [name for step in RUN_STEPS for name in step.kept.values() if name.endswith(".html")]
+    return {f"{Path(name).stem} report": folder / name for name in names if (folder / name).is_file()}
 
 
-def keep_what_was_made(folder: Path) -> None:
-    """Copy what every finished step of a run made for people and for comparisons into the run's folder."""
-    figures: dict[str, dict[str, float]] = {}
-    for step, name, path, metadata in made_by_steps(folder / OUTPUTS):
-        if (kept := KEPT.get((step, name))) and path.is_file():
-            shutil.copyfile(path, folder / kept)
-        elif (step, name) == ("train_lora", "adapter"):
-            for file in (RUN_RECORD_NAME, HISTORY_NAME):
-                shutil.copyfile(path / file, folder / file)
-        elif name == "metrics":
-            figures[step] = {key: value for key, value in metadata.items() if isinstance(value, int | float)}
-    (folder / FIGURES_NAME).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+def keep_outputs(folder: Path, steps: Iterable[Step]) -> None:
+    """Copy into the run's ``folder`` the outputs that ``steps`` keep.
+
+    What a step left several times, as the winners of a sweep do, is numbered from the second on.
+    """
+    outputs = outputs_in(folder)
+    for step in steps:
+        for source, target in step.kept.items():
+            name, _, file = source.partition("/")
+            found = [output.path / file for output in outputs if (output.step, output.name) == (step.name, name)]
+            for number, path in enumerate(path for path in found if path.is_file()):
+                kept = Path(target)
+                shutil.copyfile(path, folder / (f"{kept.stem}-{number + 1}{kept.suffix}" if number else kept))
 
 
-def made_by_steps(outputs: Path) -> Iterator[tuple[str, str, Path, dict[str, Any]]]:
-    """Step, output, path and metadata of everything that finished steps made."""
-    lines = outputs.read_text(encoding="utf-8").splitlines() if outputs.is_file() else []
-    for line in lines:
-        done = json.loads(line)
-        for name, output in done["outputs"].items():
-            yield done["step"], name, Path(output["path"]), output["metadata"]
+def write_figures(folder: Path) -> None:
+    """Write the metrics of every finished step into the run's ``folder``, as JSON."""
+    figures = json.dumps(figures_of(outputs_in(folder)), indent=2) + "\n"
+    (folder / FIGURES_NAME).write_text(figures, encoding="utf-8")

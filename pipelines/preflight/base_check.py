@@ -8,18 +8,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from components.artifacts.contracts import BaseModelRef
-from components.check_base import check as base_check
 from components.errors import LorryError, ModelError
 from components.export_gguf.convert import converter_folder
 from components.runtime.interrupts import interrupt_on_sigterm
 from components.storage.local_files import cache_folder
 from pipelines.config.addresses import claim_of
-from pipelines.graph.fingerprint import code_fingerprint
+from pipelines.graph.fingerprint import code_fingerprint, installed_versions
 
 NEEDED = ("torch", "transformers", "llama_cpp")
 Targets = str | list[str]
@@ -74,8 +72,6 @@ def _require_usable(base: BaseModelRef, targets: list[Targets], folder: Path, te
 
 
 def _digest(job: dict[str, Any]) -> str:
-    """Of what is checked and of the code that checks it."""
-    code = [code_fingerprint(part) for part in ("export_gguf", "train_lora")]
-    own = Path(base_check.__file__).read_text(encoding="utf-8")
-    versions = [version(name) for name in ("transformers", "tokenizers", "peft", "llama-cpp-python")]
-    return hashlib.sha256(json.dumps([job, code, own, versions]).encode()).hexdigest()[:24]
+    """A digest of the base, of the layers to train, and of the code and libraries that check them."""
+    code = code_fingerprint("components.check_base.check", installed_versions())
+    return hashlib.sha256(json.dumps([job, code]).encode()).hexdigest()[:24]

@@ -34,7 +34,7 @@ def model_card(result: RunResult, repository: str) -> str:
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    record = read_record(str(result.path("adapter")))
+    record = read_record(str(result.adapter))
     manifest = ModelManifest.model_validate_json((result.model.parent / MANIFEST_NAME).read_bytes())
     trial = Trial.model_validate_json((result.folder / TRIAL_NAME).read_bytes())
     base = record.base_model.to_merge_into

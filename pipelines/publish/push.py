@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.artifacts.run_record import read_record
 from components.errors import HubError, ModelError
-from pipelines.local.workdir import RunResult, Workdir, read_result
+from pipelines.local.workdir import OUTPUTS, SUCCEEDED, RunResult, Workdir, read_result
 from pipelines.publish.model_card import model_card
 
 # What peft writes beside the adapter: a card of its own, which says less.
@@ -27,9 +27,12 @@ def find_run(run: Path | None, workdir: Workdir) -> RunResult:
         if result is None:
             raise ModelError(f"{workdir.runs}: no finished run; run a recipe first, or give --run")
         return result
-    if not (run / "result.json").is_file():
-        raise ModelError(f"{run}: no finished run (it holds no result.json); give a folder of .lorry/runs")
-    return read_result(run)
+    result = read_result(run)
+    if result is None:
+        raise ModelError(
+            f"{run}: no finished run ({OUTPUTS} does not end with {SUCCEEDED}); give a folder of .lorry/runs"
+        )
+    return result
 
 
 def card_of(result: RunResult, repository: str) -> str:
@@ -38,7 +41,7 @@ def card_of(result: RunResult, repository: str) -> str:
     Raises:
         ModelError: the run's files are gone.
     """
-    for what, path in (("adapter", result.path("adapter")), ("model", result.path("model"))):
+    for what, path in (("adapter", result.adapter), ("model", result.model.parent)):
         if not path.is_dir():
             raise ModelError(f"{path}: the {what} of {result.folder.name} is gone; run its recipe again")
     return model_card(result, repository)
@@ -46,7 +49,7 @@ def card_of(result: RunResult, repository: str) -> str:
 
 def files_of(result: RunResult) -> Iterator[tuple[str, Path]]:
     """What is pushed beside the card: its name in the repository, and where it lies."""
-    for folder in (result.path("adapter"), result.path("model")):
+    for folder in (result.adapter, result.model.parent):
         for path in sorted(folder.iterdir()):
             if path.is_file() and path.name not in NOT_PUSHED:
                 yield path.name, path
@@ -55,7 +58,7 @@ def files_of(result: RunResult) -> Iterator[tuple[str, Path]]:
 def without_paths(path: Path, result: RunResult) -> str:
     """A text file of the run; a base model of this machine is named by its folder's name alone."""
     text = path.read_text(encoding="utf-8")
-    base = read_record(str(result.path("adapter"))).base_model
+    base = read_record(str(result.adapter)).base_model
     for ref in (base, base.to_merge_into):
         if ref.is_local:
             text = text.replace(ref.address, Path(ref.address).name)

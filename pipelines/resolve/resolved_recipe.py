@@ -7,46 +7,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from components.artifacts.contracts import BaseModelRef
 from components.errors import DataError, RecipeError
-from components.evaluate.config import EvaluateConfig
 from components.evaluate.prompts import read_prompts
-from components.evaluate_gguf.config import EvaluateGgufConfig
-from components.export_gguf.config import ExportConfig
-from components.gate.config import GateConfig
-from components.publish_model.config import PublishConfig
-from components.split_data.config import SplitConfig
 from components.split_data.records import is_data_file
 from components.split_data.sources import data_folder_revision
 from components.storage.digests import sha256_of
 from components.storage.local_files import local_file
 from components.storage.store import in_bucket
-from components.train_lora.config import TrainConfig
-from pipelines.config.addresses import claim_of, in_pod, is_hub_id
+from pipelines.config.addresses import claim_of, is_hub_id, pod_path
 from pipelines.config.recipe import Recipe
-from pipelines.config.recipe_inputs import Input, changed, inputs_of
+from pipelines.config.recipe_inputs import Input, inputs_of, with_overrides
+from pipelines.config.steps import SECTIONS, Sections
 from pipelines.resolve.base_model import resolve_base
 from pipelines.resolve.hub import ask_hub
 
 log = logging.getLogger(__name__)
 
 
-class ResolvedRecipe(BaseModel):
-    """A recipe whose every input is pinned; ``arguments`` are the pipeline's parameters."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class ResolvedRecipe(Sections):
+    """The sections of a recipe with every input pinned; ``arguments`` are the pipeline's parameters."""
 
     name: str
     base_model: BaseModelRef
-    split: SplitConfig
-    train: TrainConfig
-    evaluate: EvaluateConfig
-    export: ExportConfig
-    evaluate_gguf: EvaluateGgufConfig
-    gate: GateConfig
-    publish: PublishConfig
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -68,14 +51,14 @@ class ResolvedRecipe(BaseModel):
         for key, within in (("base_model", "address"), ("full_precision_base", "full_precision.address")):
             if (address := values.pop(key, None)) is not None:
                 values[f"base_model.{within}"] = address
-        moved = changed(self, values)
+        moved = with_overrides(self, values)
         if moved.split.base_model is None:
             return moved
         return moved.model_copy(update={"split": moved.split.model_copy(update={"base_model": moved.base_model})})
 
     def arguments(self, checkpoint_root: Path | str) -> dict[str, Any]:
         """The pipeline's parameters, defaults written out; a missing key means None, which KFP cannot carry."""
-        there = self.with_addresses({key: in_pod(address) for key, address in self.addresses.items()})
+        there = self.with_addresses({key: pod_path(address) for key, address in self.addresses.items()})
         sections = there.model_dump(mode="json", exclude={"name"}, exclude_none=True)
         return {**sections, "recipe": self.name, "checkpoint_root": str(checkpoint_root)}
 
@@ -93,19 +76,11 @@ def resolve(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> Resol
     """
     base_model = resolve_base(recipe, workdir, tell)
     pins = {given.revision_key: _revision(given) for given in inputs_of(recipe.split, recipe.evaluate)}
-    recipe = changed(recipe, pins)
-    split = recipe.split.model_copy(update={"base_model": base_model})
-    return ResolvedRecipe(
-        name=recipe.name,
-        base_model=base_model,
-        split=split,
-        train=recipe.train,
-        evaluate=recipe.evaluate,
-        export=recipe.export.model_copy(update={"model_name": recipe.export.model_name or recipe.name}),
-        evaluate_gguf=recipe.evaluate_gguf,
-        gate=recipe.gate,
-        publish=recipe.publish,
-    )
+    recipe = with_overrides(recipe, pins)
+    sections = {section: getattr(recipe, section) for section in SECTIONS}
+    sections["split"] = recipe.split.model_copy(update={"base_model": base_model})
+    sections["export"] = recipe.export.model_copy(update={"model_name": recipe.export.model_name or recipe.name})
+    return ResolvedRecipe(name=recipe.name, base_model=base_model, **sections)
 
 
 def on_this_machine(recipe: ResolvedRecipe, store: Path) -> ResolvedRecipe:

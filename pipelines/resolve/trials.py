@@ -13,7 +13,7 @@ from components.errors import RecipeError
 from pipelines.config.addresses import is_local, is_made
 from pipelines.config.pools import POOLS
 from pipelines.config.recipe import Recipe
-from pipelines.config.recipe_inputs import changed
+from pipelines.config.recipe_inputs import with_overrides
 from pipelines.config.sweep import LoadedSweep, Sweep
 from pipelines.preflight.base_check import require_usable_bases
 from pipelines.resolve.resolved_recipe import ResolvedRecipe, resolve
@@ -102,7 +102,7 @@ def as_trial(name: str, settings: dict[str, Any], recipe: Recipe, resolved: Reso
     addresses = {key: value for key, value in resolved.addresses.items() if key in recipe.addresses}
     if is_made(recipe.base_model):
         del addresses["base_model"]
-    there = changed(recipe, addresses)
+    there = with_overrides(recipe, addresses)
     written = there.model_dump(mode="json", exclude_defaults=True)
     if pools := written.get("placement", {}).get("pools"):
         written["placement"]["pools"] = {

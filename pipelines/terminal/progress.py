@@ -13,11 +13,6 @@ from rich.progress import Progress as RichProgress
 _COUNT = re.compile(r"^(?:step|prompt|row) (\d+)/(\d+) ?(.*)$")
 
 
-def step_of(task_name: str) -> str:
-    """The step that a task of KFP's runs: a step that stands twice in a graph has numbers at its end."""
-    return re.sub(r"-\d+$", "", task_name).replace("-", "_")
-
-
 class Progress:
     """Follows the steps by name. Use it as a context manager."""
 

@@ -89,7 +89,7 @@ def main() -> int:
 
 def manifest_of(result: RunResult) -> ModelManifest:
     """What the run says of its model."""
-    return ModelManifest.model_validate_json((result.path("model") / "model.json").read_bytes())
+    return ModelManifest.model_validate_json((result.model.parent / "model.json").read_bytes())
 
 
 def timed_demo(workdir: Workdir) -> float:
@@ -104,7 +104,7 @@ def timed_demo(workdir: Workdir) -> float:
 
 def validation_loss(result: RunResult) -> list[Figure]:
     """The loss of the exported weights against the untuned base's on the same rows, and against the best step's."""
-    evaluation, best = result.figures["evaluation_metrics"], result.figures["train_metrics"]["best_eval_loss"]
+    evaluation, best = result.figures["evaluate"], result.figures["train_lora"]["best_eval_loss"]
     base, tuned = evaluation["base_validation_loss"], evaluation["tuned_validation_loss"]
     change = tuned / base - 1
     value = f"{base:.3f} -> {tuned:.3f} ({100 * change:+.1f} %)"
@@ -147,7 +147,7 @@ def untuned(base: BaseModelRef, manifest: ModelManifest, folder: Path) -> Path:
 
 def quantized(result: RunResult) -> list[Figure]:
     """The served file against f16 on the validation rows."""
-    gguf = result.figures["gguf_metrics"]
+    gguf = result.figures["evaluate_gguf"]
     more, same = gguf["perplexity_increase"], gguf["same_top_token"]
     kind = manifest_of(result).quantization
     return [

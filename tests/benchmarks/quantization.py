@@ -35,7 +35,7 @@ from components.gguf.model import GgufModel
 from components.modeling.token_loss import Example
 from components.runtime.cores import usable_cores
 from pipelines.config.recipe import RECIPES
-from pipelines.local.workdir import RunResult, Workdir, made_by_steps
+from pipelines.local.workdir import RunResult, Workdir
 from tests.benchmarks.peers import build
 from tests.damage import zero_a_layer
 
@@ -59,8 +59,8 @@ def main() -> int:
     text = RECIPES / "data" / "primer.md"
     good = True
     with tempfile.TemporaryDirectory() as work:
-        record = read_record(str(result.path("adapter")))
-        f16 = f16_of(record.base_model, str(result.path("adapter")), Path(work))
+        record = read_record(str(result.adapter))
+        f16 = f16_of(record.base_model, str(result.adapter), Path(work))
         chunks = chunks_of(result.model, text.read_text(encoding="utf-8"), options.n_ctx)
         figures = measure_quality(f16, result.model, chunks).figures
         table = Table(title=f"{usable_cores()} cores, {time.strftime('%Y-%m-%d')}, {text.name}", title_justify="left")
@@ -101,19 +101,18 @@ def run_tool(tool: Path, model: Path, text: Path, n_ctx: int) -> float:
 def judge_gate(result: RunResult) -> bool:
     """Whether the gate lets the published model pass, and refuses it with one layer zeroed."""
     print(f"gate: {GATE.model_dump(exclude_none=True)}")
-    made = {(step, name): path for step, name, path, _ in made_by_steps(result.folder / "outputs.jsonl")}
     verdicts = {}
     with tempfile.TemporaryDirectory() as folder:
-        damaged = Path(shutil.copytree(result.path("model"), Path(folder) / "damaged"))
+        damaged = Path(shutil.copytree(result.model.parent, Path(folder) / "damaged"))
         zero_a_layer(damaged, 0)
-        for name, model in (("published", result.path("model")), ("one layer zeroed", damaged)):
+        for name, model in (("published", result.model.parent), ("one layer zeroed", damaged)):
             figures = evaluate_gguf(
                 EvaluateGgufConfig(),
                 EvaluateConfig(),
-                read_record(str(result.path("adapter"))).base_model,
-                adapter_path=str(result.path("adapter")),
+                read_record(str(result.adapter)).base_model,
+                adapter_path=str(result.adapter),
                 model_path=str(model),
-                validation_path=str(made["split_data", "validation"]),
+                validation_path=str(result.output("split_data", "validation").path),
                 report_path=f"{folder}/report.html",
                 answers_path=f"{folder}/answers.json",
             )

@@ -27,7 +27,6 @@ from components.storage.run_notes import RUN_VARIABLE, STORE_VARIABLE, StepNote,
 from components.storage.store import Store
 from pipelines.cluster.pods import RunPods
 from pipelines.cluster.step_logs import read_log
-from pipelines.local.workdir import read_result
 from tests.buckets import s3_server
 from tests.conftest import ROOT, run_lorry
 from tests.pipelines.cluster.kubeflow_stand_in import RUN_ID, StandIn, kubeflow
@@ -77,8 +76,9 @@ def put_log(
 @pytest.fixture
 def figures(tiny_run, bucket) -> None:
     """What the last step of a run leaves in the store."""
-    measured = {name: told for name, told in read_result(tiny_run.run_folder).figures.items() if "_metrics" in name}
-    publish_figures(PublishConfig(store=STORE), RUN_ID, {**measured, "model": {"sha256": "0" * 64, "store": STORE}})
+    publish_figures(
+        PublishConfig(store=STORE), RUN_ID, {**tiny_run.result.figures, "model": {"sha256": "0" * 64, "store": STORE}}
+    )
 
 
 def test_a_run_through_all_its_states_ends_with_its_table(figures, tmp_path):
@@ -220,7 +220,9 @@ def test_a_sweep_names_its_trials_and_ends_with_its_table_though_the_api_stops_l
 def test_a_pending_step_says_for_how_long_and_how_to_see_why(bucket, tmp_path):
     """Without a kubeconfig."""
     pending = recorded("run-pod-deleted-retried-then-terminated")[2]
-    script = "from pipelines import following; following.SECONDS_TO_WAIT = 0.2; from pipelines.cli import main; main()"
+    script = (
+        "from pipelines.cluster import follow; follow.SECONDS_TO_WAIT = 0.2; from pipelines.cli import main; main()"
+    )
     with kubeflow(StandIn([*[pending] * 40, 404])) as server:
         command = [sys.executable, "-c", script, "follow", RUN_ID, "--endpoint", server.url, "--look-seconds", "0.02"]
         environment = {**os.environ, "KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path), "COLUMNS": "200"}

@@ -29,13 +29,13 @@ from components.split_data.sources import read_batches
 from components.storage.digests import sha256_of
 from components.storage.store import Store
 from pipelines.cluster.kubeflow import Kubeflow
-from pipelines.graph.finetune import STEPS
-from pipelines.local.workdir import read_result
+from pipelines.config.steps import RUN_STEPS, names_of
 from tests.buckets import s3_server
 from tests.conftest import TinyRun, chat_rows, free_port, run_lorry, write_jsonl
 from tests.pipelines.cluster.kubeflow_stand_in import DROP, RUN_ID, StandIn, kubeflow, task
 
 STORE = "s3://lorry/store"
+STEPS = names_of(RUN_STEPS)
 NAMES = [step.replace("_", "-") for step in STEPS]
 
 
@@ -115,8 +115,7 @@ def looks() -> list[Any]:
 @pytest.fixture
 def figures(tiny_run: TinyRun, bucket: str) -> dict[str, Any]:
     """What the last step of the pipeline leaves in the store: here the figures of a run on this machine."""
-    result = read_result(tiny_run.run_folder)
-    measured = {name: figures for name, figures in result.figures.items() if name.endswith("_metrics")}
+    measured = tiny_run.result.figures
     model = {"sha256": sha256_of(tiny_run.model), "store": STORE}
     publish_figures(PublishConfig(store=STORE), RUN_ID, {**measured, "model": model})
     return measured

@@ -133,7 +133,7 @@ def test_a_missing_key_is_named(good):
     [
         ("name: [unclosed", "line 1: not valid YAML"),
         ("name: a\nname: b\n", "not valid YAML"),
-        ("- just\n- a list\n", "holds no recipe; it must have the keys name, base_model, split"),
+        ("- just\n- a list\n", "holds no recipe; it must have the keys split, name, base_model"),
         ("", "holds no recipe"),
     ],
 )

@@ -12,13 +12,13 @@ import pytest
 
 from components.errors import RecipeError
 from pipelines.graph import images
-from pipelines.graph.images import IMAGES, ImageSettings, build_arguments, load_settings, tag, write_context
+from pipelines.graph.images import ImageSettings, build_arguments, load_settings, tag, write_context
 from tests.conftest import ROOT
 
 SETTINGS = ImageSettings(
     registry="registry.example/lorry", base_image="debian@sha256:0", platform="linux/amd64", torch="cpu"
 )
-RUNNING = [name for name in IMAGES if name != "llama"]
+RUNNING = [name for name in images.images() if name != "llama"]
 BATCH = ("data", "train", "export")
 
 
@@ -35,18 +35,23 @@ def tree(tmp_path, monkeypatch) -> Path:
 
 def changed_by(path: Path) -> set[str]:
     """The images whose tag changes with a file."""
-    before = {name: tag(name, SETTINGS) for name in IMAGES}
+    before = {name: tag(name, SETTINGS) for name in images.images()}
     with path.open("a") as file:
         file.write("\n# changed\n")
-    return {name for name in IMAGES if tag(name, SETTINGS) != before[name]}
+    return {name for name in images.images() if tag(name, SETTINGS) != before[name]}
 
 
 def test_a_change_of_the_page_names_no_image_anew_but_its_own(tree):
-    assert changed_by(tree / "components" / "chat" / "page.py") == {"chat"}
+    assert changed_by(tree / "components" / "chat" / "ui" / "page.py") == {"chat"}
 
 
 def test_a_change_of_what_steps_share_names_each_of_their_images_anew(tree):
-    assert changed_by(tree / "components" / "chat_template.py") == {"data", "train", "export", "model-server"}
+    assert changed_by(tree / "components" / "modeling" / "chat_template.py") == {
+        "data",
+        "train",
+        "export",
+        "model-server",
+    }
 
 
 def test_another_llama_cpp_is_another_image_for_those_that_hold_it(tree):
@@ -55,7 +60,7 @@ def test_another_llama_cpp_is_another_image_for_those_that_hold_it(tree):
 
 def test_another_base_is_another_image_and_another_torch_only_for_training():
     def tags(**changes: str) -> dict[str, str]:
-        return {name: tag(name, SETTINGS.model_copy(update=changes)) for name in IMAGES}
+        return {name: tag(name, SETTINGS.model_copy(update=changes)) for name in images.images()}
 
     before = tags()
     assert all(before[name] != value for name, value in tags(base_image="debian@sha256:1").items())
@@ -69,7 +74,7 @@ def test_another_base_is_another_image_and_another_torch_only_for_training():
 @pytest.mark.parametrize("name", RUNNING)
 def test_an_image_holds_all_that_its_parts_import(name, tmp_path):
     write_context(name, tmp_path, SETTINGS)
-    imports = [f"components.{part}" for part in IMAGES[name].parts]
+    imports = [f"components.{part}" for part in images.images()[name].parts]
     modules = [
         ".".join(path.relative_to(tmp_path / "app").with_suffix("").parts)
         for path in (tmp_path / "app" / "components").rglob("*.py")

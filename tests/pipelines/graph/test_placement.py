@@ -16,6 +16,7 @@ from pipelines.config.pools import Placement
 from pipelines.config.recipe import load_recipe
 from pipelines.graph.finetune import compile_finetune
 from pipelines.graph.images import ImageSettings, load_settings, reference
+from pipelines.local.workdir import read_result
 from tests.conftest import TinyRun, run_lorry
 
 GPU_STEPS = ("train-lora", "evaluate")
@@ -230,7 +231,7 @@ def test_the_same_document_runs_on_this_machine_to_a_gguf(tiny_run: TinyRun, tmp
         "document": str(document),
         "pipeline_root": str(tmp_path / "steps"),
         "cache_root": str(tmp_path / "cache"),
-        "result": str(tmp_path / "result.json"),
+        "outputs": str(tmp_path / "outputs.jsonl"),
     }
     (tmp_path / "job.json").write_text(json.dumps(job))
     command = [sys.executable, "-m", "pipelines.local.engine", str(tmp_path / "job.json")]
@@ -240,8 +241,9 @@ def test_the_same_document_runs_on_this_machine_to_a_gguf(tiny_run: TinyRun, tmp
         assert engine.stdout is not None
         said = engine.stdout.read().decode()
         assert engine.wait() == 0, said
-    model = Path(json.loads((tmp_path / "result.json").read_text())["model"]["path"])
-    assert [path.read_bytes()[:4] for path in model.glob("*.gguf")] == [b"GGUF"]
+    result = read_result(tmp_path)
+    assert result is not None
+    assert result.model.read_bytes()[:4] == b"GGUF"
 
 
 def test_a_registry_with_a_port_is_taken():

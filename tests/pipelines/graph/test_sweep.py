@@ -18,8 +18,9 @@ from components.compare_runs.compare import Comparison
 from components.errors import RecipeError
 from components.storage.store import Store
 from pipelines.config.recipe import RECIPES, load_recipe
+from pipelines.config.steps import SWEEP_STEPS
 from pipelines.config.sweep import load_sweep
-from pipelines.graph.sweep import STEPS, compile_sweep
+from pipelines.graph.sweep import compile_sweep
 from pipelines.resolve.trials import resolve_sweep
 from tests.buckets import s3_server
 from tests.conftest import ROOT, chat_rows, recipe_text, run_lorry, write_jsonl
@@ -160,7 +161,7 @@ def test_the_document_runs_trials_side_by_side_and_names_images(tmp_path, monkey
     images = {executor["container"]["image"] for executor in document["deploymentSpec"]["executors"].values()}
     assert all(image.startswith("localhost/lorry/") for image in images)
     steps = {name.removeprefix("exec-").rstrip("-0123456789") for name in document["deploymentSpec"]["executors"]}
-    assert steps == {step.replace("_", "-") for step in STEPS}
+    assert steps == {step.name.replace("_", "-") for step in SWEEP_STEPS}
 
 
 class TinySweep:

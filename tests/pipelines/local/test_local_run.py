@@ -19,16 +19,15 @@ from rich.console import Console
 
 from components.storage.digests import sha256_of
 from components.train_lora.supervise import MAX_RESTARTS
-from pipelines.graph.fingerprint import ROOT as PROJECT
-from pipelines.graph.fingerprint import code_fingerprint
-from pipelines.local.engine import event_of
+from pipelines.config.steps import RUN_STEPS, names_of
+from pipelines.local.workdir import read_result
 from pipelines.terminal.progress import Progress
 from tests.conftest import ROOT, TinyRun, chat, recipe_text, run_lorry, write_jsonl
 
-STEPS = ("split_data", "train_lora", "evaluate", "export_gguf", "evaluate_gguf", "gate", "publish_model")
+STEPS = names_of(RUN_STEPS)
 
 
-def fates(output: str) -> dict[str, str]:
+def outcome_of_steps(output: str) -> dict[str, str]:
     """Which steps ran and which were reused, by what was printed."""
     return {
         step: "reused" if f"{step}: unchanged, reused" in output else "ran"
@@ -56,7 +55,7 @@ def run(tiny: TinyRun, workdir: Path | None = None) -> subprocess.CompletedProce
 
 def test_a_run_ends_with_figures_and_the_paths_of_what_it_made(tiny_run):
     output = tiny_run.done.stdout
-    assert fates(output) == dict.fromkeys(STEPS, "ran")
+    assert outcome_of_steps(output) == dict.fromkeys(STEPS, "ran")
     assert "24 rows read: 18 train, 4 validation, 2 test, 0 unused, 0 dropped" in output
     assert "smaller than f16" in output
     for line in output.splitlines():
@@ -70,7 +69,7 @@ def test_what_a_run_makes_lies_in_its_work_folder(tiny_run):
     folder = next((tiny_run.workdir / "runs").iterdir())
     assert {path.name for path in folder.iterdir()} == {
         "answers.json", "answers-gguf.json", "evaluation.html", "figures.json", "history.jsonl", "job.json", "log.txt",
-        "outputs.jsonl", "pipeline.yaml", "quantization.html", "recipe.resolved.json", "result.json", "run.json",
+        "outputs.jsonl", "pipeline.yaml", "quantization.html", "recipe.resolved.json", "run.json",
         "split.html", "split.json", "trial.json",
     }  # fmt: skip
     assert "Evaluation" in (folder / "evaluation.html").read_text()
@@ -82,18 +81,23 @@ REPEATED = {**dict.fromkeys(STEPS, "reused"), "publish_model": "ran"}
 def test_a_repeated_run_reuses_everything_and_points_at_its_model_again(tiny_run):
     pointer = tiny_run.workdir / "store" / "models" / "current.json"
     pointer.unlink()
-    assert fates(run(tiny_run).stdout) == REPEATED
+    assert outcome_of_steps(run(tiny_run).stdout) == REPEATED
     assert json.loads(pointer.read_text())["sha256"] == sha256_of(tiny_run.model)
 
 
 def test_a_changed_train_section_does_not_split_again(copy):
     copy.recipe.write_text(copy.recipe.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
-    assert fates(run(copy).stdout) == {**dict.fromkeys(STEPS, "ran"), "split_data": "reused"}
+    assert outcome_of_steps(run(copy).stdout) == {**dict.fromkeys(STEPS, "ran"), "split_data": "reused"}
 
 
 def test_a_changed_export_section_trains_nothing(copy):
     copy.recipe.write_text(copy.recipe.read_text().replace("Q8_0", "Q6_K"))
-    assert fates(run(copy).stdout) == {**REPEATED, "export_gguf": "ran", "evaluate_gguf": "ran", "gate": "ran"}
+    assert outcome_of_steps(run(copy).stdout) == {
+        **REPEATED,
+        "export_gguf": "ran",
+        "evaluate_gguf": "ran",
+        "gate": "ran",
+    }
 
 
 def test_a_model_outside_the_gate_is_not_published_and_its_figures_stay_to_look_at(copy, tiny_run):
@@ -121,30 +125,8 @@ def test_an_appended_row_splits_again(copy):
     with copy.data.open("a") as file:
         file.write(json.dumps(chat("a new question", "a new answer")) + "\n")
     output = run(copy).stdout
-    assert fates(output)["split_data"] == "ran"
+    assert outcome_of_steps(output)["split_data"] == "ran"
     assert "25 rows read" in output
-
-
-def test_changed_code_of_a_part_changes_its_fingerprint_and_no_other(tmp_path, monkeypatch):
-    shutil.copytree(PROJECT / "components", tmp_path / "components")
-    monkeypatch.setattr("pipelines.graph.fingerprint.ROOT", tmp_path)
-    before = {step: code_fingerprint(step) for step in STEPS}
-    for path in ("chat/page.py", "model_server/engine.py", "train_lora/history.py", "export_gguf/room.py"):
-        with (tmp_path / "components" / path).open("a") as file:
-            file.write("# changed\n")
-    after = {step: code_fingerprint(step) for step in STEPS}
-    changed = [step for step in STEPS if before[step] != after[step]]
-    assert changed == ["train_lora", "export_gguf", "evaluate_gguf"]
-
-
-def test_code_that_several_parts_import_changes_all_of_them(tmp_path, monkeypatch):
-    shutil.copytree(PROJECT / "components", tmp_path / "components")
-    monkeypatch.setattr("pipelines.graph.fingerprint.ROOT", tmp_path)
-    before = {step: code_fingerprint(step) for step in STEPS}
-    with (tmp_path / "components" / "chat_template.py").open("a") as file:
-        file.write("# changed\n")
-    changed = [step for step in STEPS if before[step] != code_fingerprint(step)]
-    assert changed == ["split_data", "train_lora", "evaluate", "export_gguf", "evaluate_gguf"]
 
 
 def test_a_step_that_fails_by_the_users_doing_is_one_line(tiny_base, tmp_path):
@@ -157,7 +139,8 @@ def test_a_step_that_fails_by_the_users_doing_is_one_line(tiny_base, tmp_path):
         f"error: split_data: {data}: the split asks for 7 rows (train at least 1, validation 4, test 2), "
         "but only 3 of 3 rows can be used; ask for fewer or add data"
     )
-    assert not list((tmp_path / "work" / "runs").glob("*/result.json"))
+    (folder,) = (tmp_path / "work" / "runs").iterdir()
+    assert read_result(folder) is None
 
 
 def processes_of(workdir: Path) -> list[psutil.Process]:
@@ -257,28 +240,12 @@ def test_a_trainer_that_is_killed_goes_on_by_itself_and_a_second_run_at_the_same
     assert "the same submission goes on from the newest checkpoint" in output
 
 
-@pytest.mark.parametrize(
-    ("message", "event"),
-    [
-        ("Executing task \x1b[96m'train-lora'\x1b[0m", {"event": "started", "step": "train_lora"}),
-        ("Task train-lora cache hit (key=abc); skipping execution.", {"event": "reused", "step": "train_lora"}),
-        (
-            "Task \x1b[96m'evaluate'\x1b[0m finished with status \x1b[92mSUCCESS\x1b[0m",
-            {"event": "success", "step": "evaluate"},
-        ),
-        ("Streamed logs:", None),
-    ],
-)
-def test_kfps_messages_become_events(message, event):
-    assert event_of(message) == event
-
-
 def test_the_document_installs_nothing_and_carries_no_path_of_this_machine(tiny_run, tmp_path):
     document = tmp_path / "finetune.yaml"
     assert run_lorry("compile", tiny_run.recipe, "--output", document).returncode == 0
     text = document.read_text()
     assert "pip install" not in text
-    assert str(PROJECT) not in text
+    assert str(ROOT) not in text
     assert text.count("image: localhost/lorry/") == len(STEPS)
 
 

@@ -151,4 +151,5 @@ def test_no_token_no_hub_no_name_and_no_run_are_said(tiny_run, hub, tmp_path):
     none = run_lorry("push", REPOSITORY, "--workdir", tmp_path)
     assert "no finished run; run a recipe first, or give --run" in none.stderr
     other = run_lorry("push", REPOSITORY, "--run", tmp_path)
-    assert "no finished run (it holds no result.json)" in other.stderr
+    assert "no finished run" in other.stderr
+    assert "outputs.jsonl" in other.stderr
