@@ -96,12 +96,12 @@ def quantize(f16_path: Path, path: Path, quantization: Quantization) -> None:
     """
     import llama_cpp
 
-    from components.gguf.log import warnings_heard
+    from components.gguf.log import captured_warnings
 
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}")
     parameters.nthread = usable_cores()
-    with warnings_heard() as said:
+    with captured_warnings() as said:
         status = llama_cpp.llama_model_quantize(str(f16_path).encode(), str(path).encode(), ctypes.byref(parameters))
     if fallbacks := fallbacks_in("".join(said)):
         log.info("%s: %s", quantization, fallbacks)

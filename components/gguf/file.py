@@ -1,4 +1,4 @@
-"""What a GGUF file promises, read with bounds before llama.cpp maps it: a model file is hostile until proven otherwise.
+"""The header of a GGUF file, read with bounds before llama.cpp maps it: a file is hostile until it is proven good.
 
 llama.cpp's own reader has had overflows (CVE-2025-53630, CVE-2026-27940), and the gguf package trusts every length.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -41,7 +41,7 @@ COUNTS = {
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """What is known of a GGUF file before llama.cpp sees it; ``context_length`` is the trained one, in tokens."""
+    """What is known of a GGUF file before llama.cpp opens it; ``context_length`` is the trained one, in tokens."""
 
     manifest: ModelManifest | None
     context_length: int
@@ -60,10 +60,10 @@ def model_in(folder: Path) -> Path:
 
 
 def read_manifest(path: Path) -> ModelManifest | None:
-    """The ``model.json`` beside a GGUF file when it speaks of this file, else None.
+    """The ``model.json`` beside a GGUF file when it names this file, else None.
 
     Raises:
-        ModelError: there is one that cannot be read.
+        ModelError: it is there and cannot be read.
     """
     manifest = _manifest_of(path.parent)
     return manifest if manifest and manifest.file == path.name else None
@@ -109,25 +109,28 @@ def check_file(path: Path) -> CheckedFile:
             )
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
-            return CheckedFile(manifest, _Head(content).context_length)
+            return CheckedFile(manifest, _Header(content).context_length)
         except _DamageError as error:
             raise ModelError(f"{path}: truncated or damaged ({error}); copy or export it again") from error
 
 
 class _DamageError(Exception):
-    """What is wrong, in words."""
+    """Why a file is refused."""
 
 
-class _Head:
-    """Reads keys and tensors of a GGUF file; every length is held against what is left of the file."""
+class _Header:
+    """Reads the keys and the tensor descriptions of a GGUF file; every length is compared with the rest of the file.
+
+    ``_offset`` is the position of the next byte to read.
+    """
 
     def __init__(self, content: mmap.mmap) -> None:
         self._content = content
-        self._place = len(MAGIC)
-        (version,) = self._take("I", "the version")
+        self._offset = len(MAGIC)
+        (version,) = self._read("I", "the version")
         if version not in VERSIONS:
             raise _DamageError(f"version {version}; this reads {' and '.join(map(str, VERSIONS))}")
-        n_tensors, n_keys = self._take("QQ", "the counts")
+        n_tensors, n_keys = self._read("QQ", "the counts")
         _bound(n_tensors, MAX_TENSORS, "tensors")
         _bound(n_keys, MAX_KEYS, "keys")
         self._values: dict[str, Any] = {}
@@ -139,17 +142,17 @@ class _Head:
     def _read_key(self) -> None:
         key = self._string("a key", MAX_KEY_BYTES)
         if key in self._values:
-            raise _DamageError(f"the key {key!r} stands there twice")
-        (kind,) = self._take("I", f"the type of {key!r}")
+            raise _DamageError(f"the key {key!r} is there twice")
+        (kind,) = self._read("I", f"the type of {key!r}")
         self._values[key] = self._value(kind, key)
 
     def _value(self, kind: int, key: str, nesting: int = 0) -> Any:
-        """A value; of an array only its length, for no check needs more of the vocabulary than that."""
+        """A value; of an array only its length, as a range: no check needs the items."""
         if kind == STRING:
             return self._string(repr(key))
         if kind != ARRAY:
-            return self._take(_scalar(kind, key), repr(key))[0]
-        item_kind, length = self._take("IQ", f"the array {key!r}")
+            return self._read(_scalar(kind, key), repr(key))[0]
+        item_kind, length = self._read("IQ", f"the array {key!r}")
         _bound(length, MAX_ARRAY, f"items in {key!r}")
         if item_kind == STRING:
             for _ in range(length):
@@ -164,20 +167,20 @@ class _Head:
         return range(length)
 
     def _check_values(self) -> int:
-        """Check what every model needs; give the context length."""
+        """Check the keys that every model needs; the context length."""
         architecture = self._values.get("general.architecture")
         if not isinstance(architecture, str) or not architecture:
             raise _DamageError("no general.architecture")
         counts: dict[str, int] = {}
-        for name, most in COUNTS.items():
+        for name, maximum in COUNTS.items():
             key = f"{architecture}.{name}"
             count = self._values.get(key, counts.get("attention.head_count") if name.endswith("_kv") else None)
             if isinstance(count, range):  # one for each layer
                 count = len(count)
             if isinstance(count, bool) or not isinstance(count, int):
                 raise _DamageError(f"{key} is {'missing' if count is None else 'no whole number'}")
-            if not 0 < count <= most:
-                raise _DamageError(f"{key} is {count}, not between 1 and {most}")
+            if not 0 < count <= maximum:
+                raise _DamageError(f"{key} is {count}, not between 1 and {maximum}")
             counts[name] = count
         if not isinstance(self._values.get("tokenizer.ggml.tokens"), range):
             raise _DamageError("no vocabulary (tokenizer.ggml.tokens)")
@@ -202,10 +205,10 @@ class _Head:
         for _ in range(n_tensors):
             name, offset, n_bytes = self._tensor(alignment)
             if name in names:
-                raise _DamageError(f"the tensor {name!r} stands there twice")
+                raise _DamageError(f"the tensor {name!r} is there twice")
             names.add(name)
             spans.append((offset, offset + n_bytes, name))
-        begin = -(-self._place // alignment) * alignment
+        begin = -(-self._offset // alignment) * alignment
         end = begin + max(end for _, end, _ in spans)
         if end > len(self._content):
             raise _DamageError(f"its tensors need {end} bytes, it has {len(self._content)}")
@@ -219,11 +222,11 @@ class _Head:
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
         name = self._string("a tensor's name", 63)
-        (n_dimensions,) = self._take("I", f"the tensor {name!r}")
+        (n_dimensions,) = self._read("I", f"the tensor {name!r}")
         if not 0 < n_dimensions <= MAX_DIMENSIONS:
             raise _DamageError(f"the tensor {name!r} has {n_dimensions} dimensions")
-        shape = self._take(f"{n_dimensions}Q", f"the tensor {name!r}")
-        kind, offset = self._take("IQ", f"the tensor {name!r}")
+        shape = self._read(f"{n_dimensions}Q", f"the tensor {name!r}")
+        kind, offset = self._read("IQ", f"the tensor {name!r}")
         if kind not in iter(GGMLQuantizationType):
             raise _DamageError(f"the tensor {name!r} has the unknown type {kind}")
         block, block_bytes = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
@@ -236,29 +239,29 @@ class _Head:
             raise _DamageError(f"the tensor {name!r} lies at {offset}, outside the file or not aligned")
         return name, offset, n_elements // block * block_bytes
 
-    def _take(self, form: str, what: str) -> tuple[Any, ...]:
+    def _read(self, form: str, what: str) -> tuple[Any, ...]:
         size = struct.calcsize("<" + form)
-        place = self._place
+        begin = self._offset
         self._skip(size, what)
-        return struct.unpack_from("<" + form, self._content, place)
+        return struct.unpack_from("<" + form, self._content, begin)
 
     def _skip(self, n_bytes: int, what: str) -> None:
-        if n_bytes > len(self._content) - self._place:
+        if n_bytes > len(self._content) - self._offset:
             raise _DamageError(f"it ends within {what}")
-        self._place += n_bytes
+        self._offset += n_bytes
 
     def _skip_string(self, what: str) -> None:
-        (length,) = self._take("Q", what)
+        (length,) = self._read("Q", what)
         self._skip(length, what)
 
-    def _string(self, what: str, most: int | None = None) -> str:
-        (length,) = self._take("Q", what)
-        if most is not None and length > most:
+    def _string(self, what: str, max_bytes: int | None = None) -> str:
+        (length,) = self._read("Q", what)
+        if max_bytes is not None and length > max_bytes:
             raise _DamageError(f"{what} of {length} bytes")
-        begin = self._place
+        begin = self._offset
         self._skip(length, what)
         try:
-            return self._content[begin : self._place].decode()
+            return self._content[begin : self._offset].decode()
         except UnicodeDecodeError:
             raise _DamageError(f"{what} is no text") from None
 
@@ -269,6 +272,6 @@ def _scalar(kind: int, key: str) -> str:
     return SCALARS[kind]
 
 
-def _bound(count: int, most: int, what: str) -> None:
-    if count > most:
-        raise _DamageError(f"{count} {what}, more than {most}")
+def _bound(count: int, maximum: int, what: str) -> None:
+    if count > maximum:
+        raise _DamageError(f"{count} {what}, more than {maximum}")

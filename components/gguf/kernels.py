@@ -1,10 +1,10 @@
-"""Which of llama.cpp's CPU kernels run on this very node: proven in a child process before they are used.
+"""Which of llama.cpp's CPU kernels run on this node: proven in a child process before they are used.
 
-The images carry one ``libggml-cpu-<variant>`` for each class of processor. llama.cpp alone would take the one that the
-processor claims to support; some virtual machines claim what they do not let run, and the first token then kills the
-process. A build for one machine (``make``) has its kernels inside and needs none of this.
+The images carry one ``libggml-cpu-<variant>`` for each class of processor. llama.cpp alone would take the fastest one
+that the processor claims to support; some virtual machines claim instructions that they do not execute, and the first
+token then kills the process. A build for one machine (``make``) has its kernels inside and needs none of this.
 
-Run as ``python -m components.gguf.kernels MODEL [VARIANT]``, it is the child: it dies, or ends well.
+``python -m components.gguf.kernels MODEL [VARIANT]`` is the child: it is killed by a signal, or computes a token.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "LLAMA_CPP_LIB_PATH"
 PATTERN = "libggml-cpu-*.so"
-# How often OpenMP's threads look before they sleep, read when the library loads; a third of its own default. A tenth of
-# this costs an idle machine a tenth of its speed; beside busy neighbours a server sees to it that none waits for long.
+# How often OpenMP's threads poll before they sleep, read when the library loads; a third of its own default. A tenth of
+# this costs an idle machine a tenth of its speed; beside busy neighbours, threads that poll take cores from them.
 SPIN_VARIABLE, SPIN_COUNT = "GOMP_SPINCOUNT", "100000"
 # A prompt and a single token take different paths through the kernels.
 PROOF_PROMPT_TOKENS = 64
 PROOF_CONTEXT = 128
-# What a processor does with an instruction that it does not have, or with memory that kernels mistake.
-DEADLY = {signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP, signal.SIGABRT}
+# Signals of an instruction that the processor does not have, and of kernels that access wrong memory.
+FATAL_SIGNALS = {signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP, signal.SIGABRT}
 
 _loaded: list[Path] = []
 
@@ -68,9 +68,9 @@ def proven(variant: Path, model: Path) -> bool:
     Raises:
         ModelError: the child was killed from outside.
     """
-    if (name := _death_of(model, variant)) is None:
+    if (name := _fatal_signal(model, variant)) is None:
         return True
-    log.warning("%s: a token computed with it dies of %s on this node; the next is tried", variant.name, name)
+    log.warning("%s: a token computed with it dies of %s on this node; trying the next variant", variant.name, name)
     return False
 
 
@@ -82,30 +82,30 @@ def require_token(model: Path) -> None:
     """
     if by_score(Path(folder)) if (folder := os.environ.get(FOLDER_VARIABLE)) else []:
         return  # load_proven_kernels does it for every variant
-    if (name := _death_of(model)) is not None:
+    if (name := _fatal_signal(model)) is not None:
         raise ModelError(
             f"{model}: a token computed with it dies of {name}: the file is damaged, or llama.cpp was built for "
             "another processor; export the model again, or build anew here (rm -r .venv, make install)"
         )
 
 
-def _death_of(model: Path, variant: Path | None = None) -> str | None:
-    """The signal that a child dies of when it computes a token; None: it lives, or ends with an error of its own."""
+def _fatal_signal(model: Path, variant: Path | None = None) -> str | None:
+    """The name of the signal that kills a child which computes a token; None: it computes one, or raises an error."""
     command = [sys.executable, "-m", "components.gguf.kernels", str(model), *([str(variant)] if variant else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if -done.returncode in DEADLY:
+    if -done.returncode in FATAL_SIGNALS:
         return signal.Signals(-done.returncode).name
     if -done.returncode == signal.SIGKILL:
         raise ModelError(
             f"{model}: the node killed the process that tried to load it, most likely for want of memory; give the pod "
             "a higher memory limit"
         )
-    # Any other failure is the model's, and whoever loads it next says so.
+    # Any other failure is the model's, and is reported when it is loaded in this process.
     return None
 
 
 def _score(variant: Path) -> int:
-    """What llama.cpp makes of a variant on this processor; 0: it does not run."""
+    """The variant's own score on this processor, higher is faster; 0: it does not run."""
     try:
         library = ctypes.CDLL(str(variant))
     except OSError as error:
@@ -115,7 +115,7 @@ def _score(variant: Path) -> int:
 
 
 def _load(variant: Path) -> None:
-    import llama_cpp  # noqa: F401  (libllama brings the libggml whose registry counts: a second copy has its own)
+    import llama_cpp  # noqa: F401  (libllama loads the libggml whose registry is used: a second copy has its own)
 
     library = ctypes.CDLL(str(variant.parent / "libggml.so"))
     library.ggml_backend_load.restype = ctypes.c_void_p
@@ -124,7 +124,7 @@ def _load(variant: Path) -> None:
 
 
 def compute_a_token(model: Path, variant: Path | None) -> None:
-    """What the child does: a prompt and a token, with this variant where there are several."""
+    """Compute a prompt and a token, with ``variant`` where there are several: the work of the child."""
     from components.gguf.model import GgufModel
 
     if variant is not None:
@@ -132,12 +132,12 @@ def compute_a_token(model: Path, variant: Path | None) -> None:
         _loaded.append(variant)
     opened = GgufModel(model, n_ctx=PROOF_CONTEXT, n_threads=1)
     wanted = [*[False] * PROOF_PROMPT_TOKENS, True]
-    for rows in (opened.logits([1] * len(wanted), wanted), opened.logits([1], [True])):
-        list(rows)
+    for blocks in (opened.logits([1] * len(wanted), wanted), opened.logits([1], [True])):
+        list(blocks)
 
 
 if __name__ == "__main__":
-    # By its own name: as __main__ it would be a second module, which nobody else sees.
+    # Under its own name: __main__ would be a second module, whose ``_loaded`` no other module reads.
     from components.gguf import kernels as llama_kernels
 
     llama_kernels.compute_a_token(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

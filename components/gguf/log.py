@@ -1,4 +1,4 @@
-"""What llama.cpp says: kept for the message of an error instead of printed among the lines of a server."""
+"""llama.cpp's log: kept for the message of an error instead of printed among the lines of a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import llama_cpp
 
-# Of ggml_log_level; a line that is said in pieces goes on with CONTINUED.
+# Of ggml_log_level; CONTINUED goes on with the line before, which was logged in parts.
 WARNING, ERROR, CONTINUED = 3, 4, 5
 
 _errors: deque[str] = deque(maxlen=3)
@@ -21,29 +21,29 @@ def _keep(level: int, text: bytes, _: Any) -> None:
     if level == ERROR:
         _errors.append(" ".join(text.decode(errors="replace").split()))
     if level in (WARNING, CONTINUED):
-        for pieces in _listeners:
-            pieces.append(text.decode(errors="replace"))
+        for parts in _listeners:
+            parts.append(text.decode(errors="replace"))
 
 
-def listen_to_llama() -> None:
+def capture_log() -> None:
     """Take over llama.cpp's log, once the library is loaded."""
     llama_cpp.llama_log_set(_keep, None)
 
 
 @contextmanager
-def warnings_heard() -> Iterator[list[str]]:
-    """The pieces of llama.cpp's warnings during the context."""
-    pieces: list[str] = []
-    listen_to_llama()
-    _listeners.append(pieces)
+def captured_warnings() -> Iterator[list[str]]:
+    """The parts of llama.cpp's warnings during the context."""
+    parts: list[str] = []
+    capture_log()
+    _listeners.append(parts)
     try:
-        yield pieces
+        yield parts
     finally:
-        _listeners.remove(pieces)
+        _listeners.remove(parts)
 
 
 def last_errors() -> str:
     """The last errors since the last call, for one line."""
-    said = "; ".join(_errors)
+    errors = "; ".join(_errors)
     _errors.clear()
-    return said or "it gives no reason"
+    return errors or "it gives no reason"

@@ -1,4 +1,4 @@
-"""llama.cpp's samplers, one chain for each answer: what one answer draws is no other's business."""
+"""llama.cpp's samplers: a chain of its own for each answer, so that answers do not change each other's draws."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.errors import ModelError
+from components.gguf.context import Context
 from components.gguf.sampling import Sampling
 
 # llama.cpp's struct llama_token_data.
 CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
 
-class LlamaSampler:
+class Sampler:
     """Draws the tokens of one answer; ``close`` frees what llama.cpp holds for it."""
 
     def __init__(self, vocab: Any, sampling: Sampling, *, n_ctx: int, matcher: Any = None) -> None:
-        """``n_ctx`` tokens at most are remembered for the penalties; ``matcher`` (llguidance) allows what may come."""
+        """The penalties count the last ``n_ctx`` tokens; ``matcher`` (llguidance) says which tokens are allowed."""
         self._n_vocab = llama_cpp.llama_vocab_n_tokens(vocab)
         self._matcher = matcher
         # The likeliest of all needs no list of candidates: over 128,000 tokens that is a third of a millisecond less.
-        self._plainly_greedy = (
+        self._is_argmax = (
             sampling.temperature == 0 and not sampling.penalizes and not sampling.logit_bias and matcher is None
         )
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         for sampler in self._samplers(sampling, n_ctx):
             llama_cpp.llama_sampler_chain_add(self._chain, sampler)
 
-    def sample(self, context: Any, row: int) -> int:
-        """The token that follows row ``row`` of the last batch; it counts as said.
+    def sample(self, context: Context, index: int) -> int:
+        """Draw the token that follows the one at ``index`` of the last batch, and accept it: the penalties count it.
 
         Raises:
             ModelError: no token follows what the JSON schema asks for.
         """
-        if self._plainly_greedy:
-            return int(self._logits(context, row).argmax())
+        if self._is_argmax:
+            return int(context.logits(index).argmax())
         if self._matcher is None:
-            return int(llama_cpp.llama_sampler_sample(self._chain, context, row))
-        token = self._draw(self._logits(context, row))
-        # To ask about one token is cheap; the mask of a whole vocabulary takes milliseconds.
+            return int(llama_cpp.llama_sampler_sample(self._chain, context.pointer, index))
+        token = self._draw(context.logits(index))
+        # To check one token is cheap; the mask of a whole vocabulary takes milliseconds.
         if self._matcher.validate_tokens([token]) != 1:
-            token = self._draw(np.where(self._mask(), self._logits(context, row), -np.inf))
+            token = self._draw(np.where(self._mask(), context.logits(index), -np.inf))
         if not self._matcher.consume_token(token):
             raise ModelError("no token follows what the JSON schema asks for; simplify the schema")
         llama_cpp.llama_sampler_accept(self._chain, token)
@@ -77,6 +78,7 @@ class LlamaSampler:
         return [*samplers, llama_cpp.llama_sampler_init_dist(seed)]
 
     def _draw(self, logits: NDArray[np.float32]) -> int:
+        """The token that the chain selects from ``logits``, (vocabulary,)."""
         candidates = np.empty(self._n_vocab, dtype=CANDIDATE)
         candidates["id"] = np.arange(self._n_vocab)
         candidates["logit"] = logits
@@ -87,10 +89,6 @@ class LlamaSampler:
         return int(listed.data[listed.selected].id)
 
     def _mask(self) -> NDArray[np.bool_]:
-        """Which tokens may come next, (vocabulary,)."""
+        """Which tokens are allowed next, (vocabulary,); llguidance packs them into bits, the lowest token lowest."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         return np.unpackbits(bits, bitorder="little")[: self._n_vocab].astype(bool)
-
-    def _logits(self, context: Any, row: int) -> NDArray[np.float32]:
-        """Logits after a row, (vocabulary,)."""
-        return np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, row), (self._n_vocab,))

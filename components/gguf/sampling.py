@@ -27,5 +27,5 @@ class Sampling:
 
     @property
     def penalizes(self) -> bool:
-        """True when what was said changes what is likely."""
+        """True when tokens that were generated change the logits of the next one."""
         return (self.frequency_penalty, self.presence_penalty, self.repetition_penalty) != (0.0, 0.0, 1.0)

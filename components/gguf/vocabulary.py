@@ -11,9 +11,10 @@ from typing import Any
 
 from components.artifacts.contracts import Message
 from components.errors import ModelError
+from components.gguf.load import load_llama_model
 from components.modeling.chat_template import PROBED, Edges, answer_edges, render
 
-# The longest value of a key that is read back, such as a chat template.
+# Longest value of a metadata key, such as a chat template, in bytes.
 MAX_VALUE_BYTES = 1 << 20
 BOS_KEY, EOS_KEY = "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id"
 # Which Unicode normalization the model's own tokenizer does; llama.cpp has no key for it, and does none.
@@ -21,10 +22,10 @@ NORMALIZER_KEY = "lorry.tokenizer.normalizer"
 
 
 class GgufVocabulary:
-    """What a loaded model says of its vocabulary. Any thread may ask."""
+    """The vocabulary and the chat template of a loaded model; any thread may use it."""
 
     def __init__(self, path: Path, model: Any) -> None:
-        """``model`` is llama.cpp's pointer; ``template`` is empty where the file has none."""
+        """``model`` is llama.cpp's pointer to it; ``template`` is empty where the file has none."""
         import llama_cpp
 
         self.path = path
@@ -89,7 +90,7 @@ class GgufVocabulary:
         return edges if ended else Edges(edges.lead)
 
     def tokenize(self, text: str, *, special: bool, begin: bool = False) -> list[int]:
-        """Token ids of a text. ``special``: what looks like a special token is one; ``begin``: one begins the text.
+        """Token ids of a text. ``special``: the text of a special token becomes that token; ``begin``: BOS comes first.
 
         Raises:
             ModelError: llama.cpp cannot.
@@ -99,17 +100,15 @@ class GgufVocabulary:
         if self._normalizer:
             text = unicodedata.normalize(self._normalizer, text)
         encoded = text.encode()
-        room = len(encoded) + 2
-        tokens = (llama_cpp.llama_token * room)()
-        n = llama_cpp.llama_tokenize(self.vocab, encoded, len(encoded), tokens, room, begin, special)
-        if n < 0:
+        size = len(encoded) + 2
+        for _ in range(2):
+            tokens = (llama_cpp.llama_token * size)()
+            n = llama_cpp.llama_tokenize(self.vocab, encoded, len(encoded), tokens, size, begin, special)
+            if n >= 0:
+                return list(tokens[:n])
             # SentencePiece's spaces before each part of a text can make more tokens than it has bytes.
-            room = -n
-            tokens = (llama_cpp.llama_token * room)()
-            n = llama_cpp.llama_tokenize(self.vocab, encoded, len(encoded), tokens, room, begin, special)
-        if n < 0:
-            raise ModelError(f"llama.cpp cannot turn {len(encoded)} bytes into tokens")
-        return list(tokens[:n])
+            size = -n
+        raise ModelError(f"llama.cpp cannot turn {len(encoded)} bytes into tokens")
 
     def is_end(self, token: int) -> bool:
         """True for the tokens that end a turn."""
@@ -118,13 +117,13 @@ class GgufVocabulary:
         return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token))
 
     def piece(self, token: int) -> bytes:
-        """The bytes a token stands for; a character can be spread over several. Special tokens have none."""
+        """The bytes of a token; a character can be spread over several tokens. Special tokens have no bytes."""
         if token not in self._pieces:
             self._pieces[token] = self._piece(token, special=False)
         return self._pieces[token]
 
     def spelled(self, token: int) -> str:
-        """A token as a person reads it, special ones too."""
+        """The text of a token, of special ones too."""
         return self._piece(token, special=True).decode(errors="replace")
 
     def _metadata(self, key: str) -> str | None:
@@ -152,35 +151,25 @@ class GgufVocabulary:
 
         import llama_cpp
 
-        room = 64
+        size = 64
         while True:
-            text = ctypes.create_string_buffer(room)
-            n = llama_cpp.llama_token_to_piece(self.vocab, token, text, room, 0, special)
+            text = ctypes.create_string_buffer(size)
+            n = llama_cpp.llama_token_to_piece(self.vocab, token, text, size, 0, special)
             if n >= 0:
                 return text.raw[:n]
-            room = -n
+            size = -n
 
 
 @contextmanager
 def vocabulary_of(path: Path) -> Iterator[GgufVocabulary]:
-    """The vocabulary of a GGUF file that was made here, without its weights; it may have none.
+    """The vocabulary of a GGUF file that was made here, without its weights; the file may have none.
 
     Raises:
         ModelError: llama.cpp cannot load it.
     """
-    from components.gguf.kernels import load_proven_kernels
-
-    load_proven_kernels(path)
+    model = load_llama_model(path, vocab_only=True)
     import llama_cpp
 
-    from components.gguf.log import last_errors, listen_to_llama
-
-    listen_to_llama()
-    parameters = llama_cpp.llama_model_default_params()
-    parameters.vocab_only = True
-    model: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
-    if not model:
-        raise ModelError(f"{path}: llama.cpp cannot load its vocabulary ({last_errors()})")
     try:
         yield GgufVocabulary(path, model)
     finally:

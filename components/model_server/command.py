@@ -43,22 +43,28 @@ def serve(
             envvar="LORRY_N_CTX", min=0, help="context of one conversation, tokens, at most as trained; 0 = as trained"
         ),
     ] = 8192,
-    n_places: Annotated[
+    n_parallel: Annotated[
         int,
         typer.Option(
-            envvar="LORRY_N_PLACES", min=1, max=256, help="conversations answered at once; each takes a context"
+            "--parallel",
+            envvar="LORRY_PARALLEL",
+            min=1,
+            max=256,
+            help="slots: conversations answered at once; each takes the memory of a context",
         ),
     ] = 8,
     n_threads: Annotated[
         int, typer.Option(envvar="LORRY_N_THREADS", min=0, help="threads; 0 = the cores that the CPU quota allows")
     ] = 0,
-    gap_seconds: Annotated[
+    itl_seconds: Annotated[
         float,
-        typer.Option(envvar="LORRY_GAP_SECONDS", min=0.01, help="pause between two tokens that a prompt may cause"),
+        typer.Option(
+            envvar="LORRY_ITL_SECONDS", min=0.01, help="inter-token latency that the prompts of others may cause"
+        ),
     ] = 0.4,
-    prefix_copies_mb: Annotated[
+    prefix_cache_mb: Annotated[
         int,
-        typer.Option(envvar="LORRY_PREFIX_COPIES_MB", min=0, help="memory for conversations that left their place, MB"),
+        typer.Option(envvar="LORRY_PREFIX_CACHE_MB", min=0, help="memory for conversations that left their slot, MB"),
     ] = 512,
     model_id: Annotated[
         str | None,
@@ -117,21 +123,21 @@ def serve(
         _require_origin(origin)
     with listen(host, port, "--port") as bound:
         require_token(path)
-        loaded = GgufModel(path, n_ctx=n_ctx, n_threads=n_threads, n_places=n_places, template=template)
+        loaded = GgufModel(path, n_ctx=n_ctx, n_threads=n_threads, n_parallel=n_parallel, template=template)
         metrics = Metrics()
         settings = EngineSettings(
             max_waiting=max_waiting,
             max_seconds=max_seconds,
-            gap_seconds=gap_seconds,
-            copies_bytes=prefix_copies_mb << 20,
+            itl_seconds=itl_seconds,
+            prefix_cache_bytes=prefix_cache_mb << 20,
             n_keys=len(keys),
         )
         served = ServedModel.of(loaded, model_id)
         metrics.serves(served.name)
         engine = BatchingEngine(loaded, settings, metrics)
         log.info(
-            "serving %s as %r (%d places of %d tokens, %d threads) on %s/v1",
-            path, served.name, n_places, loaded.n_ctx, loaded.decoder.n_threads, url_of(host, port),
+            "serving %s as %r (%d slots of %d tokens, %d threads) on %s/v1",
+            path, served.name, n_parallel, loaded.n_ctx, loaded.context.n_threads, url_of(host, port),
         )  # fmt: skip
         if defaults := served.default_generation_settings:
             log.info("where a request leaves them out: %s", ", ".join(f"{k} {v}" for k, v in defaults.items()))

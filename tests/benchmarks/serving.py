@@ -65,15 +65,15 @@ class Bench:
         """Words that no server has seen."""
         return big_llama.words(n_words, self.draw.randrange(1 << 60))
 
-    def lorry(self, *flags: str, prefix: tuple[str, ...] = (), n_places: int = 8) -> _Server:
+    def lorry(self, *flags: str, prefix: tuple[str, ...] = (), n_parallel: int = 8) -> _Server:
         return _Server(
             [*prefix, sys.executable, "-m", "pipelines.cli", "serve", str(self.model), "--n-ctx", str(N_CTX),
-             "--n-places", str(n_places), *flags, "--port"], "/readyz",
+             "--parallel", str(n_parallel), *flags, "--port"], "/readyz",
         )  # fmt: skip
 
-    def stock(self, *flags: str, n_places: int = 8) -> _Server:
+    def stock(self, *flags: str, n_parallel: int = 8) -> _Server:
         return _Server(
-            [str(self.llama_server), "-m", str(self.model), "-np", str(n_places), "-c", str(n_places * N_CTX), "-t",
+            [str(self.llama_server), "-m", str(self.model), "-np", str(n_parallel), "-c", str(n_parallel * N_CTX), "-t",
              str(usable_cores()), *flags, "--port"], "/health",
         )  # fmt: skip
 
@@ -151,10 +151,10 @@ def told(values: list[float], unit: str = "tok/s") -> str:
 
 
 def throughput(
-    bench: Bench, what: str, prompts: Callable[[], list[str]], *, n_places: int, least: dict[str, float]
+    bench: Bench, what: str, prompts: Callable[[], list[str]], *, n_parallel: int, least: dict[str, float]
 ) -> None:
     """All tokens a second of as many clients as there are prompts, beside the servers that ``least`` names."""
-    servers = {"lorry": bench.lorry(n_places=n_places), "llama-server": bench.stock(n_places=n_places)}
+    servers = {"lorry": bench.lorry(n_parallel=n_parallel), "llama-server": bench.stock(n_parallel=n_parallel)}
     if "llama_cpp.server" in least:
         servers["llama_cpp.server"] = bench.packaged()
 
@@ -170,7 +170,7 @@ def throughput(
 def clients_8(bench: Bench) -> None:
     """Eight clients with prompts that share nothing."""
     least = {"llama-server": 0.95, "llama_cpp.server": 2.0}
-    throughput(bench, "8 clients", lambda: [bench.prompt() for _ in range(8)], n_places=8, least=least)
+    throughput(bench, "8 clients", lambda: [bench.prompt() for _ in range(8)], n_parallel=8, least=least)
 
 
 def clients_8_shared(bench: Bench) -> None:
@@ -180,13 +180,13 @@ def clients_8_shared(bench: Bench) -> None:
         beginning = bench.prompt(300)
         return [f"{beginning} {bench.prompt(60)}" for _ in range(8)]
 
-    throughput(bench, "8 clients, 300 tokens shared", prompts, n_places=8, least={"llama-server": 1.2})
+    throughput(bench, "8 clients, 300 tokens shared", prompts, n_parallel=8, least={"llama-server": 1.2})
 
 
 def clients_16(bench: Bench) -> None:
     """Sixteen clients with prompts that share nothing."""
     throughput(
-        bench, "16 clients", lambda: [bench.prompt() for _ in range(16)], n_places=16, least={"llama-server": 0.95}
+        bench, "16 clients", lambda: [bench.prompt() for _ in range(16)], n_parallel=16, least={"llama-server": 0.95}
     )
 
 
@@ -362,7 +362,7 @@ def flood(bench: Bench) -> None:
     """As many clients as the server holds, then ten times as many."""
     full: list[Crowd] = []
     flooded: list[Crowd] = []
-    server = bench.lorry("--max-waiting", str(FULL - 8), "--model-id", "m", n_places=8)
+    server = bench.lorry("--max-waiting", str(FULL - 8), "--model-id", "m", n_parallel=8)
     with server.running() as address:
         host, port = address.removeprefix("http://").split(":")
         for _ in range(bench.rounds):

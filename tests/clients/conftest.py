@@ -47,7 +47,7 @@ def _served(gguf: Path, folder: Path, *more: str | Path) -> Iterator[str]:
     keys.write_text(f"{KEY}\n")
     port = str(free_port())
     address = f"http://127.0.0.1:{port}"
-    settings = ["--n-ctx", "4096", "--n-places", "2", "--max-seconds", "60", "--model-id", MODEL]
+    settings = ["--n-ctx", "4096", "--parallel", "2", "--max-seconds", "60", "--model-id", MODEL]
     settings += ["--api-keys-file", str(keys), "--port", port]
     with lorry_process("serve", gguf, *settings, *more, ready=f"{address}/readyz"):
         yield f"{address}/v1"

@@ -1,7 +1,7 @@
-"""Into how many batches the tokens of a step are best cut.
+"""Into how many batches the decode tokens of a step are best split.
 
-One batch of all is not always the fastest: on one processor here, 16 rows took 250 ms, 8 rows 206, and twice 4 rows
-170. Which sizes llama.cpp's kernels like differs with the processor, so the node is asked.
+One batch of all is not always the fastest: on one processor here, 16 tokens took 250 ms, 8 tokens 206, and twice 4
+tokens 170. Which sizes llama.cpp's kernels favour differs with the processor, so they are measured on the node.
 """
 
 from __future__ import annotations
@@ -10,26 +10,27 @@ from functools import cache
 
 # A new measurement counts this much against all before it.
 WEIGHT = 0.1
-# How much faster several batches must be than one, so that noise does not cut.
-WORTH_CUTTING = 0.92
+# Several batches must take less than this share of one batch's time, so that noise does not split.
+WORTH_SPLITTING = 0.92
 
 
-class Batches:
-    """Learns how many seconds a batch of so many rows takes."""
+class DecodeBatcher:
+    """Learns how many seconds a batch takes by its number of tokens, one of each sequence."""
 
     def __init__(self) -> None:
+        # n_tokens of a batch -> seconds, an exponential moving average.
         self._seconds: dict[int, float] = {}
 
-    def took(self, n_rows: int, seconds: float) -> None:
+    def learn(self, n_tokens: int, seconds: float) -> None:
         """Learn from a batch."""
-        known = self._seconds.get(n_rows)
-        self._seconds[n_rows] = seconds if known is None else WEIGHT * seconds + (1 - WEIGHT) * known
+        known = self._seconds.get(n_tokens)
+        self._seconds[n_tokens] = seconds if known is None else WEIGHT * seconds + (1 - WEIGHT) * known
 
-    def sizes(self, n_rows: int) -> list[int]:
-        """Rows of each batch, in all ``n_rows``; one batch where no other way is known to be faster."""
-        whole = self._expected(n_rows)
+    def sizes(self, n_tokens: int) -> list[int]:
+        """Tokens of each batch, in all ``n_tokens``; one batch where no other split is known to be faster."""
+        whole = self._expected(n_tokens)
         if whole is None:
-            return [n_rows]
+            return [n_tokens]
 
         @cache
         def best(n: int) -> tuple[float, tuple[int, ...]]:
@@ -41,16 +42,16 @@ class Batches:
             seconds, size = min(ways)
             return seconds, (size, *best(n - size)[1])
 
-        seconds, sizes = best(n_rows)
-        return list(sizes) if seconds < WORTH_CUTTING * whole else [n_rows]
+        seconds, sizes = best(n_tokens)
+        return list(sizes) if seconds < WORTH_SPLITTING * whole else [n_tokens]
 
-    def _expected(self, n_rows: int) -> float | None:
-        """What one batch of so many rows should take: as measured, or between the neighbours that were."""
-        if n_rows in self._seconds:
-            return self._seconds[n_rows]
-        below = max((size for size in self._seconds if size < n_rows), default=None)
-        above = min((size for size in self._seconds if size > n_rows), default=None)
+    def _expected(self, n_tokens: int) -> float | None:
+        """Seconds of one batch of ``n_tokens``: as measured, or interpolated between its measured neighbours."""
+        if n_tokens in self._seconds:
+            return self._seconds[n_tokens]
+        below = max((size for size in self._seconds if size < n_tokens), default=None)
+        above = min((size for size in self._seconds if size > n_tokens), default=None)
         if below is None or above is None:
             return None
-        share = (n_rows - below) / (above - below)
+        share = (n_tokens - below) / (above - below)
         return (1 - share) * self._seconds[below] + share * self._seconds[above]

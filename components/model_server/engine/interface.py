@@ -12,14 +12,15 @@ from components.gguf.sampling import Sampling
 from components.model_server.tool_calls.tool_use import ToolUse
 
 FinishReason = Literal["stop", "length"]
-# Proxies take a connection that is silent for long for a dead one; the shortest limits are of some ten seconds.
+# An empty delta is sent after so long without text: proxies close a connection on which nothing comes, the strictest of
+# them after some ten seconds.
 HEARTBEAT_SECONDS = 3.0
-# Of clients without a key.
+# The key of clients that have none.
 NO_KEY = ""
 
 
 class PromptTooLongError(LorryError):
-    """The prompt, in ``field`` of the request, leaves no room for an answer within the context."""
+    """The prompt, in ``field`` of the request, fills the context, so there could be no answer."""
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
@@ -35,7 +36,7 @@ class TimedOutError(LorryError):
 
 
 class QueueFullError(LorryError):
-    """As many requests wait as may, ``retry_after_seconds`` from now there may be room."""
+    """The queue is full; it may have emptied ``retry_after_seconds`` from now."""
 
     def __init__(self, message: str, retry_after_seconds: int) -> None:
         super().__init__(message)
@@ -47,11 +48,11 @@ class Request:
     """What to answer: a conversation, a text to go on with, or its token ids. ``max_tokens`` None: as far as the
     context reaches.
 
-    ``key`` says whose request it is: waiting requests are taken from the keys in turn. ``json_schema`` (JSON) allows
+    ``key`` names the client's API key: waiting requests are taken from the keys in turn. ``json_schema`` (JSON) allows
     only answers that follow it. ``template_kwargs`` are variables of the chat template. ``top_logprobs`` asks for the
-    log probability of each token, and of so many that were likeliest there; ``echo`` begins the answer with the prompt.
-    ``continues`` goes on with the last message, which is the assistant's. ``opens_reasoning``: the generation prompt
-    has opened thoughts.
+    log probability of each token, and of that many likeliest tokens at its position; ``echo`` begins the answer with
+    the prompt. ``continues`` goes on with the last message, which is the assistant's. ``opens_reasoning``: the
+    generation prompt has opened thoughts.
     """
 
     prompt: Sequence[Message] | str | Sequence[int]
@@ -87,14 +88,14 @@ class Logprob:
 
 @dataclass(frozen=True)
 class TokenLogprob(Logprob):
-    """A token of an answer, and those that were likeliest in its place, the likeliest first."""
+    """A token of an answer, and the likeliest tokens at its position, the likeliest first."""
 
     top: Sequence[Logprob] = ()
 
 
 @dataclass(frozen=True)
 class Delta:
-    """What an answer has grown by; without text and ``finish_reason``, it says that the answer is still worked on.
+    """What an answer has grown by; without text and ``finish_reason`` it is a heartbeat.
 
     ``logprobs`` are of the tokens since the last delta. The last one carries ``finish_reason`` and the token counts.
     """
@@ -126,13 +127,13 @@ class Engine(Protocol):
         """Check that a request of ``key`` may wait, before anything is done for it.
 
         Raises:
-            QueueFullError: as many wait as may.
+            QueueFullError: the queue is full.
         """
 
     def stream(self, request: Request) -> AsyncGenerator[Delta]:
         """The answer, delta by delta; closing the generator cancels the request.
 
-        Where nothing comes for ``HEARTBEAT_SECONDS``, an empty delta does.
+        Where no text comes for ``HEARTBEAT_SECONDS``, an empty delta does.
 
         Raises:
             PromptTooLongError: before the first delta.

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-SECONDS_TO_FIRST_TOKEN = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
-SECONDS_BETWEEN_TOKENS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1, 2, 5)
+TTFT_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
+ITL_BUCKETS = (0.01, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1, 2, 5)
 
 
 class Metrics:
@@ -17,14 +17,14 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         self.first_token_seconds = Histogram(
             "lorry_time_to_first_token_seconds", "From a request's arrival to its first token",
-            buckets=SECONDS_TO_FIRST_TOKEN, registry=registry,
+            buckets=TTFT_BUCKETS, registry=registry,
         )  # fmt: skip
-        self.between_tokens_seconds = Histogram(
-            "lorry_time_between_tokens_seconds", "Between two tokens of one answer",
-            buckets=SECONDS_BETWEEN_TOKENS, registry=registry,
+        self.inter_token_seconds = Histogram(
+            "lorry_inter_token_latency_seconds", "Between two tokens of one answer",
+            buckets=ITL_BUCKETS, registry=registry,
         )  # fmt: skip
         self.queue_seconds = Histogram(
-            "lorry_queue_seconds", "From a request's arrival to its place", buckets=SECONDS_TO_FIRST_TOKEN,
+            "lorry_queue_seconds", "From a request's arrival to its slot", buckets=TTFT_BUCKETS,
             registry=registry,
         )  # fmt: skip
         self.prompt_tokens = Counter(
@@ -34,14 +34,16 @@ class Metrics:
         for kind in ("computed", "cached"):
             self.prompt_tokens.labels(kind)
         self.prefix_hits = Counter(
-            "lorry_prefix_hits", "Prompts whose beginning was in memory already", registry=registry
+            "lorry_prefix_hits", "Prompts whose beginning was in a slot or in the prefix cache", registry=registry
         )
-        self.completion_tokens = Counter("lorry_completion_tokens", "Tokens said", registry=registry)
+        self.completion_tokens = Counter("lorry_completion_tokens", "Tokens generated", registry=registry)
         self.finished = Counter("lorry_requests_finished", "Requests by how they ended", ["reason"], registry=registry)
         for reason in ("stop", "length", "error"):
             self.finished.labels(reason)
         self.cancelled = Counter("lorry_requests_cancelled", "Requests whose client went away", registry=registry)
-        self.deadlines = Counter("lorry_deadlines_passed", "Requests that took longer than they may", registry=registry)
+        self.timed_out = Counter(
+            "lorry_requests_timed_out", "Requests that took longer than allowed", registry=registry
+        )
         self.rejected = Counter("lorry_requests_rejected", "Requests that were refused", ["reason"], registry=registry)
         for reason in ("queue_full", "stopping", "prompt_too_long", "invalid", "unauthorized"):
             self.rejected.labels(reason)
@@ -56,14 +58,14 @@ class Metrics:
         *,
         waiting: Callable[[], int],
         running: Callable[[], int],
-        copies_bytes: Callable[[], int],
+        prefix_cache_bytes: Callable[[], int],
         threads: Callable[[], int],
     ) -> None:
-        """Gauges that are read when they are asked for."""
-        for name, told, value in (
-            ("lorry_requests_waiting", "Requests that wait for a place", waiting),
-            ("lorry_requests_running", "Requests that have a place", running),
-            ("lorry_prefix_copies_bytes", "What the copies of conversations take that left their place", copies_bytes),
+        """Add gauges, whose values are read when Prometheus asks for them."""
+        for name, description, value in (
+            ("lorry_requests_waiting", "Requests that wait for a slot", waiting),
+            ("lorry_requests_running", "Requests that have a slot", running),
+            ("lorry_prefix_cache_bytes", "Memory of conversations that left their slot", prefix_cache_bytes),
             ("lorry_threads", "Threads that compute now; fewer beside busy neighbours", threads),
         ):
-            Gauge(name, told, registry=self.registry).set_function(value)
+            Gauge(name, description, registry=self.registry).set_function(value)

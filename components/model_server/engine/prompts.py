@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def prompt_tokens(model: GgufModel, request: Request) -> list[int]:
-    """A conversation as the model's template writes it, a text as text, and token ids as they are.
+    """The tokens of a request: a conversation as the model's template writes it, a text, or token ids as they are.
 
     Raises:
         ModelError: there is no template, or it refuses the conversation.
@@ -33,11 +33,11 @@ def prompt_tokens(model: GgufModel, request: Request) -> list[int]:
         messages, tools=tools, template_kwargs=request.template_kwargs, add_generation_prompt=not request.continues
     )
     if request.continues:
-        said = messages[-1].content.strip()
-        begin = text.rfind(said)
+        content = messages[-1].content.strip()
+        begin = text.rfind(content)
         if begin < 0:
             raise LorryError("continue_final_message: the chat template does not write the last message as it is")
-        text = text[: begin + len(said)]
+        text = text[: begin + len(content)]
     _require_calls(messages, text)
     return model.tokenize(text, special=True)
 
@@ -48,16 +48,16 @@ def _require_calls(messages: Sequence[Message], text: str) -> None:
             name = call["function"]["name"]
             if name not in text:
                 raise LorryError(
-                    f"messages.{number}.tool_calls: this model's chat template has no place for calls of tools "
-                    f"(the call of {name!r} would vanish); use a model whose template has one, or leave the calls out"
+                    f"messages.{number}.tool_calls: this model's chat template does not write calls of tools "
+                    f"(the call of {name!r} would vanish); use a model whose template does, or leave the calls out"
                 )
 
 
 def require_tokens(model: GgufModel, tokens: Iterable[int], field: str) -> None:
-    """Check that the model has all of them; ``field`` of the request has named them.
+    """Check that the model has all of ``tokens``, which ``field`` of the request names.
 
     Raises:
-        LorryError: it has not.
+        LorryError: there is no such token.
     """
     for token in tokens:
         if not 0 <= token < model.n_vocab:

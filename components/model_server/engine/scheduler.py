@@ -1,7 +1,7 @@
-"""One step after the other: every running answer gets its next token, and waiting prompts get the rows that are left.
+"""Continuous batching: a step decodes one token of every running answer, then prefills a chunk of the new prompts.
 
-A long prompt is read in pieces between the tokens of the others, so it stalls nobody; ``Pace`` says how large a piece
-may be. All of this happens on the one thread that owns the model.
+A long prompt is prefilled in chunks between the tokens of the others, so it stalls nobody; ``PrefillBudget`` says how
+large a chunk may be. All of this happens on the one thread that owns the model.
 """
 
 from __future__ import annotations
@@ -9,322 +9,271 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from components.errors import LorryError, ModelError
-from components.gguf.context import Abort, AbortedError, Rows
+from components.gguf.context import AbortedError, BatchItem
 from components.gguf.model import GgufModel
-from components.model_server.engine.decode_batcher import Batches
-from components.model_server.engine.interface import (
-    Delta,
-    FinishReason,
-    Request,
-    TimedOutError,
-    TokenLogprob,
-    UnavailableError,
-)
+from components.model_server.engine.decode_batcher import DecodeBatcher
+from components.model_server.engine.interface import Delta, FinishReason, TimedOutError, UnavailableError
 from components.model_server.engine.logprobs import Logprobs
 from components.model_server.engine.metrics import Metrics
-from components.model_server.engine.prefill_budget import SIZES, Pace
-from components.model_server.engine.slots import Place, Places
-from components.model_server.engine.stop_strings import StoppingText
-from components.model_server.engine.thread_tuner import Threads
+from components.model_server.engine.prefill_budget import CHUNK_SIZES, PrefillBudget
+from components.model_server.engine.sequence import TokenSequence
+from components.model_server.engine.slots import Slots
+from components.model_server.engine.thread_tuner import ThreadTuner
 
 log = logging.getLogger(__name__)
 
-# The shortest prompt goes first, but every so many chunks the oldest has its turn: none starves.
+# The shortest prompt goes first, but every so many chunks it is the oldest: none starves.
 CHUNKS_BETWEEN_TURNS_OF_THE_OLDEST = 4
 
 
-@dataclass(eq=False)
-class Job:
-    """One request, its prompt in tokens, and where its deltas go. ``deadline`` is a time of ``time.monotonic``.
-
-    Special tokens in ``spelled`` are a part of the answer's text: the template writes calls of tools with them.
-    """
-
-    request: Request
-    prompt: Sequence[int]
-    limit: int
-    deadline: float
-    put: Callable[[Delta | Exception], None]
-    matcher: Any = None
-    spelled: Mapping[int, str] = field(default_factory=dict)
-    arrived: float = field(default_factory=time.monotonic)
-    abort: Abort = field(default_factory=Abort)
-
-    @property
-    def cancelled(self) -> bool:
-        """True once its client has gone."""
-        return self.abort.requested
-
-    @property
-    def wants_prompt_logprobs(self) -> bool:
-        """True when the prompt is a part of the answer, with its log probabilities: all of it is computed."""
-        return self.request.echo and self.request.top_logprobs is not None
-
-
-class Answer:
-    """One job on its way: first its prompt is read, then tokens follow."""
-
-    def __init__(self, job: Job, n_known: int) -> None:
-        self.job = job
-        self.n_known = n_known
-        self.n_cached = 0
-        self.n_said = 0
-        self.next_token = 0
-        self.last_time = job.arrived
-        self.text = StoppingText(job.request.stop)
-        # Of tokens whose text is not sent yet.
-        self.logprobs: list[TokenLogprob] = []
-        self.place: Place | None = None
-        self.sampler: Any = None
-
-    @property
-    def n_unread(self) -> int:
-        """Tokens of the prompt that are still to be computed."""
-        return len(self.job.prompt) - (len(self.place.tokens) if self.place else self.n_known)
-
-    def put(self, text: str) -> None:
-        """Send a delta, once there is text."""
-        if text:
-            self.job.put(Delta(text, logprobs=self.logprobs))
-            self.logprobs = []
-
-
 class Scheduler:
-    """What runs now; whoever calls ``step`` owns the model's thread."""
+    """The sequences that run now; whoever calls ``step`` owns the model's thread."""
 
     def __init__(
-        self, model: GgufModel, places: Places, pace: Pace, batches: Batches, threads: Threads, metrics: Metrics
+        self,
+        model: GgufModel,
+        slots: Slots,
+        budget: PrefillBudget,
+        batcher: DecodeBatcher,
+        threads: ThreadTuner,
+        metrics: Metrics,
     ) -> None:
         self._model = model
-        self._places = places
-        self._pace = pace
-        self._batches = batches
+        self._slots = slots
+        self._budget = budget
+        self._batcher = batcher
         self._threads = threads
         self._metrics = metrics
         self._logprobs = Logprobs(model)
-        self._reading: list[Answer] = []
-        self._answering: list[Answer] = []
+        # A running sequence is in one of the two lists, in the order of admission: in the first until its whole prompt
+        # is computed. Those of the first have a slot once a chunk of them was computed, those of the second always.
+        self._prefilling: list[TokenSequence] = []
+        self._decoding: list[TokenSequence] = []
         self._n_chunks = 0
 
     @property
     def n_running(self) -> int:
-        """Jobs that have begun and have not ended."""
-        return len(self._reading) + len(self._answering)
+        """Sequences that are admitted and have not ended."""
+        return len(self._prefilling) + len(self._decoding)
 
-    def n_running_of_keys(self) -> Counter[str]:
-        """The same for each key that has any."""
-        return Counter(answer.job.request.key for answer in [*self._reading, *self._answering])
+    def n_running_by_key(self) -> Counter[str]:
+        """The same for each API key that has any."""
+        return Counter(sequence.request.key for sequence in [*self._prefilling, *self._decoding])
 
     @property
-    def has_room(self) -> bool:
-        """True when another job may begin."""
-        return self._places.n_free > sum(answer.place is None for answer in self._reading)
+    def can_admit(self) -> bool:
+        """True when there is a slot for another sequence."""
+        return self._slots.n_free > sum(sequence.slot is None for sequence in self._prefilling)
 
-    def begin(self, job: Job) -> None:
-        """Take a job; there must be room."""
-        self._reading.append(Answer(job, self._places.known(job.prompt)))
+    def admit(self, sequence: TokenSequence) -> None:
+        """Run a sequence from now on; there must be a slot for it."""
+        sequence.n_cached = self._slots.n_cached(sequence.prompt)
+        self._prefilling.append(sequence)
 
     def step(self) -> None:
-        """One token for every running answer, then as much of the prompts as the pace allows."""
-        self._let_go()
-        self._read(self._answer())
+        """One token for every running answer, then as much of the prompts as the budget allows."""
+        self._end_cancelled_and_late()
+        self._prefill(self._decode())
 
     def stop(self) -> None:
-        """End every answer now: ``length`` where something was said, an UnavailableError where nothing was."""
-        for answer in [*self._answering]:
-            self._finish(answer, "length")
-        for answer in [*self._reading]:
-            self._fail(answer, UnavailableError("the server is stopping; ask again in a moment"))
+        """End every sequence now: with ``length`` where tokens were generated, else with an UnavailableError."""
+        for sequence in [*self._decoding]:
+            self._finish(sequence, "length")
+        for sequence in [*self._prefilling]:
+            self._fail(sequence, UnavailableError("the server is stopping; ask again in a moment"))
 
-    def _let_go(self) -> None:
-        """Free the places of clients that went away and of deadlines that passed."""
+    def _end_cancelled_and_late(self) -> None:
         now = time.monotonic()
-        for answer in [*self._reading, *self._answering]:
-            if answer.job.cancelled:
+        for sequence in [*self._prefilling, *self._decoding]:
+            if sequence.cancelled:
                 self._metrics.cancelled.inc()
-                self._release(answer)
-            elif now >= answer.job.deadline:
-                self._metrics.deadlines.inc()
-                if answer in self._answering:
-                    self._finish(answer, "length")
+                self._release(sequence)
+            elif now >= sequence.deadline:
+                self._metrics.timed_out.inc()
+                if sequence in self._decoding:
+                    self._finish(sequence, "length")
                 else:
-                    self._fail(answer, TimedOutError("the prompt was not read within the time of a request"))
+                    self._fail(sequence, TimedOutError("the prompt was not computed within the time of a request"))
 
-    def _answer(self) -> float | None:
-        """The next token of every answer that has one to come; give the seconds, None when there was none."""
-        answers = sorted(self._answering, key=_place_number)
-        if not answers:
+    def _decode(self) -> float | None:
+        """The next token of every sequence that generates; the seconds it took, None when there was none."""
+        sequences = sorted(self._decoding, key=lambda sequence: sequence.running_slot.seq_id)
+        if not sequences:
             return None
         started = time.monotonic()
-        for size in self._batches.sizes(len(answers)):
-            batch, answers = answers[:size], answers[size:]
-            self._answer_batch(batch)
+        for size in self._batcher.sizes(len(sequences)):
+            batch, sequences = sequences[:size], sequences[size:]
+            self._decode_batch(batch)
         return time.monotonic() - started
 
-    def _answer_batch(self, answers: list[Answer]) -> None:
+    def _decode_batch(self, sequences: list[TokenSequence]) -> None:
         started = time.monotonic()
         try:
-            logits = self._model.decoder.decode([_row(answer) for answer in answers])
+            indices = self._model.context.decode([_next_item(sequence) for sequence in sequences])
         except ModelError as error:
-            for answer in answers:
-                self._fail(answer, error)
+            for sequence in sequences:
+                self._fail(sequence, error)
             return
         seconds = time.monotonic() - started
-        self._batches.took(len(answers), seconds)
-        self._threads.computed(seconds)
-        for answer, row in zip(answers, logits, strict=True):
-            _place(answer).tokens.append(answer.next_token)
-            self._sample(answer, row)
+        self._batcher.learn(len(sequences), seconds)
+        self._threads.learn(seconds)
+        for sequence, index in zip(sequences, indices, strict=True):
+            sequence.running_slot.tokens.append(sequence.next_token)
+            self._sample(sequence, index)
 
-    def _read(self, answering_seconds: float | None) -> None:
-        """Compute as much of the prompts as the pace allows; a prompt that is read gets its first token."""
-        n_rows = None
-        while self._reading and (n_rows is None or n_rows >= SIZES[0]):
-            answer = self._next_to_read()
-            if n_rows is None:
-                start = len(answer.job.prompt) - answer.n_unread
-                n_rows = self._pace.rows(answering_seconds=answering_seconds, start=start, n_reading=len(self._reading))
-            try:
-                n_rows -= self._read_chunk(answer, n_rows)
-            except AbortedError:  # its client has gone; the next step lets go of it
-                self._places.forget_rest(_place(answer))
-                return
-            except Exception as error:  # the client must hear of it, and the others must go on
-                if not isinstance(error, LorryError):
-                    log.exception("a request failed")
-                self._fail(answer, error)
-                return
-            if answering_seconds is None and answer in self._answering:
-                return  # now somebody waits
+    def _prefill(self, decode_seconds: float | None) -> None:
+        """Compute as much of the prompts as the budget allows; a prompt that is complete gets its first token."""
+        n_left = None
+        while self._prefilling and (n_left is None or n_left >= CHUNK_SIZES[0]):
+            sequence = self._next_to_prefill()
+            if n_left is None:
+                pos = len(sequence.prompt) - sequence.n_prompt_left
+                n_left = self._budget.n_tokens(
+                    decode_seconds=decode_seconds, pos=pos, n_prefilling=len(self._prefilling)
+                )
+            n_computed = 0
+            with self._failing_alone(sequence):
+                n_computed = self._prefill_chunk(sequence, n_left)
+            if n_computed == 0 or (decode_seconds is None and sequence in self._decoding):
+                return  # it failed, or it now waits for its second token
+            n_left -= n_computed
 
-    def _next_to_read(self) -> Answer:
+    def _next_to_prefill(self) -> TokenSequence:
         self._n_chunks += 1
         if self._n_chunks % CHUNKS_BETWEEN_TURNS_OF_THE_OLDEST == 0:
-            return self._reading[0]
-        return min(self._reading, key=lambda answer: answer.n_unread)
+            return self._prefilling[0]
+        return min(self._prefilling, key=lambda sequence: sequence.n_prompt_left)
 
-    def _read_chunk(self, answer: Answer, n_rows: int) -> int:
-        prompt = answer.job.prompt
-        if answer.place is None:
-            # What is shared has no logits any more.
-            answer.place = self._places.take(prompt[:1] if answer.job.wants_prompt_logprobs else prompt)
-            answer.n_cached = len(answer.place.tokens)
-            answer.sampler = self._model.sampler(answer.job.request.sampling, answer.job.matcher)
-            self._metrics.prompt_tokens.labels("cached").inc(answer.n_cached)
-            self._metrics.prefix_hits.inc(1 if answer.n_cached else 0)
-        start = len(answer.place.tokens)
-        wants_all = answer.job.wants_prompt_logprobs
-        chunk = prompt[start : start + (min(n_rows, self._model.decoder.n_outputs) if wants_all else n_rows)]
-        is_last = start + len(chunk) == len(prompt)
+    def _prefill_chunk(self, sequence: TokenSequence, n_tokens: int) -> int:
+        """Compute at most ``n_tokens`` of a prompt; how many it were."""
+        if sequence.slot is None:
+            self._give_slot(sequence)
+        slot, prompt, wants_all = sequence.running_slot, sequence.prompt, sequence.wants_prompt_logprobs
+        pos = len(slot.tokens)
+        chunk = prompt[pos : pos + (min(n_tokens, self._model.context.n_outputs) if wants_all else n_tokens)]
+        is_last = pos + len(chunk) == len(prompt)
         started = time.monotonic()
-        rows = Rows(answer.place.number, chunk, start, [*[wants_all] * (len(chunk) - 1), is_last or wants_all])
-        logits = self._model.decoder.decode([rows], answer.job.abort)
+        item = BatchItem(slot.seq_id, chunk, pos, [*[wants_all] * (len(chunk) - 1), is_last or wants_all])
+        indices = self._model.context.decode([item], sequence.abort)
         seconds = time.monotonic() - started
-        self._pace.prompt_rows_took(len(chunk), seconds, start=start)
-        self._threads.computed(seconds)
+        self._budget.learn(len(chunk), seconds, pos=pos)
+        self._threads.learn(seconds)
         self._metrics.prompt_tokens.labels("computed").inc(len(chunk))
-        answer.place.tokens.extend(chunk)
+        slot.tokens.extend(chunk)
         if wants_all:
-            self._note_prompt(answer, start, len(chunk), logits)
+            self._add_prompt_logprobs(sequence, pos, len(chunk), indices)
         if is_last:
-            if answer.job.request.echo:
-                answer.put(self._prompt_text(answer.job))
-            self._reading.remove(answer)
-            self._answering.append(answer)
-            if answer.job.limit == 0:
-                self._finish(answer, "length")
-            else:
-                self._sample(answer, logits[-1])
+            self._start_decoding(sequence, indices[-1])
         return len(chunk)
 
-    def _note_prompt(self, answer: Answer, start: int, n: int, rows: Sequence[int]) -> None:
-        """Keep the log probabilities of a prompt's tokens: each is foretold by the row before it."""
-        prompt, n_top = answer.job.prompt, answer.job.request.top_logprobs or 0
-        if start == 0:
-            answer.logprobs.append(self._logprobs.of_first(prompt[0]))
-        followed = zip(rows, prompt[start + 1 : start + n + 1], strict=False)
-        answer.logprobs += [self._logprobs.of(row, token, n_top) for row, token in followed]
+    def _give_slot(self, sequence: TokenSequence) -> None:
+        # Logits cannot be had of tokens that are shared: an echo of the prompt with them shares nothing.
+        shareable = sequence.prompt[:1] if sequence.wants_prompt_logprobs else sequence.prompt
+        sequence.slot = self._slots.acquire(shareable)
+        sequence.n_cached = len(sequence.slot.tokens)
+        sequence.sampler = self._model.sampler(sequence.request.sampling, sequence.matcher)
+        self._metrics.prompt_tokens.labels("cached").inc(sequence.n_cached)
+        self._metrics.prefix_hits.inc(1 if sequence.n_cached else 0)
 
-    def _prompt_text(self, job: Job) -> str:
-        if isinstance(job.request.prompt, str):
-            return job.request.prompt
-        return b"".join(self._model.piece(token) for token in job.prompt).decode(errors="replace")
+    def _start_decoding(self, sequence: TokenSequence, index: int) -> None:
+        """Move a sequence whose prompt is complete to those that decode; ``index`` has the logits after its prompt."""
+        if sequence.request.echo:
+            sequence.send(self._prompt_text(sequence))
+        self._prefilling.remove(sequence)
+        self._decoding.append(sequence)
+        if sequence.max_tokens == 0:
+            self._finish(sequence, "length")
+        else:
+            self._sample(sequence, index)
 
-    def _sample(self, answer: Answer, row: int) -> None:
-        """Draw the token after a row; the answer ends here, or waits for the next step."""
+    def _add_prompt_logprobs(self, sequence: TokenSequence, pos: int, n: int, indices: Sequence[int]) -> None:
+        """Keep the log probabilities of prompt tokens: the logits at each of ``indices`` predict the token after it."""
+        prompt, n_top = sequence.prompt, sequence.request.top_logprobs or 0
+        if pos == 0:
+            sequence.logprobs.append(self._logprobs.of_first(prompt[0]))
+        predicted = zip(indices, prompt[pos + 1 : pos + n + 1], strict=False)
+        sequence.logprobs += [self._logprobs.of(index, token, n_top) for index, token in predicted]
+
+    def _prompt_text(self, sequence: TokenSequence) -> str:
+        if isinstance(sequence.request.prompt, str):
+            return sequence.request.prompt
+        return b"".join(self._model.piece(token) for token in sequence.prompt).decode(errors="replace")
+
+    def _sample(self, sequence: TokenSequence, index: int) -> None:
+        """Draw the token after the one at ``index`` of the batch; the sequence ends here, or decodes on."""
+        with self._failing_alone(sequence):
+            token = sequence.sampler.sample(self._model.context, index)
+            # The end of a text is one of its tokens for whoever measures it; that of a chat is no part of the answer.
+            ends_chat = self._model.is_end(token) and not sequence.request.is_text
+            if sequence.request.top_logprobs is not None and not ends_chat:
+                sequence.logprobs.append(self._logprobs.of(index, token, sequence.request.top_logprobs))
+            self._add_token(sequence, token)
+
+    def _add_token(self, sequence: TokenSequence, token: int) -> None:
+        now = time.monotonic()
+        if sequence.n_generated == 0:
+            self._metrics.first_token_seconds.observe(now - sequence.arrived)
+        else:
+            self._metrics.inter_token_seconds.observe(now - sequence.last_token_time)
+        sequence.last_token_time = now
+        if self._model.is_end(token):
+            self._finish(sequence, "stop")
+            return
+        sequence.n_generated += 1
+        self._metrics.completion_tokens.inc()
+        special_text = sequence.special_texts.get(token)
+        piece = self._model.piece(token) if special_text is None else special_text.encode()
+        text = sequence.stop_filter.feed(piece)
+        if sequence.stop_filter.stopped:
+            self._finish(sequence, "stop", text)
+        elif sequence.n_generated >= sequence.max_tokens:
+            self._finish(sequence, "length", text)
+        else:
+            sequence.next_token = token
+            sequence.send(text)
+
+    def _finish(self, sequence: TokenSequence, reason: FinishReason, text: str = "") -> None:
+        text += sequence.stop_filter.rest()
+        counts = len(sequence.prompt), sequence.n_generated, sequence.n_cached
+        sequence.put(Delta(text, reason, *counts, sequence.logprobs))
+        self._metrics.finished.labels(reason).inc()
+        self._release(sequence)
+
+    @contextmanager
+    def _failing_alone(self, sequence: TokenSequence) -> Iterator[None]:
+        """An error within goes to the client of this sequence, and the others go on."""
         try:
-            token = answer.sampler.sample(self._model.decoder.context, row)
-            # What ends a text is one of its tokens for who measures it; of a chat it is no part.
-            ends_chat = self._model.is_end(token) and not answer.job.request.is_text
-            if answer.job.request.top_logprobs is not None and not ends_chat:
-                answer.logprobs.append(self._logprobs.of(row, token, answer.job.request.top_logprobs))
-            self._say(answer, token)
-        except Exception as error:  # the client must hear of it, and the others must go on
+            yield
+        except AbortedError:  # its client has gone, and the next step ends it
+            self._slots.drop_uncommitted(sequence.running_slot)
+        except Exception as error:
             if not isinstance(error, LorryError):
                 log.exception("a request failed")
-            self._fail(answer, error)
+            self._fail(sequence, error)
 
-    def _say(self, answer: Answer, token: int) -> None:
-        now = time.monotonic()
-        if answer.n_said == 0:
-            self._metrics.first_token_seconds.observe(now - answer.job.arrived)
-        else:
-            self._metrics.between_tokens_seconds.observe(now - answer.last_time)
-        answer.last_time = now
-        if self._model.is_end(token):
-            self._finish(answer, "stop")
-            return
-        answer.n_said += 1
-        self._metrics.completion_tokens.inc()
-        spelled = answer.job.spelled.get(token)
-        text = answer.text.feed(self._model.piece(token) if spelled is None else spelled.encode())
-        if answer.text.stopped:
-            self._finish(answer, "stop", text)
-        elif answer.n_said >= answer.job.limit:
-            self._finish(answer, "length", text)
-        else:
-            answer.next_token = token
-            answer.put(text)
-
-    def _finish(self, answer: Answer, reason: FinishReason, text: str = "") -> None:
-        text += answer.text.rest()
-        counts = len(answer.job.prompt), answer.n_said, answer.n_cached
-        answer.job.put(Delta(text, reason, *counts, answer.logprobs))
-        self._metrics.finished.labels(reason).inc()
-        self._release(answer)
-
-    def _fail(self, answer: Answer, error: Exception) -> None:
-        answer.job.put(error)
+    def _fail(self, sequence: TokenSequence, error: Exception) -> None:
+        sequence.put(error)
         self._metrics.finished.labels("error").inc()
-        if answer.place is not None and not isinstance(error, UnavailableError | TimedOutError):
-            self._places.clear(answer.place)  # who knows what it holds
-        self._release(answer)
+        if sequence.slot is not None and not isinstance(error, UnavailableError | TimedOutError):
+            self._slots.clear(sequence.slot)  # the KV cache may not hold what its tokens say
+        self._release(sequence)
 
-    def _release(self, answer: Answer) -> None:
-        for running in (self._reading, self._answering):
-            if answer in running:
-                running.remove(answer)
-        if answer.place is not None:
-            self._places.give_back(answer.place)
-        if answer.sampler is not None:
-            answer.sampler.close()
-            answer.sampler = None
-
-
-def _place(answer: Answer) -> Place:
-    assert answer.place is not None
-    return answer.place
+    def _release(self, sequence: TokenSequence) -> None:
+        for running in (self._prefilling, self._decoding):
+            if sequence in running:
+                running.remove(sequence)
+        if sequence.slot is not None:
+            self._slots.release(sequence.slot)
+        if sequence.sampler is not None:
+            sequence.sampler.close()
+            sequence.sampler = None
 
 
-def _place_number(answer: Answer) -> int:
-    return _place(answer).number
-
-
-def _row(answer: Answer) -> Rows:
-    place = _place(answer)
-    return Rows(place.number, [answer.next_token], len(place.tokens), [True])
+def _next_item(sequence: TokenSequence) -> BatchItem:
+    """The token that a sequence decodes next."""
+    slot = sequence.running_slot
+    return BatchItem(slot.seq_id, [sequence.next_token], len(slot.tokens), [True])

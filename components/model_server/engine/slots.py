@@ -1,13 +1,12 @@
-"""Where conversations lie in memory, and what of them a new prompt can share.
+"""The slots of the KV cache, and what a new prompt can share with the sequences in them or in the prefix cache.
 
-A *place* holds the keys and values of one conversation and keeps them when its answer has ended: the next turn of the
-same chat, or another chat with the same system prompt, computes only what is new. What has to leave a place goes
-into a bounded store of copies, from which the least recently used goes first.
+A slot keeps its sequence after the answer has ended: the next turn of the same chat, or another chat with the same
+system prompt, computes only the tokens that differ. A sequence that has to leave its slot is copied into the prefix
+cache.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,165 +14,135 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-# A copy costs milliseconds, and so does a token on a CPU: fewer than this are computed as fast.
-WORTH_COPYING = 4
+from components.model_server.engine.prefix_cache import PrefixCache, common_prefix_length
+
+# To copy a state takes milliseconds, as long as a CPU needs for a token: fewer tokens than this are computed as fast.
+MIN_COPIED_TOKENS = 4
 
 
-class Memory(Protocol):
-    """What of a decoder the places need."""
+class KvCache(Protocol):
+    """What the slots need of llama.cpp's context; see ``Context``."""
 
-    n_places: int
+    n_parallel: int
 
-    def forget(self, place: int, keep: int = 0) -> bool:
-        """Drop what a place holds behind its first ``keep`` tokens; False: it can only forget all."""
+    def seq_rm(self, seq_id: int, p0: int = 0) -> bool:
+        """Remove a sequence's tokens from position ``p0`` on; False: it can only remove all of them."""
 
-    def state(self, place: int) -> NDArray[np.uint8]:
-        """A copy of everything that a place holds."""
+    def state_seq_get(self, seq_id: int) -> NDArray[np.uint8]:
+        """A copy of what the KV cache holds of a sequence, (bytes,)."""
 
-    def restore(self, place: int, state: NDArray[np.uint8]) -> bool:
-        """Give a place what ``state`` has copied."""
+    def state_seq_set(self, seq_id: int, state: NDArray[np.uint8]) -> bool:
+        """Put a copy of any sequence's state into ``seq_id``."""
 
 
 @dataclass
-class Place:
-    """``tokens`` are those whose keys and values lie there, in order."""
+class Slot:
+    """One sequence of the KV cache. ``tokens``: those whose keys and values it holds, by position.
 
-    number: int
+    ``last_used`` is a counter of ``Slots``: the free slot with the smallest one is overwritten first.
+    """
+
+    seq_id: int
     tokens: list[int] = field(default_factory=list)
-    taken: bool = False
+    in_use: bool = False
     last_used: int = 0
 
 
-@dataclass(frozen=True)
-class _Copy:
-    tokens: list[int]
-    state: NDArray[np.uint8]
+class Slots:
+    """All slots of a context; ``prefix_cache`` holds what had to leave them."""
 
-
-class Places:
-    """All places of a decoder."""
-
-    def __init__(self, memory: Memory, *, copies_bytes: int) -> None:
-        """Copies of what left its place may take ``copies_bytes``; ``bytes_of_copies`` is what they take now."""
-        self._memory = memory
-        self._places = [Place(number) for number in range(memory.n_places)]
-        self._copies: OrderedDict[tuple[int, ...], _Copy] = OrderedDict()
-        self._copies_bytes = copies_bytes
-        self.bytes_of_copies = 0
+    def __init__(self, kv_cache: KvCache, prefix_cache: PrefixCache) -> None:
+        self._kv_cache = kv_cache
+        self._prefix_cache = prefix_cache
+        self._slots = [Slot(seq_id) for seq_id in range(kv_cache.n_parallel)]
         self._clock = 0
 
     @property
     def n_free(self) -> int:
-        """Places that nobody is answered in."""
-        return sum(not place.taken for place in self._places)
+        """Slots that no running sequence has."""
+        return sum(not slot.in_use for slot in self._slots)
 
-    def known(self, prompt: Sequence[int]) -> int:
-        """How many of the prompt's first tokens lie in memory anywhere."""
-        usable = list(prompt[:-1])
-        held = [place.tokens for place in self._places] + [copy.tokens for copy in self._copies.values()]
-        return max(common_length(tokens, usable) for tokens in held)
+    def n_cached(self, prompt: Sequence[int]) -> int:
+        """How many of the prompt's first tokens are in a slot or in the prefix cache."""
+        shareable = list(prompt[:-1])
+        in_slots = max(common_prefix_length(slot.tokens, shareable) for slot in self._slots)
+        return max(in_slots, self._prefix_cache.longest_match(shareable)[1])
 
-    def take(self, prompt: Sequence[int]) -> Place:
-        """A free place that holds as much of the prompt's beginning as is known anywhere, and nothing else.
+    def acquire(self, prompt: Sequence[int]) -> Slot:
+        """A free slot that holds the longest beginning of the prompt that is cached anywhere, and nothing else.
 
-        The last token is never shared: its logits have to be computed. There must be a free place.
+        The last token is never shared: its logits have to be computed. There must be a free slot.
         """
-        usable = list(prompt[:-1])
-        free = [place for place in self._places if not place.taken]
-        own = max(free, key=lambda place: (common_length(place.tokens, usable), -place.last_used))
-        n_own = common_length(own.tokens, usable)
-        # Of two that share as much the shorter one is copied sooner.
-        other = max(self._places, key=lambda place: (common_length(place.tokens, usable), -len(place.tokens)))
-        n_other = common_length(other.tokens, usable)
-        copies = self._copies.values()
-        copy = max(copies, key=lambda copy: (common_length(copy.tokens, usable), -len(copy.tokens)), default=None)
-        n_copy = common_length(copy.tokens, usable) if copy else 0
-        best = max(n_own, n_other, n_copy)
-        if n_own >= best - WORTH_COPYING and self._may_be_cut(own, n_own):
-            return self._cut(own, n_own)
-        target = min(free, key=lambda place: (place.tokens != [], place.last_used))
-        if best < WORTH_COPYING:
-            return self._cut(target, 0)
+        shareable = list(prompt[:-1])
+        free = [slot for slot in self._slots if not slot.in_use]
+        own = max(free, key=lambda slot: (common_prefix_length(slot.tokens, shareable), -slot.last_used))
+        n_own = common_prefix_length(own.tokens, shareable)
+        # Of two that share as many tokens the shorter one is copied faster.
+        other = max(self._slots, key=lambda slot: (common_prefix_length(slot.tokens, shareable), -len(slot.tokens)))
+        n_other = common_prefix_length(other.tokens, shareable)
+        cached, n_cached = self._prefix_cache.longest_match(shareable)
+        n_shared = max(n_own, n_other, n_cached)
+        if n_own >= n_shared - MIN_COPIED_TOKENS and self._may_truncate(own, n_own):
+            return self._truncate(own, n_own)
+        target = min(free, key=lambda slot: (slot.tokens != [], slot.last_used))
+        if n_shared < MIN_COPIED_TOKENS:
+            return self._truncate(target, 0)
         # The state is read before the target is emptied: it may be the target's own.
-        if copy is not None and n_copy > n_other:
-            self._copies.move_to_end(tuple(copy.tokens))
-            tokens, state = list(copy.tokens), copy.state
+        if cached is not None and n_cached > n_other:
+            self._prefix_cache.touch(cached)
+            tokens, state = list(cached.tokens), cached.state
         else:
             other.last_used = self._tick()
-            tokens, state = list(other.tokens), self._memory.state(other.number)
-        self._keep_copy(target)
+            tokens, state = list(other.tokens), self._kv_cache.state_seq_get(other.seq_id)
+        self._save(target)
         target.tokens = []
-        if not self._memory.restore(target.number, state):
-            return self._cut(target, 0)
+        if not self._kv_cache.state_seq_set(target.seq_id, state):
+            return self._truncate(target, 0)
         target.tokens = tokens
-        return self._cut(target, best, keep_copy=False)
+        return self._truncate(target, n_shared, save=False)
 
-    def give_back(self, place: Place) -> None:
-        """Its answer has ended; what it holds stays until the place is needed."""
-        place.taken = False
-        place.last_used = self._tick()
+    def release(self, slot: Slot) -> None:
+        """End the use of a slot; its tokens stay until the slot is needed."""
+        slot.in_use = False
+        slot.last_used = self._tick()
 
-    def forget_rest(self, place: Place) -> None:
-        """Computing behind its tokens was ended in the middle: drop what it has left there."""
-        if not self._memory.forget(place.number, len(place.tokens)):
-            self.clear(place)
+    def drop_uncommitted(self, slot: Slot) -> None:
+        """Remove what an aborted computation has left in the KV cache behind the slot's ``tokens``."""
+        if not self._kv_cache.seq_rm(slot.seq_id, len(slot.tokens)):
+            self.clear(slot)
 
-    def clear(self, place: Place) -> None:
-        """What it holds is not what ``tokens`` says: forget it."""
-        self._memory.forget(place.number)
-        place.tokens = []
+    def clear(self, slot: Slot) -> None:
+        """Empty a slot whose KV cache may differ from its ``tokens``."""
+        self._kv_cache.seq_rm(slot.seq_id)
+        slot.tokens = []
 
-    def _may_be_cut(self, place: Place, n_shared: int) -> bool:
-        """Whether a place may lose what lies behind the shared part: little, or nowhere else to go."""
-        alone = not any(not other.taken and not other.tokens for other in self._places)
-        return len(place.tokens) - n_shared < max(WORTH_COPYING, n_shared) or alone
+    def _may_truncate(self, slot: Slot, n_shared: int) -> bool:
+        """Whether a slot may lose the tokens behind the shared ones: they are few, or no slot is empty."""
+        has_empty_slot = any(not other.in_use and not other.tokens for other in self._slots)
+        return len(slot.tokens) - n_shared < max(MIN_COPIED_TOKENS, n_shared) or not has_empty_slot
 
-    def _cut(self, place: Place, n_shared: int, *, keep_copy: bool = True) -> Place:
-        if keep_copy and len(place.tokens) - n_shared >= WORTH_COPYING:
-            self._keep_copy(place)
-        if not self._memory.forget(place.number, n_shared):
-            self._memory.forget(place.number)
+    def _truncate(self, slot: Slot, n_shared: int, *, save: bool = True) -> Slot:
+        """Mark a slot as used, with its first ``n_shared`` tokens; ``save`` copies what it had before."""
+        if save and len(slot.tokens) - n_shared >= MIN_COPIED_TOKENS:
+            self._save(slot)
+        if not self._kv_cache.seq_rm(slot.seq_id, n_shared):
+            self._kv_cache.seq_rm(slot.seq_id)
             n_shared = 0
-        place.tokens = place.tokens[:n_shared]
-        place.taken = True
-        place.last_used = self._tick()
-        return place
+        slot.tokens = slot.tokens[:n_shared]
+        slot.in_use = True
+        slot.last_used = self._tick()
+        return slot
 
-    def _keep_copy(self, place: Place) -> None:
-        """Copy what a place holds, unless that is too little, or known from elsewhere."""
-        if len(place.tokens) < WORTH_COPYING or self._is_elsewhere(place):
-            return
-        state = self._memory.state(place.number)
-        if state.nbytes > self._copies_bytes:
-            return
-        within = [key for key, copy in self._copies.items() if copy.tokens == place.tokens[: len(copy.tokens)]]
-        for key in within:
-            self.bytes_of_copies -= self._copies.pop(key).state.nbytes
-        self._copies[tuple(place.tokens)] = _Copy(place.tokens, state)
-        self.bytes_of_copies += state.nbytes
-        while self.bytes_of_copies > self._copies_bytes:
-            self.bytes_of_copies -= self._copies.popitem(last=False)[1].state.nbytes
-
-    def _is_elsewhere(self, place: Place) -> bool:
-        others = [other.tokens for other in self._places if other is not place]
-        others += [copy.tokens for copy in self._copies.values()]
-        return any(tokens[: len(place.tokens)] == place.tokens for tokens in others)
+    def _save(self, slot: Slot) -> None:
+        """Copy a slot into the prefix cache, unless it is too short, or another slot or copy begins with its tokens."""
+        others = [other.tokens for other in self._slots if other is not slot]
+        if (
+            len(slot.tokens) >= MIN_COPIED_TOKENS
+            and not self._prefix_cache.covers(slot.tokens)
+            and not any(tokens[: len(slot.tokens)] == slot.tokens for tokens in others)
+        ):
+            self._prefix_cache.add(slot.tokens, self._kv_cache.state_seq_get(slot.seq_id))
 
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
-
-
-def common_length(one: list[int], other: list[int]) -> int:
-    """How many tokens two lists have in common from the beginning on."""
-    low, high = 0, min(len(one), len(other))
-    if one[:high] == other[:high]:
-        return high
-    # Slices are compared in C: a search by halves is faster than a loop over a long prompt.
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -8,8 +8,8 @@ from components.gguf.model import TextStream
 from components.modeling.reasoning import n_overlap
 
 
-class StoppingText:
-    """What could be the start of a stop string is held back until it is certain."""
+class StopStringFilter:
+    """Holds back text that may be the beginning of a stop string; ``stopped`` once one has come."""
 
     def __init__(self, stop: Sequence[str]) -> None:
         self._stop = [string for string in stop if string]
@@ -18,17 +18,17 @@ class StoppingText:
         self.stopped = False
 
     def feed(self, piece: bytes) -> str:
-        """Text that is certain now."""
+        """Add a token's bytes; the text that can be sent now."""
         self._held += self._stream.feed(piece)
-        places = [place for string in self._stop if (place := self._held.find(string)) >= 0]
-        if places:
+        found = [begin for string in self._stop if (begin := self._held.find(string)) >= 0]
+        if found:
             self.stopped = True
-            return self._release(min(places), drop_rest=True)
-        held_back = max((n_overlap(self._held, string) for string in self._stop), default=0)
-        return self._release(len(self._held) - held_back)
+            return self._release(min(found), drop_rest=True)
+        n_held = max((n_overlap(self._held, string) for string in self._stop), default=0)
+        return self._release(len(self._held) - n_held)
 
     def rest(self) -> str:
-        """What is left when no token follows; of a character that was begun nothing is."""
+        """The text that is still held back when no token follows; without an incomplete character at the end."""
         return "" if self.stopped else self._held
 
     def _release(self, end: int, *, drop_rest: bool = False) -> str:

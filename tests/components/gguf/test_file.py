@@ -115,7 +115,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "an offset that overflows": (after(EMBEDDING, 24, "Q", 2**64 - 32), "outside the file or not aligned"),
     "an offset that is not aligned": (after(EMBEDDING, 24, "Q", 7), "lies at 7, outside the file or not aligned"),
     "tensors that overlap": (after(NORM, 16, "Q", 0), "overlap"),
-    "a tensor twice": (replace(b"extra.1", b"extra.2"), "the tensor 'extra.2' stands there twice"),
+    "a tensor twice": (replace(b"extra.1", b"extra.2"), "the tensor 'extra.2' is there twice"),
     "a name of the largest length": (
         lambda content: put(content.index(EMBEDDING) - 8, "Q", 2**64 - 1)(content),
         "a tensor's name of 18446744073709551615 bytes",

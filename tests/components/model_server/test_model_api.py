@@ -29,7 +29,7 @@ def locked(tiny_run, tmp_path_factory) -> Iterator[tuple[str, list[str]]]:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     lines: list[str] = []
-    flags = ["--api-keys-file", keys, "--model-id", "m", "--n-places", "2", "--port", str(port)]
+    flags = ["--api-keys-file", keys, "--model-id", "m", "--parallel", "2", "--port", str(port)]
     with lorry_process("serve", tiny_run.model, *flags, ready=f"{address}/readyz", lines=lines):
         yield address, lines
 
@@ -43,7 +43,7 @@ def greedy(tiny_run, tmp_path_factory) -> Iterator[openai.OpenAI]:
     (folder / "model.json").write_text(json.dumps(manifest))
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    flags = ["--model-id", "m", "--n-ctx", "256", "--n-places", "2", "--port", str(port)]
+    flags = ["--model-id", "m", "--n-ctx", "256", "--parallel", "2", "--port", str(port)]
     with (
         lorry_process("serve", folder, *flags, ready=f"{address}/readyz"),
         openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,
@@ -305,7 +305,7 @@ def test_metrics_count_what_has_happened(server):
     said = httpx.get(f"{server}/metrics").text
     for name in (
         "lorry_requests_waiting", "lorry_requests_running", "lorry_time_to_first_token_seconds_bucket",
-        "lorry_time_between_tokens_seconds_bucket", "lorry_prompt_tokens_total", "lorry_completion_tokens_total",
+        "lorry_inter_token_latency_seconds_bucket", "lorry_prompt_tokens_total", "lorry_completion_tokens_total",
         "lorry_prefix_hits_total", "lorry_requests_cancelled_total", "lorry_requests_rejected_total",
     ):  # fmt: skip
         assert re.search(rf"^{name}(\{{.*\}})? [0-9.e+]+$", said, re.MULTILINE), name

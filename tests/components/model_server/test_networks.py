@@ -40,7 +40,7 @@ def address(tiny_run, tmp_path_factory) -> Iterator[str]:
         keys,
         "--model-id",
         "m",
-        "--n-places",
+        "--parallel",
         "2",
         "--cors-origin",
         ORIGIN,
@@ -260,7 +260,7 @@ def without_template(tiny_run, tmp_path) -> Path:
 def test_a_file_without_a_template_continues_texts_and_chats_with_one_that_is_named(without_template, tmp_path):
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    flags = ["--model-id", "m", "--n-places", "2", "--port", str(port)]
+    flags = ["--model-id", "m", "--parallel", "2", "--port", str(port)]
     lines: list[str] = []
     with lorry_process("serve", without_template, *flags, ready=f"{address}/readyz", lines=lines):
         text = httpx.post(f"{address}/v1/completions", json={"model": "m", "prompt": "Lorry"}, timeout=60)

@@ -20,7 +20,7 @@ from tests.conftest import free_port, lorry_process
 pytestmark = pytest.mark.slow
 
 WORDS = ["Lorry", "what", "carries", "data", "chat", "the"]
-N_STREAMS, N_AT_ONCE, N_PLACES = 2000, 24, 8
+N_STREAMS, N_AT_ONCE, N_PARALLEL = 2000, 24, 8
 MALFORMED: list[bytes] = [
     b"{", b"[]", b'{"model": "m"}', b'{"model": "m", "messages": 5}', b"\xff\xfe",
     b'{"model": "m", "messages": [{"role": "user", "content": "x"}], "temperature": "hot"}',
@@ -41,7 +41,7 @@ class Seen:
 def process(tiny_run) -> Iterator[tuple[str, psutil.Process]]:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    flags = ["--port", str(port), "--model-id", "m", "--n-places", str(N_PLACES), "--prefix-copies-mb", "8"]
+    flags = ["--port", str(port), "--model-id", "m", "--parallel", str(N_PARALLEL), "--prefix-cache-mb", "8"]
     with lorry_process("serve", tiny_run.model, *flags, ready=f"{address}/readyz") as child:
         yield address, psutil.Process(child.pid)
 
@@ -137,7 +137,7 @@ def test_2000_streams_with_probes_disconnects_and_malformed_requests(process):
 def test_ten_times_the_load_is_refused_and_the_admitted_are_answered(process):
     """What it costs those who are admitted is measured by ``tests/benchmarks/serving.py --only flood``."""
     address, _ = process
-    url, full = httpx.URL(address), N_PLACES + 64
+    url, full = httpx.URL(address), N_PARALLEL + 64
 
     async def scenario() -> list[Crowd]:
         return [await crowd(url.host, url.port, "m", n_clients, 15, WORDS) for n_clients in (full, 10 * full)]

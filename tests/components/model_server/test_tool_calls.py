@@ -307,7 +307,7 @@ def test_tags_that_are_tokens_of_their_own_are_thought_and_called_with(qwen):
 def test_a_served_model_calls_with_tags_that_are_tokens_of_their_own(qwen):
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    flags = ["--model-id", "m", "--n-ctx", "2048", "--n-places", "2", "--port", str(port)]
+    flags = ["--model-id", "m", "--n-ctx", "2048", "--parallel", "2", "--port", str(port)]
     with (
         lorry_process("serve", qwen, *flags, ready=f"{address}/readyz"),
         openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,
@@ -328,7 +328,7 @@ def client(tiny_run, tmp_path_factory) -> Iterator[openai.OpenAI]:
     template.write_text(SHORT)
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    flags = ["--chat-template", template, "--model-id", "m", "--n-places", "2", "--port", str(port)]
+    flags = ["--chat-template", template, "--model-id", "m", "--parallel", "2", "--port", str(port)]
     with (
         lorry_process("serve", tiny_run.model, *flags, ready=f"{address}/readyz"),
         openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,

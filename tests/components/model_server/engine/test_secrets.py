@@ -10,11 +10,11 @@ import pytest
 
 from components.artifacts.contracts import Message
 from components.gguf.model import GgufModel
-from components.model_server.engine import slots as places
+from components.model_server.engine import slots
 from components.model_server.engine.batching import BatchingEngine, EngineSettings
 from components.model_server.engine.interface import Request
 from components.model_server.engine.metrics import Metrics
-from tests.components.model_server.secret_model import SECRETS, SYSTEMS, make
+from tests.components.model_server.engine.secret_model import SECRETS, SYSTEMS, make
 
 pytestmark = pytest.mark.slow
 
@@ -28,9 +28,9 @@ def ask_many(path: Path, n_requests: int, seed: int) -> tuple[int, list[tuple[st
     """How many answers came, and which were not the user's own word twice: (word, answer)."""
     draw = random.Random(seed)
     metrics = Metrics()
-    # Little room for copies, so that conversations come and go.
-    settings = EngineSettings(max_waiting=n_requests, copies_bytes=400_000)
-    engine = BatchingEngine(GgufModel(path, n_ctx=128, n_places=8, n_threads=2), settings, metrics)
+    # A small prefix cache, so that conversations come and go.
+    settings = EngineSettings(max_waiting=n_requests, prefix_cache_bytes=400_000)
+    engine = BatchingEngine(GgufModel(path, n_ctx=128, n_parallel=8, n_threads=2), settings, metrics)
     foreign: list[tuple[str, str]] = []
 
     async def one(word: str, system: str) -> int:
@@ -69,6 +69,6 @@ def test_10000_interleaved_requests_say_no_foreign_word(path):
 
 
 def test_with_a_broken_prefix_key_the_same_requests_say_foreign_words(path, monkeypatch):
-    monkeypatch.setattr(places, "common_length", lambda one, other: min(len(one), len(other)))
+    monkeypatch.setattr(slots, "common_prefix_length", lambda one, other: min(len(one), len(other)))
     _, foreign = ask_many(path, 1_000, seed=3)
     assert foreign != []

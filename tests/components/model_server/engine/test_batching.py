@@ -1,4 +1,4 @@
-"""The engine's own promises, with a stand-in for the model whose memory shows every mistake."""
+"""The engine's own promises, with a stand-in for the model whose KV cache shows every mistake."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 
 from components.artifacts.contracts import Message
 from components.errors import ModelError
-from components.model_server.engine import batching
-from components.model_server.engine import slots as places
+from components.model_server.engine import batching, slots
 from components.model_server.engine.batching import BatchingEngine, EngineSettings
 from components.model_server.engine.interface import (
     Delta,
@@ -25,8 +24,8 @@ from components.model_server.engine.interface import (
     UnavailableError,
 )
 from components.model_server.engine.metrics import Metrics
-from components.model_server.engine.stop_strings import StoppingText
-from tests.components.model_server.echo_model import EchoModel
+from components.model_server.engine.stop_strings import StopStringFilter
+from tests.components.model_server.engine.echo_model import EchoModel
 
 
 def ask(text: str = "hello", *, system: str = "", **settings: Any) -> Request:
@@ -100,7 +99,7 @@ def test_a_request_whose_prompt_takes_long_to_render_hears_that_it_is_worked_on(
         if leaves:
             await stream.aclose()
             rendered.set()
-            # Its room is free again.
+            # Its reservation is free again.
             assert (await collect(engine, ask("abc")))[0] == "abc"
         else:
             rendered.set()
@@ -125,50 +124,50 @@ def test_the_context_bounds_an_answer_and_a_prompt():
     run(scenario)
 
 
-def test_every_running_answer_gets_a_token_between_two_pieces_of_a_long_prompt():
+def test_every_running_answer_gets_a_token_between_two_chunks_of_a_long_prompt():
     async def scenario() -> None:
-        model = EchoModel(n_ctx=1024, n_rows=16)
+        model = EchoModel(n_ctx=1024, n_batch=16)
         engine = await ready_engine(model)
         go = model.begin_from_here(3)
         streams = [asyncio.create_task(collect(engine, ask(letter * 40))) for letter in "abc"]
-        await until(lambda: len(model.decoder.steps) == 3)
+        await until(lambda: len(model.context.steps) == 3)
         newcomer = asyncio.create_task(collect(engine, ask("n" * 200)))
         go.release(1_000_000)
         answers = await asyncio.gather(*streams, newcomer)
         assert [text for text, _ in answers] == ["a" * 40, "b" * 40, "c" * 40, "n" * 200]
-        chunks = [n for n, step in enumerate(model.decoder.steps) if len(step[0].tokens) > 1]
-        long = [n for n in chunks if step_place(model, n) == step_place(model, chunks[-1])]
+        chunks = [n for n, step in enumerate(model.context.steps) if len(step[0].tokens) > 1]
+        long = [n for n in chunks if seq_id_of(model, n) == seq_id_of(model, chunks[-1])]
         for before, after in pairwise(long[3:]):
-            between = model.decoder.steps[before + 1 : after]
-            assert {part.place for step in between for part in step} >= running_then(model, before), "a stream waited"
+            between = model.context.steps[before + 1 : after]
+            assert {item.seq_id for step in between for item in step} >= running_then(model, before), "a stream waited"
         engine.close()
 
-    def step_place(model: EchoModel, n: int) -> int:
-        return model.decoder.steps[n][0].place
+    def seq_id_of(model: EchoModel, n: int) -> int:
+        return model.context.steps[n][0].seq_id
 
     def running_then(model: EchoModel, n: int) -> set[int]:
-        """Places that say a token both before and after step ``n``."""
-        said = [
-            {part.place for step in steps for part in step if len(part.tokens) == 1}
-            for steps in (model.decoder.steps[:n], model.decoder.steps[n + 1 :])
+        """Sequences that decode a token both before and after step ``n``."""
+        decoded = [
+            {item.seq_id for step in steps for item in step if len(item.tokens) == 1}
+            for steps in (model.context.steps[:n], model.context.steps[n + 1 :])
         ]
-        return said[0] & said[1] - {step_place(model, n)}
+        return decoded[0] & decoded[1] - {seq_id_of(model, n)}
 
     run(scenario)
 
 
-def test_a_prompt_that_begins_like_one_in_memory_computes_only_what_is_new():
+def test_a_prompt_that_begins_like_a_cached_one_computes_only_what_is_new():
     async def scenario() -> None:
         model = EchoModel()
         engine = await ready_engine(model)
         system = "You are a helpful assistant of few words."
         await collect(engine, ask("first", system=system))
-        model.decoder.steps.clear()
+        model.context.steps.clear()
         text, last = await collect(engine, ask("second", system=system))
         n_shared = len(system) + 3  # its two marks, and the one that begins the next turn
         assert (text, last.cached_tokens) == ("second", n_shared)
         computed = sum(
-            len(part.tokens) for step in model.decoder.steps for part in step if part.start < last.prompt_tokens
+            len(item.tokens) for step in model.context.steps for item in step if item.pos < last.prompt_tokens
         )
         assert computed == last.prompt_tokens - n_shared
         assert value(engine, "lorry_prefix_hits_total") == 1
@@ -197,7 +196,8 @@ def interleaved(n_requests: int, seed: int) -> list[tuple[str, str]]:
     systems = ["", "Repeat.", "Repeat what the user says, and nothing else.", "Repeat what the user says, but softly."]
 
     async def scenario() -> list[tuple[str, str]]:
-        engine = await ready_engine(EchoModel(n_places=4, n_rows=16), max_waiting=n_requests, copies_bytes=2_000)
+        model = EchoModel(n_parallel=4, n_batch=16)
+        engine = await ready_engine(model, max_waiting=n_requests, prefix_cache_bytes=2_000)
         answers = []
 
         async def one(number: int) -> None:
@@ -214,8 +214,8 @@ def interleaved(n_requests: int, seed: int) -> list[tuple[str, str]]:
 
         await asyncio.gather(*map(one, range(n_requests)))
         await until(lambda: engine.idle and engine._scheduler.n_running == 0)
-        assert engine._places.n_free == 4
-        assert engine._places.bytes_of_copies <= 2_000
+        assert engine._slots.n_free == 4
+        assert engine._prefix_cache.n_bytes <= 2_000
         engine.close()
         return answers
 
@@ -230,14 +230,14 @@ def test_interleaved_requests_never_say_anothers_word():
 
 def test_the_same_requests_mix_up_words_when_the_prefix_key_is_broken(monkeypatch):
     """What the test above would miss, it would miss in silence."""
-    monkeypatch.setattr(places, "common_length", lambda one, other: min(len(one), len(other)))
+    monkeypatch.setattr(slots, "common_prefix_length", lambda one, other: min(len(one), len(other)))
     answers = interleaved(400, seed=5)
     assert any(asked != said for asked, said in answers)
 
 
 def test_requests_past_the_bound_are_refused_at_once_and_the_others_answered():
     async def scenario() -> None:
-        model = EchoModel(n_places=1)
+        model = EchoModel(n_parallel=1)
         engine = await ready_engine(model, max_waiting=2)
         go = model.begin_from_here()
         running = asyncio.create_task(collect(engine, ask("one")))
@@ -255,9 +255,9 @@ def test_requests_past_the_bound_are_refused_at_once_and_the_others_answered():
     run(scenario)
 
 
-def test_one_keys_flood_leaves_turns_and_room_to_another():
+def test_one_keys_flood_leaves_turns_and_capacity_to_another():
     async def scenario() -> None:
-        model = EchoModel(n_places=1)
+        model = EchoModel(n_parallel=1)
         engine = await ready_engine(model, max_waiting=8, n_keys=2)
         go = model.begin_from_here()
         ended: list[str] = []
@@ -282,12 +282,12 @@ def test_one_keys_flood_leaves_turns_and_room_to_another():
     run(scenario)
 
 
-def test_one_keys_long_answers_leave_a_place_to_another_key():
+def test_one_keys_long_answers_leave_a_slot_to_another_key():
     async def scenario() -> None:
-        model = EchoModel(n_places=4)
+        model = EchoModel(n_parallel=4)
         engine = await ready_engine(model, n_keys=2)
         go = model.begin_from_here()
-        running = engine._scheduler.n_running_of_keys
+        running = engine._scheduler.n_running_by_key
 
         async def step_until(condition: Any) -> None:
             await until(lambda: go.release() or condition())
@@ -304,19 +304,19 @@ def test_one_keys_long_answers_leave_a_place_to_another_key():
 
 
 @pytest.mark.parametrize("steps", [0, 3, 12])
-def test_a_closed_stream_frees_its_place_within_a_step_also_while_its_prompt_is_read(steps):
+def test_a_closed_stream_frees_its_slot_within_a_step_also_during_prefill(steps):
     async def scenario() -> None:
-        model = EchoModel(n_places=1, n_ctx=512, n_rows=16)
+        model = EchoModel(n_parallel=1, n_ctx=512, n_batch=16)
         engine = await ready_engine(model)
         go = model.begin_from_here(steps)
         stream = asyncio.create_task(collect(engine, ask("x" * 100)))
-        await until(lambda: engine._scheduler.n_running == 1 and len(model.decoder.steps) == steps)
+        await until(lambda: engine._scheduler.n_running == 1 and len(model.context.steps) == steps)
         stream.cancel()
         await asyncio.wait({stream})
         go.release()  # the step that it is in
         await until(lambda: engine.idle and engine._scheduler.n_running == 0)
-        assert len(model.decoder.steps) <= steps + 1
-        assert engine._places.n_free == 1
+        assert len(model.context.steps) <= steps + 1
+        assert engine._slots.n_free == 1
         assert value(engine, "lorry_requests_cancelled_total") == 1
         go.release(1_000_000)
         assert (await collect(engine, ask("x" * 100)))[0] == "x" * 100
@@ -327,7 +327,7 @@ def test_a_closed_stream_frees_its_place_within_a_step_also_while_its_prompt_is_
 
 def test_one_that_waits_and_goes_away_is_forgotten():
     async def scenario() -> None:
-        model = EchoModel(n_places=1)
+        model = EchoModel(n_parallel=1)
         engine = await ready_engine(model)
         go = model.begin_from_here()
         running = asyncio.create_task(collect(engine, ask("one")))
@@ -344,21 +344,21 @@ def test_one_that_waits_and_goes_away_is_forgotten():
     run(scenario)
 
 
-def test_a_deadline_ends_an_answer_with_length_and_who_waits_is_told():
+def test_a_deadline_ends_an_answer_with_length_and_a_waiting_request_with_an_error():
     async def scenario() -> None:
-        model = EchoModel(n_places=1)
+        model = EchoModel(n_parallel=1)
         engine = await ready_engine(model, max_seconds=0.5)
         go = model.begin_from_here(3)
         running = asyncio.create_task(collect(engine, ask("x" * 20)))
-        await until(lambda: len(model.decoder.steps) == 3)
+        await until(lambda: len(model.context.steps) == 3)
         waiting = asyncio.create_task(collect(engine, ask("two")))
         await asyncio.sleep(0.6)
         go.release(1_000_000)
         text, last = await running
         assert (last.finish_reason, text) == ("length", "x" * last.completion_tokens)
-        with pytest.raises(TimedOutError, match=r"no place was free within 0\.5 s; ask again later"):
+        with pytest.raises(TimedOutError, match=r"no slot was free within 0\.5 s; ask again later"):
             await waiting
-        assert value(engine, "lorry_deadlines_passed_total") == 2
+        assert value(engine, "lorry_requests_timed_out_total") == 2
         engine.close()
 
     run(scenario)
@@ -366,7 +366,7 @@ def test_a_deadline_ends_an_answer_with_length_and_who_waits_is_told():
 
 def test_draining_takes_nothing_new_and_finishes_what_runs_and_waits():
     async def scenario() -> None:
-        model = EchoModel(n_places=1)
+        model = EchoModel(n_parallel=1)
         engine = await ready_engine(model)
         go = model.begin_from_here(2)
         tasks = [asyncio.create_task(collect(engine, ask(text))) for text in ("one", "two")]
@@ -386,11 +386,11 @@ def test_draining_takes_nothing_new_and_finishes_what_runs_and_waits():
 
 def test_stopping_ends_a_running_stream_with_length_and_tells_who_waits():
     async def scenario() -> None:
-        model = EchoModel(n_places=1)
+        model = EchoModel(n_parallel=1)
         engine = await ready_engine(model)
         go = model.begin_from_here(4)
         running = asyncio.create_task(collect(engine, ask("x" * 30)))
-        await until(lambda: len(model.decoder.steps) == 4)
+        await until(lambda: len(model.context.steps) == 4)
         waiting = asyncio.create_task(collect(engine, ask("two")))
         await until(lambda: value(engine, "lorry_requests_waiting") == 1)
         engine.stop()
@@ -409,16 +409,16 @@ def test_stopping_ends_a_running_stream_with_length_and_tells_who_waits():
     run(scenario)
 
 
-def test_a_batch_that_llama_cannot_compute_fails_alone_and_its_place_is_clean():
+def test_a_batch_that_llama_cannot_compute_fails_alone_and_its_slot_is_clean():
     async def scenario() -> None:
-        model = EchoModel(n_places=2)
+        model = EchoModel(n_parallel=2)
         engine = await ready_engine(model)
-        model.decoder.broken = True
-        with pytest.raises(ModelError, match=r"cannot compute 1 rows \(status -3\); ask again"):
+        model.context.broken = True
+        with pytest.raises(ModelError, match=r"cannot compute 1 tokens \(status -3\); ask again"):
             await collect(engine, ask("one"))
-        model.decoder.broken = False
+        model.context.broken = False
         assert (await collect(engine, ask("one")))[0] == "one"
-        assert engine._places.n_free == 2
+        assert engine._slots.n_free == 2
         engine.close()
 
     run(scenario)
@@ -474,10 +474,10 @@ def test_an_engine_that_hangs_is_not_alive(monkeypatch):
     run(scenario)
 
 
-def test_a_model_that_forgets_all_or_nothing_shares_nothing_and_answers_right():
+def test_a_model_that_removes_all_or_nothing_shares_nothing_and_answers_right():
     async def scenario() -> None:
-        model = EchoModel(n_places=1)
-        model.decoder.forgets_all_or_nothing = True
+        model = EchoModel(n_parallel=1)
+        model.context.removes_all_or_nothing = True
         engine = await ready_engine(model)
         for text in ("first", "second", "second"):
             said, last = await collect(engine, ask(text, system="The same beginning."))
@@ -494,7 +494,7 @@ def test_a_token_is_counted_once_and_times_are_observed():
         await asyncio.gather(*(collect(engine, ask("abcd")) for _ in range(3)))
         assert value(engine, "lorry_completion_tokens_total") == 12
         assert value(engine, "lorry_time_to_first_token_seconds_count") == 3
-        assert value(engine, "lorry_time_between_tokens_seconds_count") == 12  # the end is a token too
+        assert value(engine, "lorry_inter_token_latency_seconds_count") == 12  # the end is a token too
         assert value(engine, "lorry_queue_seconds_sum") <= 3 * (time.monotonic() - started)
         kinds = [value(engine, "lorry_prompt_tokens_total", kind=kind) for kind in ("computed", "cached")]
         assert sum(kinds) == 3 * 6
@@ -516,7 +516,7 @@ def test_a_token_is_counted_once_and_times_are_observed():
     ],
 )
 def test_stop_strings_are_cut_wherever_tokens_part_them(pieces, stop, expected, stopped):
-    text, said = StoppingText(stop), ""
+    text, said = StopStringFilter(stop), ""
     for piece in pieces:
         said += text.feed(piece if isinstance(piece, bytes) else piece.encode())
         if text.stopped:
