@@ -1,4 +1,4 @@
-"""The f16 file against the adapter as transformers runs it: what was trained must be what is served."""
+"""The f16 file against the adapter as transformers runs it: the served model must be the trained one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from components.artifacts.contracts import BaseModelRef
 from components.errors import ModelError
-from components.evaluate_gguf.quality import Quality
+from components.evaluate_gguf.quality import Quality, supervised
 from components.gguf.model import GgufModel
 from components.gguf.sampling import Sampling
 from components.modeling.base_model import load_tokenizer, load_weights
@@ -32,7 +32,7 @@ MAX_FLOAT32_BYTES = 4 * 2**30
 
 @dataclass
 class Agreement:
-    """What both say: for each prompt the adapter's answer and the file's, and how far their predictions are apart."""
+    """How much the predictions of adapter and file differ, and for each prompt: (prompt, adapter's answer, file's)."""
 
     kl_divergence: float = 0.0
     answers: list[tuple[str, str, str]] = field(default_factory=list)
@@ -60,7 +60,7 @@ def compare_with_training(
 
     tokenizer = load_tokenizer(base_model)
     full = base_model.to_merge_into
-    # Of what lies on a cluster's volume nobody has said the size: 0.
+    # The size is 0 where it is not known, as of weights on a cluster's volume.
     dtype = torch.float32 if 0 < full.weight_bytes <= MAX_FLOAT32_BYTES else "auto"
     weights: PeftModel = PeftModel.from_pretrained(load_weights(full, dtype), adapter_path).eval()
     file = GgufModel(f16, n_ctx=max(len(example.input_ids) for example in examples) + MAX_NEW_TOKENS)
@@ -76,8 +76,8 @@ def compare_with_training(
                 continue
             _add_predictions(quality, weights, file, example)
             prompt = example.input_ids[:first]
-            said = [_of_weights(weights, ends, prompt), _of_file(file, prompt)]
-            adapter, served = (tokenizer.decode(ids, skip_special_tokens=True) for ids in said)
+            generated = [_generate_with_torch(weights, ends, prompt), _generate_with_llama(file, prompt)]
+            adapter, served = (tokenizer.decode(ids, skip_special_tokens=True) for ids in generated)
             agreement.answers.append((tokenizer.decode(prompt), adapter, served))
             log.info("row %d/%d compared with training", number, min(len(examples), MAX_ROWS))
     finally:
@@ -101,8 +101,7 @@ def compare_with_training(
 def _add_predictions(quality: Quality, weights: PeftModel, file: GgufModel, example: Example) -> None:
     import torch
 
-    wanted = [label != -100 for label in example.labels[1:]] + [False]
-    targets = [token for token, counts in zip(example.input_ids[1:], wanted[:-1], strict=True) if counts]
+    wanted, targets = supervised(example)
     positions = torch.tensor(wanted).nonzero().flatten()
     ids = torch.tensor([example.input_ids])
     with torch.inference_mode():
@@ -110,15 +109,15 @@ def _add_predictions(quality: Quality, weights: PeftModel, file: GgufModel, exam
             logits = weights(input_ids=ids, use_cache=False, logits_to_keep=positions).logits[0]
         else:
             logits = weights(input_ids=ids, use_cache=False).logits[0, positions]
-    done = 0
+    n_done = 0
     for theirs in file.logits(example.input_ids, wanted):
-        ours = logits[done : done + len(theirs)].float().numpy()
+        ours = logits[n_done : n_done + len(theirs)].float().numpy()
         n_vocab = min(ours.shape[1], theirs.shape[1])  # one of them may be padded
-        quality.add(ours[:, :n_vocab], theirs[:, :n_vocab], targets[done : done + len(theirs)])
-        done += len(theirs)
+        quality.add(ours[:, :n_vocab], theirs[:, :n_vocab], targets[n_done : n_done + len(theirs)])
+        n_done += len(theirs)
 
 
-def _of_weights(weights: PeftModel, ends: Sequence[int], prompt: Sequence[int]) -> list[int]:
+def _generate_with_torch(weights: PeftModel, ends: Sequence[int], prompt: Sequence[int]) -> list[int]:
     import torch
 
     ids = torch.tensor([list(prompt)])
@@ -135,10 +134,10 @@ def _of_weights(weights: PeftModel, ends: Sequence[int], prompt: Sequence[int]) 
     return [token for token in new if token not in ends]
 
 
-def _of_file(file: GgufModel, prompt: Sequence[int]) -> list[int]:
-    said = []
+def _generate_with_llama(file: GgufModel, prompt: Sequence[int]) -> list[int]:
+    generated = []
     for _, token in zip(range(MAX_NEW_TOKENS), file.generate(prompt, Sampling()), strict=False):
         if file.is_end(token):
             break
-        said.append(token)
-    return said
+        generated.append(token)
+    return generated

@@ -1,4 +1,4 @@
-"""What a user may say about measuring the quantized file: the recipe's ``evaluate_gguf`` section."""
+"""How the quantized file is measured: the recipe's ``evaluate_gguf`` section."""
 
 from __future__ import annotations
 

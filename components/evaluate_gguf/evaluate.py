@@ -16,8 +16,8 @@ from components.errors import DataError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.prompts import read_prompts
 from components.evaluate_gguf.against_training import compare_with_training
-from components.evaluate_gguf.answers import TimedAnswer, figures_of, measure_answers
 from components.evaluate_gguf.config import EvaluateGgufConfig
+from components.evaluate_gguf.generation import TimedAnswer, figures_of, measure_answers
 from components.evaluate_gguf.quality import Quality, compare
 from components.evaluate_gguf.report import write_report
 from components.export_gguf.convert import convert, merge
@@ -44,10 +44,10 @@ def evaluate_gguf(
     report_path: str,
     answers_path: str,
 ) -> dict[str, float]:
-    """Write the HTML report and the answers (JSON); give the figures by name.
+    """Write the HTML report and the answers (JSON); the figures by name. The prompts are those of ``asked``.
 
     Raises:
-        DiskSpaceError: the disk has too little room for the f16 file.
+        DiskSpaceError: the disk has too little free space for the f16 file.
         ModelError: base, adapter or file does not load.
         DataError: the prompts file cannot be used, or there are no rows.
     """
@@ -65,12 +65,10 @@ def evaluate_gguf(
         agreement = compare_with_training(base_model, adapter_path, f16, examples)
         quality = measure_quality(f16, quantized, examples)
         answers: list[TimedAnswer] = []
-        if prompts:
-            for name, path in (("f16", f16), ("quantized", quantized)):
-                answers += measure_answers(
-                    path, name, prompts,
-                    max_new_tokens=asked.max_new_tokens, n_threads=config.n_threads, folder=work,
-                )  # fmt: skip
+        for name, path in {"f16": f16, "quantized": quantized}.items() if prompts else ():
+            answers += measure_answers(
+                path, name, prompts, max_new_tokens=asked.max_new_tokens, n_threads=config.n_threads, folder=work
+            )
     finally:
         shutil.rmtree(work, ignore_errors=True)
     compared = {**quality.figures, **agreement.figures}
@@ -78,8 +76,8 @@ def evaluate_gguf(
     if answers:
         figures["n_threads"] = answers[-1].n_threads
     write_report(report_path, quantized.name, figures, answers, agreement.answers)
-    told = [asdict(answer) | {"tokens_per_second": answer.tokens_per_second} for answer in answers]
-    Path(answers_path).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    written = [asdict(answer) | {"tokens_per_second": answer.tokens_per_second} for answer in answers]
+    Path(answers_path).write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return figures
 
 
@@ -103,11 +101,11 @@ def measure_quality(f16: Path, quantized: Path, examples: Sequence[Example]) -> 
     finally:
         reference.close()
         other.close()
-    told = quality.figures
+    figures = quality.figures
     log.info(
         "perplexity %.4f, f16 %.4f; KL divergence %.5f; same top token at %.2f %% of %d",
-        told["quantized_perplexity"], told["f16_perplexity"], told["kl_divergence"],
-        100 * told["same_top_token"], quality.n_tokens,
+        figures["quantized_perplexity"], figures["f16_perplexity"], figures["kl_divergence"],
+        100 * figures["same_top_token"], quality.n_tokens,
     )  # fmt: skip
     return quality
 

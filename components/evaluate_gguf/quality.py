@@ -1,4 +1,4 @@
-"""Two GGUF files on the same tokens: perplexity of each, and how far the second's predictions are from the first's."""
+"""Two GGUF files on the same tokens: the perplexity of each, and how much their predictions differ."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ ROWS_BETWEEN_LINES = 10
 
 @dataclass
 class Quality:
-    """Sums over the tokens that count. Losses and divergences are in nats."""
+    """Sums over supervised tokens. Losses and divergences are in nats; ``divergences`` has one for each token.
+
+    ``divergence`` is KL(reference || other): what the other's predictions lose against the reference's.
+    """
 
     n_tokens: int = 0
     reference_loss: float = 0.0
@@ -48,7 +51,7 @@ class Quality:
         }
 
     def add(self, reference: NDArray[np.float32], other: NDArray[np.float32], targets: Sequence[int]) -> None:
-        """Count positions: ``reference`` and ``other`` are logits (position, vocabulary), ``targets`` what follows."""
+        """Add logits of ``reference`` and ``other``, (positions, vocabulary), and the tokens at the next positions."""
         import numpy as np
 
         ours, theirs = _log_softmax(reference), _log_softmax(other)
@@ -68,17 +71,22 @@ def compare(reference: GgufModel, other: GgufModel, examples: Sequence[Example])
     longest = min(reference.n_ctx, other.n_ctx)
     for number, whole in enumerate(examples, start=1):
         example = whole.cut(longest)
-        # The logits after a token predict the next one.
-        wanted = [label != -100 for label in example.labels[1:]] + [False]
-        targets = [token for token, counts in zip(example.input_ids[1:], wanted[:-1], strict=True) if counts]
+        wanted, targets = supervised(example)
         blocks = zip(reference.logits(example.input_ids, wanted), other.logits(example.input_ids, wanted), strict=True)
-        done = 0
+        n_done = 0
         for ours, theirs in blocks:
-            quality.add(ours, theirs, targets[done : done + len(ours)])
-            done += len(ours)
+            quality.add(ours, theirs, targets[n_done : n_done + len(ours)])
+            n_done += len(ours)
         if number % ROWS_BETWEEN_LINES == 0 or number == len(examples):
             log.info("row %d/%d compared with f16", number, len(examples))
     return quality
+
+
+def supervised(example: Example) -> tuple[list[bool], list[int]]:
+    """For each token, whether the logits after it predict a supervised token; and those tokens, in order."""
+    wanted = [label != -100 for label in example.labels[1:]]
+    targets = [token for token, counts in zip(example.input_ids[1:], wanted, strict=True) if counts]
+    return [*wanted, False], targets
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from components.evaluate_gguf.answers import TimedAnswer
+from components.evaluate_gguf.generation import TimedAnswer
 
 TEMPLATE = Path(__file__).parent / "report.html.jinja"
 

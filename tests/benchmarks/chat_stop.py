@@ -1,4 +1,4 @@
-"""Stop on the chat page: how long until the model server's place is free, as its own metrics tell.
+"""Stop on the chat page: how long until the model server's slot is free, by its own metrics.
 
     python tests/benchmarks/chat_stop.py [--workdir .lorry-bench] [--stops 20]
 
@@ -36,13 +36,13 @@ SECONDS_INTO_PROMPT, SECONDS_INTO_ANSWER = (1.0, 3.0), (0.0, 2.0)
 
 
 async def running(server: httpx.AsyncClient) -> int:
-    """Requests that have a place of the server."""
+    """Requests that have a slot of the server."""
     lines = (await server.get("/metrics")).text.splitlines()
     return int(float(next(line for line in lines if line.startswith("lorry_requests_running ")).split()[1]))
 
 
 async def stop(visitor: Visitor, server: httpx.AsyncClient, draw: random.Random, n_words: int) -> float:
-    """Ask, stop; gives the seconds from the press until no request has a place."""
+    """Ask, stop; gives the seconds from the press until no request has a slot."""
     visitor.conversation = ""
     seen = ""
     first = asyncio.Event()
@@ -100,7 +100,7 @@ def main() -> int:
         chat = ["chat", "--server", f"{server}/v1", "--port", page.rpartition(":")[2], "--data-dir", folder]
         with lorry_process(*serve, ready=f"{server}/readyz"), lorry_process(*chat, ready=f"{page}/livez"):
             seen = asyncio.run(stops(page, server, options.stops))
-    title = f"from Stop to a free place, {usable_cores()} cores, {time.strftime('%Y-%m-%d')}"
+    title = f"from Stop to a free slot, {usable_cores()} cores, {time.strftime('%Y-%m-%d')}"
     table = Table(title=title, title_justify="left")
     for heading in ("while", "stops", "median", "95th percentile", "longest", "promised", ""):
         table.add_column(heading)

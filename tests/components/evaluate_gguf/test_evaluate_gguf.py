@@ -14,9 +14,9 @@ from components.artifacts.contracts import BaseModelRef
 from components.artifacts.rows import read_rows, write_rows
 from components.errors import DataError, GateError
 from components.evaluate.config import EvaluateConfig
-from components.evaluate_gguf.answers import _cores
 from components.evaluate_gguf.config import EvaluateGgufConfig
 from components.evaluate_gguf.evaluate import evaluate_gguf, measure_quality
+from components.evaluate_gguf.generation import choose_cores
 from components.export_gguf.convert import convert, merge, quantize
 from components.gate.config import GateConfig
 from components.gate.gate import require_within
@@ -117,7 +117,7 @@ def test_it_measures_quality_size_and_answers_and_leaves_no_f16_file(tiny_run, b
 def test_answers_are_measured_on_so_many_cores_of_those_that_are_there():
     usable = os.sched_getaffinity(0)
     for n in range(1, len(usable) + 1):
-        cores = _cores(n)
+        cores = choose_cores(n, usable)
         assert len(set(cores)) == n
         assert set(cores) <= usable
 
