@@ -40,26 +40,26 @@ console = Console()
 
 @app.command()
 def check(recipe: RecipePath) -> None:
-    """Say in plain words what is wrong with a recipe or a sweep; no step runs, nothing is fetched."""
+    """Check a recipe or a sweep and list what is wrong with it; no step runs, nothing is fetched."""
     from pipelines.preflight.split_check import rehearse
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
     if is_sweep(recipe):
         recipes = load_sweep(recipe).recipes
-        rehearse(recipes.values(), tell)
+        rehearse(recipes.values(), report)
         n = len(recipes)
         console.print(f"{recipe}: fine, {n} trials; run it with: lorry sweep {recipe}", markup=False, highlight=False)
         return
     loaded = load_recipe(recipe)
-    rehearse([loaded], tell)
+    rehearse([loaded], report)
     verb = "submit" if claims_in(loaded.addresses.values()) else "run"
     console.print(f"{recipe}: fine; run it with: lorry {verb} {recipe}", markup=False, highlight=False, soft_wrap=True)
     data = (source.data for source in loaded.split.all_sources)
     for address in (*data, loaded.base_model):
         if not address.startswith("/") and "://" not in address:
-            console.print(f"  not looked up: {address} (a hub id)", markup=False, highlight=False)
+            console.print(f"  not checked: {address} (a hub id)", markup=False, highlight=False)
 
 
 @app.command(cls=CommandWithNoReuse)

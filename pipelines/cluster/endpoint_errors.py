@@ -1,4 +1,4 @@
-"""What is said of an endpoint: of its address, of its refusal, and of what came in place of an answer."""
+"""Errors of an endpoint described: its address, its refusals, and answers that are not the API's."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def names_no_user(error: kfp_server_api.ApiException) -> bool:
 
 
 def words_of(error: kfp_server_api.ApiException) -> str:
-    """What a refusal says, whoever gave it: Kubeflow in JSON, a proxy before it in a line of text or a page."""
+    """The text of a refusal: Kubeflow's in JSON, a proxy's in a line of text or a page."""
     try:
         body = json.loads(error.body)
         return in_one_line(str(body.get("error_message") or body.get("message") or body.get("error") or error.reason))
@@ -53,12 +53,12 @@ def words_of(error: kfp_server_api.ApiException) -> str:
     if "<" in text:
         title = _TITLE.search(text)
         text = title[1] if title else ""
-    said = in_one_line(text)
-    return said if said and said.isprintable() and "\ufffd" not in said else in_one_line(str(error.reason))
+    message = in_one_line(text)
+    return message if message and message.isprintable() and "\ufffd" not in message else in_one_line(str(error.reason))
 
 
 def content_of(response: Any) -> str:
-    """What came in place of an answer of the API, in words."""
+    """A description of what came in place of an answer of the API."""
     text = _text(getattr(response, "data", None))
     if "<html" in text[:1000].lower() or text.lstrip().lower().startswith("<!doctype"):
         title = _TITLE.search(text)

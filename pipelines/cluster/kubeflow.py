@@ -1,4 +1,4 @@
-"""A Kubeflow Pipelines endpoint: submit a document, look at a run. KFP's own generated client speaks to it."""
+"""A Kubeflow Pipelines endpoint: submitting a document, reading a run. KFP's own generated client is used."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOT_OF_THE_API = (ValueError, TypeError, AttributeError, LookupError)
 
 
 class RefusedError(ClusterError):
-    """The endpoint has understood, and says no: asking again does not help."""
+    """The endpoint understood the request and refuses it: asking again does not help."""
 
 
 class Kubeflow:
@@ -48,7 +48,7 @@ class Kubeflow:
         configuration = kfp_server_api.Configuration(host=self.endpoint)
         # A lost connection is this module's to report, and so is a redirect: it leads to a login page as a rule.
         configuration.retries = urllib3.Retry(connect=0, read=0, redirect=0, other=0, raise_on_redirect=False)
-        # The client looks into its own list of authorities, and not where OpenSSL's programs do.
+        # The client reads its own list of authorities, not the one of OpenSSL's programs.
         configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE") or None
         if token := (token or "").strip():
             if not _TOKEN.fullmatch(token):
@@ -96,7 +96,7 @@ class Kubeflow:
         Raises:
             ClusterError: the endpoint does not answer, or refuses.
         """
-        self.run(run_id)  # a run that is not there is said as such
+        self.run(run_id)  # a run that is not there is an error of its own
         self._ask(lambda: self._runs.run_service_terminate_run(run_id, _request_timeout=SECONDS_TO_ANSWER))
 
     def experiment_id(self, name: str) -> str:
@@ -131,14 +131,14 @@ class Kubeflow:
             raise self._refused(error) from error
         except urllib3.exceptions.LocationValueError as error:
             raise ClusterError(
-                f"--endpoint {self.endpoint}: not an address ({in_one_line(str(error))}); mend it"
+                f"--endpoint {self.endpoint}: not an address ({in_one_line(str(error))}); correct it"
             ) from error
         except urllib3.exceptions.MaxRetryError as error:
             raise self._silent(error.reason or error) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._silent(error) from error
         except _NOT_OF_THE_API as error:
-            # The client gives up on a refusal whose page is not in UTF-8.
+            # The client raises for a refusal whose page is not in UTF-8.
             refusal = error.__context__
             is_refusal = isinstance(refusal, kfp_server_api.ApiException)
             raise (self._refused(refusal) if is_refusal else self._foreign()) from error
@@ -152,55 +152,55 @@ class Kubeflow:
     def _foreign(self) -> ClusterError:
         return RefusedError(
             f"{self.endpoint}: answers, but not as Kubeflow does: it is another server, or a login page; "
-            f"set KFP_TOKEN, or mend --endpoint (it sent {content_of(self._client.last_response)})"
+            f"set KFP_TOKEN, or correct --endpoint (it sent {content_of(self._client.last_response)})"
         )
 
     def _silent(self, reason: Exception) -> ClusterError:
         """What a connection came to: what speaks another protocol there will go on doing so."""
-        said = in_one_line(_CONNECTION.sub("", str(reason)))
+        text = in_one_line(_CONNECTION.sub("", str(reason)))
         if isinstance(reason, urllib3.exceptions.SSLError | ssl.SSLError):
-            if "CERTIFICATE_VERIFY_FAILED" in said or "doesn't match" in said:
+            if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
                 return RefusedError(
-                    f"{self.endpoint}: its certificate is not trusted ({said}); set SSL_CERT_FILE to a file with its "
-                    "authority's certificate, or mend --endpoint"
+                    f"{self.endpoint}: its certificate is not trusted ({text}); set SSL_CERT_FILE to a file with its "
+                    "authority's certificate, or correct --endpoint"
                 )
             return RefusedError(
-                f"{self.endpoint}: speaks no TLS ({said}); if it is Kubeflow, --endpoint begins with http://"
+                f"{self.endpoint}: speaks no TLS ({text}); if it is Kubeflow, --endpoint begins with http://"
             )
-        if any(isinstance(one, BadStatusLine) for one in reason.args) and "without response" not in said:
-            return RefusedError(f"{self.endpoint}: speaks no HTTP ({said}); mend --endpoint: its port, or https://")
+        if any(isinstance(one, BadStatusLine) for one in reason.args) and "without response" not in text:
+            return RefusedError(f"{self.endpoint}: speaks no HTTP ({text}); correct --endpoint: its port, or https://")
         return ClusterError(
-            f"{self.endpoint}: does not answer ({said}); check --endpoint and the network, or open a way to it: {WAY}"
+            f"{self.endpoint}: does not answer ({text}); check --endpoint and the network, or open a way to it: {WAY}"
         )
 
     def _refusal(self, error: kfp_server_api.ApiException) -> str:
-        said = words_of(error)
+        text = words_of(error)
         if 300 <= error.status < 400:
             return self._redirect(str((error.headers or {}).get("Location") or "nowhere"))
         if names_no_user(error) and error.status >= 500:
             return (
-                f"{self.endpoint}: serves several users, and was reached past their login ({error.status}: {said}); "
+                f"{self.endpoint}: serves several users, and was reached past their login ({error.status}: {text}); "
                 "give the address of its gateway as --endpoint, set KFP_TOKEN, and give --namespace"
             )
         if error.status in (401, 403):
             may = f"may use the namespace {self.namespace}" if self.namespace else "it takes"
             several = "" if self.namespace else "; where it serves several users, give --namespace too"
             return (
-                f"{self.endpoint}: refuses the token ({error.status}: {said}); set KFP_TOKEN to one that {may}{several}"
+                f"{self.endpoint}: refuses the token ({error.status}: {text}); set KFP_TOKEN to one that {may}{several}"
             )
-        if error.status in (400, 404) and "namespace" in said.lower():
-            return f"{self.endpoint}: namespace {self.namespace!r}: {said}; name one that is there with --namespace"
+        if error.status in (400, 404) and "namespace" in text.lower():
+            return f"{self.endpoint}: namespace {self.namespace!r}: {text}; name one that is there with --namespace"
         if error.status in (404, 405, 501):
             return (
-                f"{self.endpoint}: answers {error.status}: {said}; is that Kubeflow? mend --endpoint, or open a way to "
-                f"it: {WAY}"
+                f"{self.endpoint}: answers {error.status}: {text}; is that Kubeflow? correct --endpoint, or open "
+                f"a way to it: {WAY}"
             )
         if error.status in (502, 503, 504):
             return (
-                f"{self.endpoint}: answers {error.status}: {said}; Kubeflow is not up, or not reached by what stands "
+                f"{self.endpoint}: answers {error.status}: {text}; Kubeflow is not up, or not reached by what stands "
                 "before it: kubectl -n kubeflow get pods; then try again"
             )
-        return f"{self.endpoint}: answers {error.status}: {said}; its own log (deployment ml-pipeline) says more"
+        return f"{self.endpoint}: answers {error.status}: {text}; its own log (deployment ml-pipeline) has more"
 
     def _redirect(self, location: str) -> str:
         there, here = urlsplit(location), urlsplit(self.endpoint)

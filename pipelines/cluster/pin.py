@@ -1,4 +1,4 @@
-"""Which images and which model an overlay serves: the overlay's folder ``pinned/`` says it."""
+"""Pinning images and model of an overlay: the files in its folder ``pinned/``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
     _write(folder / f"{server}.yaml", [{"op": "replace", "path": ANNOTATION, "value": model}])
     _write(folder / "kustomization.yaml", document)
     _require_deployment(overlay, server, before)
-    looked = "" if store or sha256 is None else " (not looked up: no --store)"
+    looked = "" if store or sha256 is None else " (not checked: no --store)"
     served = f"the model {model}{looked}" if model != NO_MODEL else "no model yet: pin one with --model or --store"
     if later:
         kept = "" if model == NO_MODEL else f"; the overlay keeps the model {model}"
@@ -89,7 +89,7 @@ def _require_deployment(overlay: Path, server: str, before: dict[Path, str]) -> 
     for path, text in before.items():
         path.write_text(text)
     why = f"has no Deployment {server!r}, but {', '.join(deployments)}" if deployments else done.stderr.strip()[-300:]
-    raise RecipeError(f"{overlay}: {why}; mend --server or the overlay")
+    raise RecipeError(f"{overlay}: {why}; correct --server or the overlay")
 
 
 def _wanted(sha256: str | None, store_address: str | None) -> str | None:
@@ -100,7 +100,7 @@ def _wanted(sha256: str | None, store_address: str | None) -> str | None:
     if claim := claim_of(store_address):
         raise RecipeError(
             f"--store {store_address}: only pods read that volume (claim {claim}); leave --store out: a --model there "
-            "is not looked up"
+            "is not checked"
         )
     store = Store(store_address)
     return require_manifest(store, sha256 or current(store).sha256).sha256

@@ -12,14 +12,14 @@ from pipelines.graph.placement import RUN_LABEL
 SECONDS_TO_ANSWER = 10
 NODE_NAME = "workflows.argoproj.io/node-name"
 CANNOT_PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-# The kubelet says the same reason with and without these words, in turns.
+# The kubelet gives the same reason with and without these words, in turns.
 _BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*":? ?(ErrImagePull: )?')
 # A container that is about to start waits for one of these.
 STARTING = ("ContainerCreating", "PodInitializing")
 
 
 class RunPods:
-    """Looks at the pods of one run. What no kubeconfig reaches, or what is another cluster's, gives nothing."""
+    """Reads the pods of one run. A cluster that no kubeconfig reaches has none, nor has another cluster."""
 
     def __init__(self, context: str | None, namespace: str, run_id: str) -> None:
         """``context`` None takes the kubeconfig's current one."""
@@ -43,7 +43,7 @@ class RunPods:
             return None
 
     def out_of_memory(self, node: str | None) -> str | None:
-        """What to say of a pod whose container the kernel ended for want of memory; None where it did not."""
+        """The message for a pod whose container the kernel killed for lack of memory; None for any other."""
         for pod in self._pods():
             ended = [one.state.terminated for one in pod.status.container_statuses or [] if one.state]
             if _node_of(pod) == node and any(one is not None and one.reason == "OOMKilled" for one in ended):
@@ -92,8 +92,8 @@ class RunPods:
         return " ".join(str(events[-1].message).split()) if events else None
 
 
-def _cannot_pull(image: str, said: str) -> str:
-    why = _BACK_OFF.sub("", " ".join(said.split()))[:200]
+def _cannot_pull(image: str, message: str) -> str:
+    why = _BACK_OFF.sub("", " ".join(message.split()))[:200]
     return (
         f"its image {image} cannot be pulled ({why}); build and push it with: "
         "make images PUSH=1, LORRY_REGISTRY being where the cluster pulls from"

@@ -40,7 +40,7 @@ def check_claims(context: str, namespace: str, placement: Placement, claims: Ite
     except (ValueError, TypeError, AttributeError) as error:  # the client's, over a page of another server
         raise ClusterError(
             f"--context {context}: its server answers, but not as Kubernetes does: it is another server, or a login "
-            "page; mend the context's address, or log in again"
+            "page; correct the context's address, or log in again"
         ) from error
     for name in dict.fromkeys((placement.checkpoints_claim, placement.hub_cache_claim, *claims)):
         if name not in modes:

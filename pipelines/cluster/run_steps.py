@@ -1,7 +1,7 @@
 """The steps of a run, read out of the task list that Kubeflow's API gives.
 
 The list holds a task for each node of Argo's workflow, by a short name that repeats in every iteration of a loop. What
-tells them apart is whose child a node is: an id is the workflow's name and the FNV-1a hash of the node's full name,
+tells them apart is the parent of a node: an id is the workflow's name and the FNV-1a hash of the node's full name,
 such as ``sweep-x(0).root(0).for-loop-2(0).iteration-iterations(3:3)(0).iteration-item(0).train-trial(0).executor(1)``.
 """
 
@@ -74,12 +74,12 @@ def steps_of(tasks: Sequence[Any], known: Sequence[str]) -> list[Step]:
             found.append(_in_driver(step, name, "pending", task))
     if not found:
         found = _by_name_alone(nodes.tasks, known)
-    places = {step: place for place, step in enumerate([ROOT, *known])}
-    return sorted(found, key=lambda step: (places[step.step], step.rung, step.iteration))
+    order = {step: position for position, step in enumerate([ROOT, *known])}
+    return sorted(found, key=lambda step: (order[step.step], step.rung, step.iteration))
 
 
 def _by_name_alone(tasks: Sequence[Any], known: Sequence[str]) -> list[Step]:
-    """The steps of a list whose ids do not tell whose child a task is."""
+    """The steps of a list whose ids do not tell a task's parent."""
     skipped = {task.pod_name for task in tasks if task.state == "SKIPPED" and task.pod_name}
     states: dict[str, State] = {"RUNNING": "running", "PENDING": "pending", "SUCCEEDED": "succeeded"}
     states |= {"FAILED": "failed", "SKIPPED": "reused"}

@@ -24,7 +24,7 @@ def start(
     placement: Placement,
     kubeflow: Kubeflow,
     experiment_id: str,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     no_reuse: Collection[str] = (),
 ) -> tuple[str, dict[str, Any]]:
     """Upload, compile and start a run; give its id, and its parameters as they were sent.
@@ -39,7 +39,7 @@ def start(
     from pipelines.graph.finetune import compile_finetune
     from pipelines.graph.placement import CHECKPOINTS
 
-    there = upload_inputs(recipe, kubeflow.namespace or "kubeflow", tell)
+    there = upload_inputs(recipe, kubeflow.namespace or "kubeflow", report)
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder) / "finetune.yaml"
         compile_finetune(

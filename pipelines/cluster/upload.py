@@ -35,13 +35,13 @@ def require_store(address: str | None) -> None:
         Store(address).size_of(CURRENT_KEY)
 
 
-def upload_inputs(recipe: ResolvedRecipe, namespace: str, tell: Callable[[str], None]) -> ResolvedRecipe:
+def upload_inputs(recipe: ResolvedRecipe, namespace: str, report: Callable[[str], None]) -> ResolvedRecipe:
     """The recipe with every input where a pod finds it; what the store has already is not sent again.
 
-    ``tell`` gets a line for each file that is sent; ``namespace`` is where pipelines run.
+    ``report`` gets a line for each file that is sent; ``namespace`` is where pipelines run.
 
     Raises:
-        RecipeError: only pods reach the store; the message says how to put the files there.
+        RecipeError: only pods reach the store; the message has the command that puts the files there.
         StoreError: the store refuses or does not answer.
     """
     address = recipe.publish.store
@@ -55,9 +55,9 @@ def upload_inputs(recipe: ResolvedRecipe, namespace: str, tell: Callable[[str], 
     for key in local:
         for path, target in _files(recipe, key):
             if store.size_of(target) != path.stat().st_size:
-                tell(f"{store.address_of(target)}: sending {path.stat().st_size / 1e6:.1f} MB")
+                report(f"{store.address_of(target)}: sending {path.stat().st_size / 1e6:.1f} MB")
                 store.put(target, path)
-    return recipe.with_addresses({key: store.address_of(_place(recipe, key)) for key in local})
+    return recipe.with_addresses({key: store.address_of(_path_in_store(recipe, key)) for key in local})
 
 
 def _bases(recipe: ResolvedRecipe) -> dict[str, BaseModelRef]:
@@ -66,7 +66,7 @@ def _bases(recipe: ResolvedRecipe) -> dict[str, BaseModelRef]:
     return {"base_model": recipe.base_model} | ({"full_precision_base": full} if full else {})
 
 
-def _place(recipe: ResolvedRecipe, key: str) -> str:
+def _path_in_store(recipe: ResolvedRecipe, key: str) -> str:
     """Where an input lies in the store."""
     if key in _bases(recipe):
         return f"base-models/{_bases(recipe)[key].revision}"
@@ -75,13 +75,13 @@ def _place(recipe: ResolvedRecipe, key: str) -> str:
 
 
 def _files(recipe: ResolvedRecipe, key: str) -> Iterator[tuple[Path, str]]:
-    path, place = Path(recipe.addresses[key]), _place(recipe, key)
+    path, relative = Path(recipe.addresses[key]), _path_in_store(recipe, key)
     if key in _bases(recipe):
-        yield from ((file, f"{place}/{file.name}") for file in model_files(path))
+        yield from ((file, f"{relative}/{file.name}") for file in model_files(path))
     elif path.is_dir():
-        yield from ((file, f"{place}/{file.name}") for file in data_files(path))
+        yield from ((file, f"{relative}/{file.name}") for file in data_files(path))
     else:
-        yield path, place
+        yield path, relative
 
 
 def _by_hand(recipe: ResolvedRecipe, claim: str, store: str, namespace: str) -> Iterator[str]:
@@ -94,12 +94,12 @@ def _by_hand(recipe: ResolvedRecipe, claim: str, store: str, namespace: str) -> 
     for key, address in recipe.addresses.items():
         if not is_local(address):
             continue
-        place = "/".join(filter(None, (folder, _place(recipe, key))))
+        relative = "/".join(filter(None, (folder, _path_in_store(recipe, key))))
         revision_key, revision = revisions[key]
         yield (
             f"{key} = {address!r}: lies on this machine, and the store is a volume; copy it there through the pod "
             f"store-shell (manifests/overlays/volume/store-shell): kubectl -n {namespace} exec store-shell -- mkdir -p "
-            f"/volumes/{claim}/{place.rpartition('/')[0]} && kubectl -n {namespace} cp {shlex.quote(address)} "
-            f"store-shell:/volumes/{claim}/{place} ; then set "
-            f"{key}: pvc://{claim}/{place} and {revision_key}: {revision}"
+            f"/volumes/{claim}/{relative.rpartition('/')[0]} && kubectl -n {namespace} cp {shlex.quote(address)} "
+            f"store-shell:/volumes/{claim}/{relative} ; then set "
+            f"{key}: pvc://{claim}/{relative} and {revision_key}: {revision}"
         )

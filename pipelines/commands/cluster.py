@@ -44,19 +44,19 @@ StoreAddress = Annotated[
 Context = Annotated[
     str | None,
     typer.Option(
-        help="a context of your kubeconfig: look first whether the cluster has the recipe's volumes; --wait says by "
-        "it, or by the current one, why a pod does not start"
+        help="a context of your kubeconfig: check first whether the cluster has the recipe's PVCs; with --wait it "
+        "is also where the reason is read why a pod does not start (default: the current one)"
     ),
 ]
 PipelineRoot = Annotated[
     str | None,
     typer.Option(
         envvar="KFP_PIPELINE_ROOT",
-        help="where Kubeflow keeps what steps make, and their logs; without it what the run says, or its default "
+        help="where Kubeflow keeps what steps make, and their logs; without it the run's own setting, or the default "
         "s3://mlpipeline/v2/artifacts",
     ),
 ]
-LookSeconds = Annotated[float, typer.Option(min=0.01, help="seconds between looks at the run")]
+LookSeconds = Annotated[float, typer.Option(min=0.01, help="seconds between two requests for the run's state")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="the run's id: the end of its page's address")]
 
 
@@ -122,13 +122,13 @@ def submit(
     with Progress(console) as progress:
         progress.started("resolve")
 
-        def tell(line: str) -> None:
+        def report(line: str) -> None:
             progress.line("resolve", line)
 
-        resolved = resolve(loaded, workdir.absolute(), tell)
+        resolved = resolve(loaded, workdir.absolute(), report)
         bases = [(resolved.base_model, resolved.train.lora_target_modules)]
-        require_usable_bases(bases, tell)
-        run_id, sent = start(resolved, placement, kubeflow, experiment_id, tell, always)
+        require_usable_bases(bases, report)
+        run_id, sent = start(resolved, placement, kubeflow, experiment_id, report, always)
         progress.finished("resolve")
         say_submitted(kubeflow, run_id, progress)
         if wait:
@@ -166,7 +166,8 @@ def pin(
     overlay: Annotated[Path, typer.Argument(help="folder of a kustomize overlay, such as manifests/overlays/local")],
     model: Annotated[str | None, typer.Option(help="sha256 of a published model; default: the store's newest")] = None,
     store: Annotated[
-        str | None, typer.Option(envvar="LORRY_STORE", help="where to look: s3://bucket/folder, gs://… or a folder")
+        str | None,
+        typer.Option(envvar="LORRY_STORE", help="the store with the models: s3://bucket/folder, gs://… or a folder"),
     ] = None,
     server: Annotated[str, typer.Option(help="which Deployment, where an overlay has several")] = "model-server",
 ) -> None:
@@ -178,7 +179,7 @@ def pin(
 
 
 def say_submitted(kubeflow: Kubeflow, run_id: str, progress: Progress) -> None:
-    """Say where a run is to be seen."""
+    """Print the address of a run's page."""
     from pipelines.graph.images import load_settings
 
     if load_settings().registry.startswith("localhost"):
@@ -201,7 +202,7 @@ def follow_run(
     Raises:
         StepFailedError: it failed, or somebody ended it.
         LorryError: the endpoint or the store is gone.
-        KeyboardInterrupt: the run goes on, and how to see and to end it is said.
+        KeyboardInterrupt: the run goes on; how to follow and end it is printed.
     """
     from pipelines.cluster.follow import Following
     from pipelines.cluster.pods import RunPods

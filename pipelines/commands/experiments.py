@@ -69,6 +69,7 @@ def sweep(
     from pipelines.local.run_recipe import run_recipe
     from pipelines.local.sweep import run_sweep
     from pipelines.local.workdir import Workdir
+    from pipelines.preflight.base_check import require_usable_bases
     from pipelines.preflight.split_check import rehearse_splits
     from pipelines.resolve.resolved_recipe import on_this_machine
     from pipelines.resolve.trials import resolve_sweep
@@ -96,7 +97,8 @@ def sweep(
             loaded,
             here.root,
             lambda line: progress.line("resolve", line),
-            lambda recipe: on_this_machine(recipe, here.store),
+            check_bases=lambda uses: require_usable_bases(uses, lambda line: progress.line("resolve", line)),
+            relocate=lambda recipe: on_this_machine(recipe, here.store),
         )
         progress.finished("resolve")
         result = run_sweep(resolved, here, progress, always)
@@ -121,6 +123,7 @@ def _submit(
     """Start the sweep on a cluster; give the run's id, and its parameters."""
     from pipelines.cluster.sweep import submit_sweep
     from pipelines.cluster.upload import require_store, upload_inputs
+    from pipelines.preflight.base_check import require_usable_bases
     from pipelines.resolve.trials import resolve_sweep
 
     if store is not None:
@@ -130,12 +133,18 @@ def _submit(
     experiment_id = kubeflow.experiment_id(experiment)
     progress.started("resolve")
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         progress.line("resolve", line)
 
     namespace = kubeflow.namespace or "kubeflow"
-    resolved = resolve_sweep(loaded, workdir.absolute(), tell, lambda recipe: upload_inputs(recipe, namespace, tell))
-    run_id, sent = submit_sweep(resolved, placement, kubeflow, experiment_id, tell, no_reuse)
+    resolved = resolve_sweep(
+        loaded,
+        workdir.absolute(),
+        report,
+        check_bases=lambda uses: require_usable_bases(uses, report),
+        relocate=lambda recipe: upload_inputs(recipe, namespace, report),
+    )
+    run_id, sent = submit_sweep(resolved, placement, kubeflow, experiment_id, report, no_reuse)
     progress.finished("resolve")
     say_submitted(kubeflow, run_id, progress)
     return run_id, sent
@@ -217,7 +226,11 @@ def push(
             console.print(f"{name}: {path.stat().st_size / 1e6:.1f} MB", markup=False, highlight=False)
         return
     address = push_run(
-        result, repository, card, private=private, tell=lambda line: console.print(line, markup=False, highlight=False)
+        result,
+        repository,
+        card,
+        private=private,
+        report=lambda line: console.print(line, markup=False, highlight=False),
     )
     console.print(f"pushed: {address}", markup=False, highlight=False, soft_wrap=True)
 
@@ -230,7 +243,7 @@ def _show(comparison: Comparison) -> None:
         headings, rows = table_of(comparison, compared, brief=True)
         table = Table(title=compared.label, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
         for heading in headings:
-            # Names of trials are long, and say most.
+            # Names of trials are long, and matter most.
             table.add_column(heading, overflow="fold", min_width=16 if heading == "run" else None)
         for row in rows:
             table.add_row(*row)

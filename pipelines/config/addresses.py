@@ -39,7 +39,7 @@ def absolute(address: str, folder: Path) -> str:
 
 
 def is_hub_id(address: str) -> bool:
-    """True for what looks like ``owner/name`` and not like a file."""
+    """True for ``owner/name`` without a file's suffix."""
     return bool(_HUB_ID.match(address)) and not address.lower().endswith(_FILE_SUFFIXES)
 
 

@@ -1,4 +1,4 @@
-"""What a user may say about the cluster: the recipe's ``placement`` section, and the pools of nodes that it names."""
+"""Settings of the cluster: the recipe's ``placement`` section, and the pools of nodes that it names."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ POOLS: dict[str, Pool] = {
 
 
 class Placement(BaseModel):
-    """The recipe's ``placement`` section. A pool that is named here takes what it does not say from Lorry's own."""
+    """The recipe's ``placement`` section. What a pool here leaves out is taken from Lorry's of that name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

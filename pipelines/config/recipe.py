@@ -47,7 +47,9 @@ class Recipe(Sections):
     base_revision: Annotated[str | None, Field(description="branch, tag or commit of a hub model")] = None
     full_precision_base: Annotated[
         str | None,
-        Field(description="what the adapter merges into where base_model is published in 4 bits; None = its card says"),
+        Field(
+            description="what the adapter merges into where base_model has 4 bits; None = the base that its card names"
+        ),
     ] = None
     full_precision_revision: Annotated[str | None, Field(description="branch, tag or commit of a hub model")] = None
     placement: Placement = Placement()
@@ -109,19 +111,19 @@ def _missing_files(recipe: Recipe, document: CommentedMap) -> Iterator[str]:
             yield f"line {line_of(document, location(key))}: {key} = {address!r}: unknown; did you mean {known}?"
         if key == "publish.store" or not address.startswith("/"):
             continue
-        told = f"line {line_of(document, location(key))}: {key} = {address!r}"
+        given = f"line {line_of(document, location(key))}: {key} = {address!r}"
         path = Path(address)
         if not path.exists():
-            yield f"{told}: no such file or folder, and not a hub id; mend the path"
+            yield f"{given}: no such file or folder, and not a hub id; correct the path"
         elif key == "evaluate.prompts":
             try:
                 read_prompts(path)
             except DataError as error:
                 yield f"line {line_of(document, location(key))}: {key}: {error}"
         elif key.endswith(".data") and path.is_file() and not is_data_file(address):
-            yield f"{told}: not one of {', '.join(FILE_SUFFIXES)}; convert the data first"
+            yield f"{given}: not one of {', '.join(FILE_SUFFIXES)}; convert the data first"
         elif key.endswith(".data") and path.is_dir() and not data_files(path):
-            yield f"{told}: the folder holds no {', '.join(FILE_SUFFIXES)} file; name the one with the data"
+            yield f"{given}: the folder holds no {', '.join(FILE_SUFFIXES)} file; name the one with the data"
 
 
 def _what_cannot_be_measured(recipe: Recipe, document: CommentedMap) -> Iterator[str]:

@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Input:
-    """One address. ``key`` and ``revision_key`` are the recipe's, dotted; a number is a place in a list, from 0."""
+    """One address. ``key`` and ``revision_key`` are the recipe's, dotted; a number is an index of a list, from 0."""
 
     key: str
     address: str
@@ -35,8 +35,8 @@ def inputs_of(split: SplitConfig, evaluate: EvaluateConfig) -> list[Input]:
     if split.data is not None:
         found.append(Input("split.data", split.data, "split.data_revision", split.data_revision))
     for number, source in enumerate(split.sources):
-        place = f"split.sources.{number}"
-        found.append(Input(f"{place}.data", source.data, f"{place}.data_revision", source.data_revision))
+        source_key = f"split.sources.{number}"
+        found.append(Input(f"{source_key}.data", source.data, f"{source_key}.data_revision", source.data_revision))
     pinned = [*split.decontamination.revisions, *[None] * len(split.decontamination.files)]
     for number, (address, revision) in enumerate(zip(split.decontamination.files, pinned, strict=False)):
         found.append(

@@ -1,4 +1,4 @@
-"""The sweep: one document that says which settings of a recipe to try."""
+"""The sweep: the document of the settings of a recipe to try."""
 
 from __future__ import annotations
 
@@ -104,24 +104,22 @@ def is_sweep(path: Path) -> bool:
 
 def _line_of_setting(document: CommentedMap, number: int, key: str) -> int:
     """The YAML line at which the trial of a number sets a key."""
-    places: list[list[int | str]] = [["trials", number, key], ["grid", key], ["set", key]]
-    for place in places:
-        section: Any = document.get(place[0])
-        if section and key in (section[number] if place[0] == "trials" else section):
-            return line_of(document, place)
+    ways: list[list[int | str]] = [["trials", number, key], ["grid", key], ["set", key]]
+    for way in ways:
+        section: Any = document.get(way[0])
+        if section and key in (section[number] if way[0] == "trials" else section):
+            return line_of(document, way)
     return 1
 
 
 def _key_problems(document: CommentedMap) -> Sequence[str]:
     """A line for each key that is none of a recipe's, or that changes nothing a trial does."""
-    places: list[tuple[int | str, ...]] = [("set", key) for key in document.get("set") or {}]
-    places += [("grid", key) for key in document.get("grid") or {}]
+    ways: list[tuple[int | str, ...]] = [("set", key) for key in document.get("set") or {}]
+    ways += [("grid", key) for key in document.get("grid") or {}]
     trials = document.get("trials") or []
-    places += [("trials", number, key) for number, trial in enumerate(trials) for key in trial if key != "name"]
+    ways += [("trials", number, key) for number, trial in enumerate(trials) for key in trial if key != "name"]
     return [
-        f"line {line_of(document, place)}: {place[-1]}: {told}"
-        for place in places
-        if (told := _problem(str(place[-1])))
+        f"line {line_of(document, way)}: {way[-1]}: {problem}" for way in ways if (problem := _problem(str(way[-1])))
     ]
 
 
@@ -169,7 +167,7 @@ def _settings(sweep: Sweep, path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _numbered(named: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
-    """Values that look alike in a name, such as two files of one name in two folders, get their number in the grid."""
+    """Values that have one name, such as two files of one name in two folders, get their number in the grid."""
     names = [name for name, _ in named]
     return [
         (f"{name}-{number}" if names.count(name) > 1 else name, own)
@@ -179,8 +177,8 @@ def _numbered(named: Sequence[tuple[str, dict[str, Any]]]) -> list[tuple[str, di
 
 def _name(settings: Mapping[str, Any], keys: Mapping[str, Any]) -> str:
     """A trial's name by what it sets, short and fit for a folder."""
-    told = [f"{key.rsplit('.', 1)[-1]}={_short(settings[key])}" for key in keys]
-    return ",".join(told)[:MAX_NAME] or "as-in-the-recipe"
+    parts = [f"{key.rsplit('.', 1)[-1]}={_short(settings[key])}" for key in keys]
+    return ",".join(parts)[:MAX_NAME] or "as-in-the-recipe"
 
 
 def _short(value: Any) -> str:
@@ -204,7 +202,7 @@ def _recipe(
         ) from error
     except (KeyError, IndexError, TypeError) as error:
         raise RecipeError(
-            f"{path}: trial {name}: {', '.join(settings)}: no such place in {base.name} ({error}); mend the key"
+            f"{path}: trial {name}: {', '.join(settings)}: no such key in {base.name} ({error}); correct it"
         ) from error
     return with_absolute_paths(made, folder_of(path))
 

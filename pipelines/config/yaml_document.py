@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_yaml(path: Path, kind: str, model: type[BaseModel]) -> CommentedMap:
-    """The document at ``path``, with its line numbers; ``kind`` says what it should be.
+    """The document at ``path``, with its line numbers; ``kind`` is what it should be, for the message.
 
     Raises:
         RecipeError: it is no YAML, or no mapping.
@@ -63,28 +63,28 @@ def validated(path: Path, document: CommentedMap, model: type[Model]) -> Model:
 
 
 def _worth_telling(errors: Sequence[ErrorDetails], document: CommentedMap) -> list[ErrorDetails]:
-    # A union reports each of its branches; the first says enough.
-    told: dict[str, ErrorDetails] = {}
+    # A union reports each of its branches; the first is enough.
+    first_of_key: dict[str, ErrorDetails] = {}
     for detail in errors:
-        told.setdefault(_place(document, detail["loc"]), detail)
-    return list(told.values())
+        first_of_key.setdefault(_key_of(document, detail["loc"]), detail)
+    return list(first_of_key.values())
 
 
 def _in_words(detail: ErrorDetails, document: CommentedMap, model: type[BaseModel]) -> str:
-    place = _place(document, detail["loc"])
+    key = _key_of(document, detail["loc"])
     line = line_of(document, detail["loc"])
     if detail["type"] == "extra_forbidden":
-        return f"line {line}: {place}: unknown key{nearest(detail['loc'], model)}"
+        return f"line {line}: {key}: unknown key{nearest(detail['loc'], model)}"
     if detail["type"] == "missing":
-        return f"line {line}: {place}: missing; add it"
+        return f"line {line}: {key}: missing; add it"
     if detail["type"] == "value_error" and isinstance(detail["input"], dict):
-        return f"line {line}: {place}: {detail['msg'].removeprefix('Value error, ')}"
+        return f"line {line}: {key}: {detail['msg'].removeprefix('Value error, ')}"
     described = _description(detail["loc"], model)
     hint = f" ({described})" if described else ""
-    return f"line {line}: {place} = {detail['input']!r}: {_lower_first(detail['msg'])}{hint}"
+    return f"line {line}: {key} = {detail['input']!r}: {_lower_first(detail['msg'])}{hint}"
 
 
-def _place(document: CommentedMap, location: Sequence[int | str]) -> str:
+def _key_of(document: CommentedMap, location: Sequence[int | str]) -> str:
     """The key that is meant, dotted: the branches of a union, which the document does not hold, left out."""
     named = [str(location[0])] if location else ["the recipe"]
     node: Any = document.get(location[0]) if location else document
@@ -149,5 +149,5 @@ def _lower_first(message: str) -> str:
 
 
 def location(key: str) -> list[int | str]:
-    """The way to a dotted key; a number is a place in a list."""
+    """The way to a dotted key; a number is a key in a list."""
     return [int(part) if part.isdecimal() else part for part in key.split(".")]

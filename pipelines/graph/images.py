@@ -171,7 +171,7 @@ def write_context(name: str, folder: Path, settings: ImageSettings) -> None:
     for target, source in _context(name, settings).items():
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / target)
-    # The images' user reads them, whatever the builder's umask says.
+    # The images' user reads them, whatever the builder's umask is.
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 

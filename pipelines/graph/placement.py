@@ -114,7 +114,7 @@ def _request(pool: Pool, task: dsl.PipelineTask) -> None:
 def _retry(pool: Pool, task: dsl.PipelineTask) -> None:
     seconds = 60 * pool.timeout_minutes
     kubernetes.set_timeout(task, seconds)
-    # KFP counts the longest time from the first attempt's start, and says an hour when it is not told
+    # KFP counts the longest time from the first attempt's start, and takes an hour where none is given
     # (kubeflow/pipelines#14245). A growing pause would use that time up in a dozen attempts.
     task.set_retry(pool.max_retries, backoff_duration="60s", backoff_factor=1.0, backoff_max_duration=f"{seconds}s")
 

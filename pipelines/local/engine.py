@@ -4,7 +4,7 @@ Its standard output carries the steps' own output and, in lines that begin with 
 ends with its parent: when the pipe on its standard input closes, it ends its whole process group.
 
 kfp.local reports a task only in its log, and gives no outputs of a pipeline that fails. So two functions that run a
-task (kfp 2.17) are wrapped: ``execute_single_task``, which looks into the cache, and the one that it calls for a task
+task (kfp 2.17) are wrapped: ``execute_single_task``, which reads the cache, and the one that it calls for a task
 that is not in there.
 """
 
@@ -112,7 +112,7 @@ def main() -> int:
     try:
         _run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     except RuntimeError as error:
-        # kfp.local's word for a failed step; the step's own output has the reason.
+        # kfp.local raises this for a failed step; the step's own output has the reason.
         if "Inner task failed" not in str(error):
             raise
         return 1

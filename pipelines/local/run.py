@@ -17,7 +17,6 @@ from components.errors import StepFailedError
 from components.runtime.interrupts import interrupt_on_sigterm
 from components.runtime.kfp_step import BEGINS
 from components.train_lora.job import TRACEBACK_ABOVE
-from pipelines.cluster.step_logs import user_error
 from pipelines.config.steps import RUN_STEPS
 from pipelines.local.engine import EVENT, SECONDS_TO_SAVE
 from pipelines.local.workdir import (
@@ -32,6 +31,7 @@ from pipelines.local.workdir import (
 )
 from pipelines.resolve.resolved_recipe import ResolvedRecipe
 from pipelines.terminal.progress import Progress
+from pipelines.terminal.user_errors import user_error
 
 DOCUMENT = "pipeline.yaml"
 

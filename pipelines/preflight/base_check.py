@@ -23,11 +23,11 @@ NEEDED = ("torch", "transformers", "llama_cpp")
 Targets = str | list[str]
 
 
-def require_usable_bases(uses: Iterable[tuple[BaseModelRef, Targets]], tell: Callable[[str], None]) -> None:
-    """Check each base model with the layers that are trained on it; what was found fine is not checked again.
+def require_usable_bases(uses: Iterable[tuple[BaseModelRef, Targets]], report: Callable[[str], None]) -> None:
+    """Check each base model with the layers that are trained on it; what was found passed is not checked again.
 
     Raises:
-        ModelError: a base model cannot be used; the message says why.
+        ModelError: a base model cannot be used; the message has the reason.
     """
     targets: dict[str, list[Targets]] = {}
     bases = {}
@@ -37,38 +37,38 @@ def require_usable_bases(uses: Iterable[tuple[BaseModelRef, Targets]], tell: Cal
         if target not in targets.setdefault(key, []):
             targets[key].append(target)
     for key, base in bases.items():
-        _require_usable(base, targets[key], cache_folder() / "checked-bases", tell)
+        _require_usable(base, targets[key], cache_folder() / "checked-bases", report)
 
 
-def _require_usable(base: BaseModelRef, targets: list[Targets], folder: Path, tell: Callable[[str], None]) -> None:
+def _require_usable(base: BaseModelRef, targets: list[Targets], folder: Path, report: Callable[[str], None]) -> None:
     for ref in (base, base.to_merge_into):
         if claim_of(ref.address):
-            tell(f"{ref.address}: not checked, only the cluster can read it")
+            report(f"{ref.address}: not checked, only the cluster can read it")
             return
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        tell(f"{base.address}: not checked, {', '.join(missing)} is not installed here; the export checks it")
+        report(f"{base.address}: not checked, {', '.join(missing)} is not installed here; the export checks it")
         return
     try:
         converter_folder()
     except LorryError as error:
-        tell(f"{base.address}: not checked ({error})")
+        report(f"{base.address}: not checked ({error})")
         return
     job = {"base_model": base.model_dump(mode="json"), "targets": targets}
-    fine = folder / f"{_digest(job)}.fine"
-    if fine.is_file():
+    passed = folder / f"{_digest(job)}.passed"
+    if passed.is_file():
         return
-    tell(f"checking how {base.address} is trained, exported and served")
+    report(f"checking how {base.address} is trained, exported and served")
     command = [sys.executable, "-m", "components.check_base.check", json.dumps(job)]
     with interrupt_on_sigterm(), subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         try:
-            _, said = child.communicate()
+            _, errors = child.communicate()
         finally:
-            child.terminate()  # it has ended already unless this process is told to stop
+            child.terminate()  # it has ended already unless this process is interrupted
     if child.returncode != 0:
-        lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
         raise ModelError(lines[-1] if lines else f"{base.address}: its check ended with code {child.returncode}")
     folder.mkdir(parents=True, exist_ok=True)
-    fine.touch()
+    passed.touch()
 
 
 def _digest(job: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a recipe's own files say before anything is sent or run: a split that cannot be filled is known here."""
+"""A recipe's own files checked before anything is sent or run, such as whether its split can be filled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipelines.resolve.base_model import resolve_base
 MAX_BYTES = 64 * 1024 * 1024
 
 
-def rehearse(recipes: Iterable[Recipe], tell: Callable[[str], None]) -> None:
+def rehearse(recipes: Iterable[Recipe], report: Callable[[str], None]) -> None:
     """Check base models that are folders of this machine, and the splits of ``recipes``, each once.
 
     Raises:
@@ -35,10 +35,10 @@ def rehearse(recipes: Iterable[Recipe], tell: Callable[[str], None]) -> None:
             base = None
             if _is_whole_here(recipe):
                 key = (recipe.base_model, recipe.base_revision)
-                base = bases.get(key) or bases.setdefault(key, resolve_base(recipe, Path(folder), tell))
+                base = bases.get(key) or bases.setdefault(key, resolve_base(recipe, Path(folder), report))
                 uses.append((base, recipe.train.lora_target_modules))
             splits[f"{recipe.base_model} {recipe.split.model_dump_json()}"] = recipe.split, base
-        require_usable_bases(uses, tell)
+        require_usable_bases(uses, report)
     for split, base in splits.values():
         rehearse_split(split, base)
 

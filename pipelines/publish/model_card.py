@@ -72,8 +72,8 @@ def _answers(folder: Path) -> list[dict[str, Any]]:
     """Turns with the answer of the pushed file, or of the model before quantization where that was not asked."""
     for name, model in ((GGUF_ANSWERS_NAME, "quantized"), (SAMPLES_NAME, "tuned")):
         path = folder / name
-        told = json.loads(path.read_bytes()) if path.is_file() else []
-        if own := [answer for answer in told if answer["model"] == model]:
+        answers = json.loads(path.read_bytes()) if path.is_file() else []
+        if own := [answer for answer in answers if answer["model"] == model]:
             return own[:MAX_ANSWERS]
     return []
 

@@ -11,7 +11,7 @@ from components.errors import HubError, ModelError
 from pipelines.local.workdir import OUTPUTS, SUCCEEDED, RunResult, Workdir, read_result
 from pipelines.publish.model_card import model_card
 
-# What peft writes beside the adapter: a card of its own, which says less.
+# What peft writes beside the adapter: a card of its own, which has less.
 NOT_PUSHED = {"README.md"}
 REFUSED = (401, 403)
 
@@ -65,7 +65,7 @@ def without_paths(path: Path, result: RunResult) -> str:
     return text
 
 
-def push(result: RunResult, repository: str, card: str, *, private: bool, tell: Callable[[str], None]) -> str:
+def push(result: RunResult, repository: str, card: str, *, private: bool, report: Callable[[str], None]) -> str:
     """Make the repository where it is not there, and put everything into it in one commit; give its address.
 
     The token is ``HF_TOKEN``'s.
@@ -85,7 +85,7 @@ def push(result: RunResult, repository: str, card: str, *, private: bool, tell: 
         address = api.create_repo(repository, private=private, exist_ok=True)
         operations = [CommitOperationAdd("README.md", card.encode())]
         for name, path in files_of(result):
-            tell(f"{name}: {path.stat().st_size / 1e6:.1f} MB")
+            report(f"{name}: {path.stat().st_size / 1e6:.1f} MB")
             content = str(path) if path.suffix not in (".json", ".jsonl") else without_paths(path, result).encode()
             operations.append(CommitOperationAdd(name, content))
         api.create_commit(repository, operations, commit_message=f"Run {result.folder.name}")
@@ -93,14 +93,16 @@ def push(result: RunResult, repository: str, card: str, *, private: bool, tell: 
         raise HubError(f"{repository}: not a repository's name ({error}); give owner/name") from error
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else None
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         if status in REFUSED:
             raise HubError(
-                f"{repository}: the hub refuses HF_TOKEN ({status}); take a token that may write there, and look "
-                "whether the owner's name is right"
+                f"{repository}: the hub refuses HF_TOKEN ({status}); take a token that may write there, and check "
+                "the owner's name"
             ) from error
-        raise HubError(f"{repository}: the hub answers {status} ({said}); try again") from error
+        raise HubError(f"{repository}: the hub answers {status} ({reason}); try again") from error
     except (OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
-        said = " ".join(str(error).split())
-        raise HubError(f"{repository}: the hub does not answer ({said}); check the network and HF_ENDPOINT") from error
+        reason = " ".join(str(error).split())
+        raise HubError(
+            f"{repository}: the hub does not answer ({reason}); check the network and HF_ENDPOINT"
+        ) from error
     return str(address)

@@ -32,7 +32,7 @@ class _Wanted:
 
 @dataclass(frozen=True)
 class _Found:
-    """A pinned model, and the model that its card says it was made from."""
+    """A pinned model, and the model that it was made from according to its card."""
 
     ref: BaseModelRef
     made_from: str | None
@@ -40,15 +40,15 @@ class _Found:
     is_known: bool = True
 
 
-def resolve_base(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> BaseModelRef:
+def resolve_base(recipe: Recipe, workdir: Path, report: Callable[[str], None]) -> BaseModelRef:
     """Pin the base model and, where it is published in 4 bits, the full-precision one that the adapter merges into.
 
     Raises:
-        ModelError: a model is not there or of no use, or nobody says what a 4-bit one was made from.
+        ModelError: a model is not there or of no use, or the card of a 4-bit one names no base.
         RecipeError: what lies on a cluster's volume or in a bucket has no digest in the recipe.
     """
     if is_made(recipe.base_model):
-        made = made_base(recipe.base_model, recipe.base_revision, workdir / "base-models", tell)
+        made = made_base(recipe.base_model, recipe.base_revision, workdir / "base-models", report)
         found = _in_folder(made)
     else:
         found = _find(_Wanted("base_model", recipe.base_model, "base_revision", recipe.base_revision))
@@ -62,7 +62,7 @@ def resolve_base(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> 
     full = recipe.full_precision_base or found.made_from
     if full is None:
         raise ModelError(
-            f"base_model {recipe.base_model}: is published in 4 bits, and its card does not say what it was made from; "
+            f"base_model {recipe.base_model}: is published in 4 bits, and its card does not name its base; "
             "name the model with the full weights in full_precision_base: an adapter merges into those only"
         )
     wanted = _Wanted("full_precision_base", full, "full_precision_revision", recipe.full_precision_revision)
@@ -117,14 +117,14 @@ def _in_bucket(wanted: _Wanted) -> BaseModelRef:
     store = Store(wanted.address)
     weights = [key for key in store.keys("") if key.endswith(".safetensors")]
     if not weights:
-        raise ModelError(f"{wanted.address}: has no safetensors weights there; mend {wanted.key}")
+        raise ModelError(f"{wanted.address}: has no safetensors weights there; correct {wanted.key}")
     weight_bytes = sum(store.size_of(key) or 0 for key in weights)
     return BaseModelRef(address=wanted.address, revision=wanted.revision, weight_bytes=weight_bytes)
 
 
 def _in_folder(folder: Path) -> _Found:
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: no base model there (no config.json); mend base_model")
+        raise ModelError(f"{folder}: no base model there (no config.json); correct base_model")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise ModelError(f"{folder}: has no safetensors weights; save the model with safetensors")
@@ -148,7 +148,7 @@ def _in_folder(folder: Path) -> _Found:
 
 
 def _card(readme: Path) -> dict[str, Any]:
-    """The head of a model's card; a broken one says nothing."""
+    """The head of a model's card; empty where it is broken."""
     from huggingface_hub import ModelCard
     from yaml import YAMLError  # type: ignore[import-untyped]
 

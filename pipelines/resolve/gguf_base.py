@@ -37,7 +37,7 @@ SPLIT_BY_GGML_PRE = {name: split for split, name in GGML_PRE_BY_SPLIT.items()}
 PRE_TOKENIZERS = frozenset({*SPLIT_BY_GGML_PRE, "gpt-2", "smollm"})
 # What a GGUF file calls the tokens that transformers has names for.
 SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
-# bfloat16, whatever the file's quantization: what a value of 4 or 8 bits says fits in it.
+# bfloat16, whatever the file's quantization: a value of 4 or 8 bits fits in it.
 BYTES_A_WEIGHT = 2
 # Where splitting into words differs from one tokenizer to the next.
 PROBES = (
@@ -51,7 +51,7 @@ PROBES = (
 def write_folder(gguf: Path, folder: Path, source: str, published_as: str | None) -> None:
     """Write ``folder`` whole or not at all: bfloat16 safetensors, tokenizer, chat template, a card with the licence.
 
-    ``source`` says which file it is and where it is from, and ``published_as`` is the hub id of the model that it
+    ``source`` names the file and its origin, and ``published_as`` is the hub id of the model that it
     holds: for the record and the card.
 
     Raises:
@@ -69,9 +69,9 @@ def write_folder(gguf: Path, folder: Path, source: str, published_as: str | None
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with _alone(gguf, folder.parent) as place:
-            tokenizer = _tokenizer(gguf, place, head)
-            _write_weights(gguf, place, partial)
+        with _alone(gguf, folder.parent) as source_args:
+            tokenizer = _tokenizer(gguf, source_args, head)
+            _write_weights(gguf, source_args, partial)
         tokenizer.save_pretrained(partial)
         _write_source(partial, source, published_as, head.get("general.license"))
         try:
@@ -192,14 +192,14 @@ def _refusals_in_words(gguf: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, IndexError, RuntimeError, NotImplementedError) as error:
-        said = str(error).strip() or type(error).__name__
+        reason = str(error).strip() or type(error).__name__
         raise ModelError(
-            f"{gguf}: transformers cannot read it ({said.splitlines()[0]}); set base_model to a folder or a hub id "
+            f"{gguf}: transformers cannot read it ({reason.splitlines()[0]}); set base_model to a folder or a hub id "
             "with the model's safetensors"
         ) from error
 
 
-def _tokenizer(gguf: Path, place: dict[str, Any], head: _Head) -> PreTrainedTokenizerFast:
+def _tokenizer(gguf: Path, source_args: dict[str, Any], head: _Head) -> PreTrainedTokenizerFast:
     """The tokenizer, reading text as llama.cpp does with the same file.
 
     transformers takes vocabulary and merges from the file, but GPT-2's way of splitting whatever the file says, and
@@ -212,7 +212,7 @@ def _tokenizer(gguf: Path, place: dict[str, Any], head: _Head) -> PreTrainedToke
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     with _refusals_in_words(gguf):
-        read = AutoTokenizer.from_pretrained(**place)
+        read = AutoTokenizer.from_pretrained(**source_args)
     rules = json.loads(read.backend_tokenizer.to_str())
     rules["added_tokens"] = head.added_tokens
     backend = Tokenizer.from_str(json.dumps(rules))
@@ -255,13 +255,16 @@ def _splitting(pre_tokenizer: str) -> Any:
     return Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-def _write_weights(gguf: Path, place: dict[str, Any], folder: Path) -> None:
+def _write_weights(gguf: Path, source_args: dict[str, Any], folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
     with _refusals_in_words(gguf):
         model, loaded = AutoModelForCausalLM.from_pretrained(
-            **place, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True), output_loading_info=True
+            **source_args,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
         )
     if missing := sorted({*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])}):
         raise ModelError(
@@ -271,7 +274,7 @@ def _write_weights(gguf: Path, place: dict[str, Any], folder: Path) -> None:
 
 
 def _write_source(folder: Path, source: str, published_as: str | None, license_name: str | None) -> None:
-    """Say where the folder comes from: for the record, and as the head of a card."""
+    """Write the folder's origin: for the record, and as the head of a card."""
     made_from = BaseSource(source=source, published_as=published_as)
     (folder / SOURCE_NAME).write_text(made_from.model_dump_json(indent=2) + "\n", encoding="utf-8")
     keys = {"license": license_name, "base_model": published_as}
@@ -280,7 +283,7 @@ def _write_source(folder: Path, source: str, published_as: str | None, license_n
 
 
 def main() -> None:
-    """Write what the arguments say; an error is the last line."""
+    """Write the folder that the arguments name; an error is the last line."""
     gguf, folder, source, published_as = sys.argv[1:]
     plain_logs(logging.INFO)
     try:

@@ -9,10 +9,10 @@ from components.errors import LorryError
 
 
 def ask_hub(kind: str, address: str, look_up: Callable[[], Any], error_type: type[LorryError]) -> Any:
-    """What the hub says of a repository.
+    """The hub's answer about a repository.
 
     Raises:
-        error_type: it refuses or does not answer; the message says what to do.
+        error_type: it refuses or does not answer; the message has the next move.
     """
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled

@@ -19,19 +19,19 @@ from pipelines.resolve.hub import ask_hub
 Tell = Callable[[str], None]
 
 
-def made_base(address: str, revision: str | None, root: Path, tell: Tell) -> Path:
+def made_base(address: str, revision: str | None, root: Path, report: Tell) -> Path:
     """The folder under ``root`` that ``address`` becomes; made once, by its content.
 
     Raises:
         ModelError: it cannot be fetched, or is no base model.
     """
     if address == TINY_BASE:
-        return Path(_run(address, "pipelines.resolve.tiny_base", [str(root)], tell))
+        return Path(_run(address, "pipelines.resolve.tiny_base", [str(root)], report))
     if address == SMOLLM2:
         folder = _folder(root, "smollm2-135m-instruct", smollm2.GGUF_SHA256)
         if not folder.is_dir():
-            with smollm2.fetched_gguf(root, tell) as gguf:
-                _write(gguf, folder, f"{smollm2.SOURCE}, sha256 {smollm2.GGUF_SHA256}", smollm2.PUBLISHED_AS, tell)
+            with smollm2.fetched_gguf(root, report) as gguf:
+                _write(gguf, folder, f"{smollm2.SOURCE}, sha256 {smollm2.GGUF_SHA256}", smollm2.PUBLISHED_AS, report)
         return folder
     gguf, source = (Path(address), Path(address).name) if hub_file(address) is None else _from_hub(address, revision)
     if not gguf.is_file():
@@ -39,7 +39,7 @@ def made_base(address: str, revision: str | None, root: Path, tell: Tell) -> Pat
     sha256 = sha256_of(gguf)
     folder = _folder(root, gguf.stem, sha256)
     if not folder.is_dir():
-        _write(gguf, folder, f"{source}, sha256 {sha256}", "", tell)
+        _write(gguf, folder, f"{source}, sha256 {sha256}", "", report)
     return folder
 
 
@@ -49,8 +49,8 @@ def _folder(root: Path, name: str, sha256: str) -> Path:
     return root / f"{name}-{hashlib.sha256(sha256.encode() + code).hexdigest()[:12]}"
 
 
-def _write(gguf: Path, folder: Path, source: str, published_as: str, tell: Tell) -> None:
-    _run(str(gguf), "pipelines.resolve.gguf_base", [str(gguf), str(folder), source, published_as], tell)
+def _write(gguf: Path, folder: Path, source: str, published_as: str, report: Tell) -> None:
+    _run(str(gguf), "pipelines.resolve.gguf_base", [str(gguf), str(folder), source, published_as], report)
 
 
 def _from_hub(address: str, revision: str | None) -> tuple[Path, str]:
@@ -62,11 +62,11 @@ def _from_hub(address: str, revision: str | None) -> tuple[Path, str]:
     return Path(path), f"{name} of {repository}, revision {info.sha}"
 
 
-def _run(what: str, module: str, arguments: list[str], tell: Tell) -> str:
+def _run(what: str, module: str, arguments: list[str], report: Tell) -> str:
     """The last line of a child process: torch takes seconds to load, and the command line must not need it.
 
     Raises:
-        ModelError: it failed; its last line says why.
+        ModelError: it failed; its last line is the reason.
     """
     lines = [""]
     command = [sys.executable, "-m", module, *arguments]
@@ -75,9 +75,9 @@ def _run(what: str, module: str, arguments: list[str], tell: Tell) -> str:
         try:
             for line in map(str.rstrip, child.stdout):
                 lines.append(line)
-                tell(line)
+                report(line)
         finally:
-            child.terminate()  # it has ended already unless this process is told to stop
+            child.terminate()  # it has ended already unless this process is interrupted
     if child.returncode < 0:
         raise ModelError(
             f"{what}: making a base model of it was ended by signal {-child.returncode}; where that is 9, memory ran "

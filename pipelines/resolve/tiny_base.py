@@ -178,7 +178,7 @@ def _pretrain(tokenizer: PreTrainedTokenizerFast, text: str, config: TinyBaseCon
 def _as_chat(text: str) -> str:
     """The text as one long run of chats: a heading is what a user asks about, a paragraph is the answer.
 
-    So the base knows what a chat looks like, as an instruct model does, without a word of the data that tests train on.
+    So the base knows the form of a chat, as an instruct model does, without any of the data that tests train on.
     """
     heading, chats = "", []
     for paragraph in filter(None, (part.strip() for part in text.split("\n\n"))):
@@ -194,7 +194,7 @@ def _as_chat(text: str) -> str:
 
 
 def _random_windows(tokens: torch.Tensor, config: TinyBaseConfig) -> torch.Tensor:
-    """Windows of the text from random places: (batch_size, window) token ids."""
+    """Windows of the text from random positions: (batch_size, window) token ids."""
     import torch
 
     starts = torch.randint(len(tokens) - config.window, (config.batch_size,))

@@ -1,4 +1,4 @@
-"""The trials of a sweep, and the trial that a run by itself is: their inputs pinned, as the pipeline takes them."""
+"""The trials of a sweep, and the one trial of a run: their inputs pinned, as the pipeline takes them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.artifacts.contracts import Trial
+from components.artifacts.contracts import BaseModelRef, Trial
 from components.errors import RecipeError
 from pipelines.config.addresses import is_local, is_made
 from pipelines.config.pools import POOLS
 from pipelines.config.recipe import Recipe
 from pipelines.config.recipe_inputs import with_overrides
 from pipelines.config.sweep import LoadedSweep, Sweep
-from pipelines.preflight.base_check import require_usable_bases
 from pipelines.resolve.resolved_recipe import ResolvedRecipe, resolve
 
 # KFP passes the trials as one parameter, and a longer one does not reach a process.
@@ -54,9 +53,17 @@ class ResolvedSweep:
 
 
 def resolve_sweep(
-    loaded: LoadedSweep, workdir: Path, tell: Callable[[str], None], place: Callable[[ResolvedRecipe], ResolvedRecipe]
+    loaded: LoadedSweep,
+    workdir: Path,
+    report: Callable[[str], None],
+    *,
+    check_bases: Callable[[list[tuple[BaseModelRef, str | list[str]]]], None],
+    relocate: Callable[[ResolvedRecipe], ResolvedRecipe],
 ) -> ResolvedSweep:
-    """Pin the inputs of every trial; ``place`` says where they lie for the steps.
+    """Pin the inputs of every trial.
+
+    ``check_bases`` gets each base model with the layers that are trained on it; ``relocate`` gives a recipe the
+    addresses at which its steps find the inputs. ``report`` gets a line about each thing that takes time.
 
     Raises:
         RecipeError: the trials are too many for one parameter.
@@ -66,12 +73,12 @@ def resolve_sweep(
     known: dict[str, ResolvedRecipe] = {}
     for name, recipe in loaded.recipes.items():
         if inputs_of[name] not in known:
-            known[inputs_of[name]] = resolve(recipe, workdir, tell)
+            known[inputs_of[name]] = resolve(recipe, workdir, report)
     uses = [
         (known[inputs_of[name]].base_model, recipe.train.lora_target_modules) for name, recipe in loaded.recipes.items()
     ]
-    require_usable_bases(uses, tell)
-    known = {inputs: place(resolved) for inputs, resolved in known.items()}
+    check_bases(uses)
+    known = {inputs: relocate(resolved) for inputs, resolved in known.items()}
     items = [
         _item(name, loaded.settings[name], recipe, known[inputs_of[name]]) for name, recipe in loaded.recipes.items()
     ]
@@ -98,31 +105,31 @@ def _item(name: str, settings: dict[str, Any], recipe: Recipe, inputs: ResolvedR
 
 
 def as_trial(name: str, settings: dict[str, Any], recipe: Recipe, resolved: ResolvedRecipe) -> Trial:
-    """What a run is of; the recipe is as a user would write it, with the addresses that the run has."""
+    """The record of a run's settings; its recipe is as a user would write it, with the addresses of the run."""
     addresses = {key: value for key, value in resolved.addresses.items() if key in recipe.addresses}
     if is_made(recipe.base_model):
         del addresses["base_model"]
-    there = with_overrides(recipe, addresses)
-    written = there.model_dump(mode="json", exclude_defaults=True)
+    relocated = with_overrides(recipe, addresses)
+    written = relocated.model_dump(mode="json", exclude_defaults=True)
     if pools := written.get("placement", {}).get("pools"):
         written["placement"]["pools"] = {
             key: own for key, own in pools.items() if recipe.placement.pools[key] != POOLS.get(key)
         }
-    # What the sweep sets is said also where it is the default; an address is there already.
-    said = {key: value for key, value in settings.items() if key not in addresses and key not in written}
-    for key, value in {**said, **_pins(resolved)}.items():
+    # A setting of the sweep is written also where it is the default; an address is there already.
+    added = {key: value for key, value in settings.items() if key not in addresses and key not in written}
+    for key, value in {**added, **_pins(resolved)}.items():
         way = key.split(".")
         section = written
         for part in way[:-1]:
             section = section[int(part)] if isinstance(section, list) else section.setdefault(part, {})
         section[way[-1]] = value
-    data = [source.data for source in there.split.all_sources]
-    told = {key: addresses.get(key, value) for key, value in settings.items()}
-    return Trial(name=name, settings=told, data=data, recipe=written)
+    data = [source.data for source in relocated.split.all_sources]
+    settings = {key: addresses.get(key, value) for key, value in settings.items()}
+    return Trial(name=name, settings=settings, data=data, recipe=written)
 
 
 def _pins(resolved: ResolvedRecipe) -> dict[str, str]:
-    """The revisions of what is not on this machine, by their keys in a recipe: a later run takes the very same."""
+    """The revisions of inputs that are not on this machine, by key: a later run gets the same."""
     base = resolved.base_model
     pins = {} if base.is_local else {"base_revision": base.revision}
     if base.full_precision is not None and not base.full_precision.is_local:

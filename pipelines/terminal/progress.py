@@ -26,7 +26,7 @@ class Progress:
             TextColumn("{task.fields[step]:<12}"),
             TimeElapsedColumn(),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[said]}", markup=False),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -43,40 +43,40 @@ class Progress:
     def started(self, step: str) -> None:
         """A step begins."""
         self._since[step] = time.monotonic()
-        self._tasks[step] = self._live.add_task(step, total=None, step=step, said="")
+        self._tasks[step] = self._live.add_task(step, total=None, step=step, detail="")
         self._plain(f"{step}: started")
 
     def line(self, step: str, text: str) -> None:
-        """A step said ``text``."""
+        """A step printed ``text``."""
         self._plain(f"{step}: {text}")
         if step not in self._tasks:
             return
         if match := _COUNT.match(text):
             self._live.update(self._tasks[step], completed=int(match[1]), total=int(match[2]))
             text = f"{match[1]}/{match[2]} {match[3]}"
-        self._live.update(self._tasks[step], said=text[: max(self.console.width - 60, 20)])
+        self._live.update(self._tasks[step], detail=text[: max(self.console.width - 60, 20)])
 
-    def finished(self, step: str, seconds: float | None = None, said: str = "") -> None:
-        """A step ended well, after ``seconds`` where somebody else has measured them, with ``said`` of what it made."""
+    def finished(self, step: str, seconds: float | None = None, detail: str = "") -> None:
+        """A step succeeded, after ``seconds`` where another process measured them, with a ``detail`` of its result."""
         self.minutes[step] = (time.monotonic() - self._since[step] if seconds is None else seconds) / 60
-        self._live.update(self._tasks[step], total=1, completed=1, said=said)
-        self._plain(f"{step}: finished in {self.minutes[step] * 60:.1f} s{said and ': '}{said}")
+        self._live.update(self._tasks[step], total=1, completed=1, detail=detail)
+        self._plain(f"{step}: finished in {self.minutes[step] * 60:.1f} s{detail and ': '}{detail}")
 
     def reused(self, step: str) -> None:
         """A step was not needed: nothing that it depends on has changed."""
         self.minutes[step] = 0.0
-        task = self._live.add_task(step, total=1, completed=1, step=step, said="unchanged, reused")
+        task = self._live.add_task(step, total=1, completed=1, step=step, detail="unchanged, reused")
         self._tasks[step] = task
         self._plain(f"{step}: unchanged, reused")
 
-    def failed(self, step: str, said: str = "failed") -> None:
+    def failed(self, step: str, detail: str = "failed") -> None:
         """A step failed, or was ended."""
         if step in self._tasks:
-            self._live.update(self._tasks[step], said=said)
-        self._plain(f"{step}: {said}")
+            self._live.update(self._tasks[step], detail=detail)
+        self._plain(f"{step}: {detail}")
 
     def note(self, text: str) -> None:
-        """Something to know that no step said."""
+        """A line that no step printed."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _plain(self, text: str) -> None:

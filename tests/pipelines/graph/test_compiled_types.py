@@ -46,7 +46,9 @@ def test_a_sweeps_document_passes_what_each_step_declares(path, rungs, tmp_path,
     loaded = load_sweep(path)
     monkeypatch.setattr(trials, "resolve", lambda recipe, *_: pinned(recipe))
     monkeypatch.setattr(trials, "require_usable_bases", lambda *_: None)  # they are of a hub
-    resolved = trials.resolve_sweep(loaded, tmp_path, print, lambda recipe: recipe)
+    resolved = trials.resolve_sweep(
+        loaded, tmp_path, print, check_bases=lambda uses: None, relocate=lambda recipe: recipe
+    )
     fractions = [1.0] if rungs == 1 else HalvingConfig(rungs=rungs).fractions
     document = tmp_path / "sweep.yaml"
     compile_sweep(document, fractions, placement=loaded.base.placement, split_with_model=resolved.split_with_model)

@@ -146,7 +146,7 @@ def test_a_missing_sweep_names_the_shipped_ones(tmp_path):
 def test_too_many_trials_for_one_parameter_are_refused_in_words(recipe, tmp_path):
     loaded = load_sweep(write(tmp_path, GRID.replace("[2, 4]", str(list(range(1, 80))))))
     with pytest.raises(RecipeError, match=r"158 trials take \d+ bytes as one parameter of the pipeline, which holds"):
-        resolve_sweep(loaded, tmp_path, lambda _: None, lambda given: given)
+        resolve_sweep(loaded, tmp_path, lambda _: None, check_bases=lambda uses: None, relocate=lambda given: given)
 
 
 def test_the_document_runs_trials_side_by_side_and_names_images(tmp_path, monkeypatch):
