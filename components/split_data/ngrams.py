@@ -48,7 +48,7 @@ class HashedTexts:
         for offset in range(n):
             # A word past the end of its text counts as 0.
             shifted = np.zeros_like(self.hashes)
-            shifted[: len(self.hashes) - offset] = self.hashes[offset:]
+            shifted[: max(len(self.hashes) - offset, 0)] = self.hashes[offset:]
             shifted[self._n_left() <= offset] = 0
             mixed = _scramble(mixed + shifted)
         n_ngrams = np.where(lengths > 0, np.maximum(lengths - n + 1, 1), 0)

@@ -70,8 +70,8 @@ def volumes(cluster: Cluster, manifests: Path) -> None:
     cluster.apply([*shell, *(one for one in pipelines if one["kind"] != "Job")])
     (job,) = [one for one in pipelines if one["kind"] == "Job"]
     said = cluster.finish(job, 300)
-    assert "/checkpoints: can be written by user 10001" in said
-    assert "/hub-cache: can be written by user 10001" in said
+    assert "/checkpoints: user 10001 can write" in said
+    assert "/hub-cache: user 10001 can write" in said
     cluster.kubectl("wait", "--for=condition=Ready", "pod/store-shell", "--timeout=180s")
 
 

@@ -300,7 +300,7 @@ def test_what_would_be_lost_drops_the_row(tmp_path, turn, reason):
     ("beside", "reason"),
     [
         ({"images": ["a.png"]}, "has 'images', and only text is trained on"),
-        ({"functions": [{"name": "f"}]}, "has 'functions', OpenAI's former way; write them as tools"),
+        ({"functions": [{"name": "f"}]}, "has 'functions', OpenAI's former format; write them as tools"),
         ({"tools": "{"}, "'tools' is text that is not JSON"),
         ({"system": 5}, "the system is a number, not text"),
     ],
