@@ -45,10 +45,10 @@ def choose(runs: Sequence[ComparedRun], losses: Mapping[str, float] | None, *, l
         return Choice(
             name=name, reason=f"Only {name} answers within {limit:g} s, in {timed[name]:.1f} s on average.{too_slow}"
         )
-    name, reason = _lowest_loss(in_time, losses, f"within {limit:g} s")
-    if name is not None:
-        reason += f"; it takes {timed[name]:.1f} s on average"
-    return Choice(name=name, reason=f"{reason}.{too_slow}")
+    best, reason = _lowest_loss(in_time, losses, f"within {limit:g} s")
+    if best is not None:
+        reason += f"; it takes {timed[best]:.1f} s on average"
+    return Choice(name=best, reason=f"{reason}.{too_slow}")
 
 
 def _lowest_loss(names: Sequence[str], losses: Mapping[str, float] | None, within: str) -> tuple[str | None, str]:

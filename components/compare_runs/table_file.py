@@ -51,7 +51,7 @@ def _read_lines(path: Path) -> list[tuple[int, Line]]:
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), restkey=SURPLUS)
         columns = list(reader.fieldnames or ())
-        lines = [(reader.line_num, line) for line in reader if any(line.values())]
+        lines: list[tuple[int, Line]] = [(reader.line_num, line) for line in reader if any(line.values())]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a CSV table in UTF-8 ({error}); save it as one") from error
     if twice := [name for name in columns if columns.count(name) > 1]:
