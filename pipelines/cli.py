@@ -12,18 +12,12 @@ from components.chat.command import chat
 from components.chat.feedback import feedback
 from components.model_server.command import serve
 from components.runtime.command_line import run_app
-from pipelines.commands.cluster import (
-    DEFAULT_WORKDIR,
-    RecipePath,
-    WorkdirPath,
-    compile_document,
-    follow,
-    pin,
-    submit,
-    terminate,
-)
-from pipelines.commands.experiments import push, report, sweep
+from pipelines.commands.cluster import compile_document, follow, pin, submit, terminate
 from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
+from pipelines.commands.options import DEFAULT_WORKDIR, RecipePath, WorkdirPath
+from pipelines.commands.push import push
+from pipelines.commands.report import report
+from pipelines.commands.sweep import sweep
 from pipelines.config.addresses import claims_in
 from pipelines.config.recipe import RECIPES, load_recipe
 from pipelines.config.steps import RUN_STEPS, names_of
@@ -41,19 +35,19 @@ console = Console()
 @app.command()
 def check(recipe: RecipePath) -> None:
     """Check a recipe or a sweep and list what is wrong with it; no step runs, nothing is fetched."""
-    from pipelines.preflight.split_check import rehearse
+    from pipelines.preflight.split_check import check_recipes
 
     def report(line: str) -> None:
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
     if is_sweep(recipe):
         recipes = load_sweep(recipe).recipes
-        rehearse(recipes.values(), report)
+        check_recipes(recipes.values(), report)
         n = len(recipes)
         console.print(f"{recipe}: fine, {n} trials; run it with: lorry sweep {recipe}", markup=False, highlight=False)
         return
     loaded = load_recipe(recipe)
-    rehearse([loaded], report)
+    check_recipes([loaded], report)
     verb = "submit" if claims_in(loaded.addresses.values()) else "run"
     console.print(f"{recipe}: fine; run it with: lorry {verb} {recipe}", markup=False, highlight=False, soft_wrap=True)
     data = (source.data for source in loaded.split.all_sources)

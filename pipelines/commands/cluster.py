@@ -11,6 +11,20 @@ from rich.console import Console
 
 from components.errors import RecipeError
 from pipelines.commands.no_reuse import NoReuse, steps_without_reuse
+from pipelines.commands.options import (
+    DEFAULT_WORKDIR,
+    Context,
+    Endpoint,
+    Experiment,
+    LookSeconds,
+    Namespace,
+    PipelineRoot,
+    PoolName,
+    RecipePath,
+    RunId,
+    StoreAddress,
+    WorkdirPath,
+)
 from pipelines.config.addresses import claims_in
 from pipelines.config.recipe import load_recipe
 from pipelines.config.steps import RUN_STEPS, names_of
@@ -20,44 +34,6 @@ if TYPE_CHECKING:
     from pipelines.terminal.progress import Progress
 
 console = Console()
-DEFAULT_WORKDIR = Path(".lorry")
-
-RecipePath = Annotated[Path, typer.Argument(help="a recipe (YAML); the shipped ones lie in pipelines/recipes")]
-WorkdirPath = Annotated[
-    Path, typer.Option("--workdir", envvar="LORRY_WORKDIR", help="folder for everything that runs make")
-]
-PoolName = Annotated[
-    str | None,
-    typer.Option("--pool", help="where training and evaluation run: t4, a100, cpu, or one of the recipe's own"),
-]
-Endpoint = Annotated[
-    str, typer.Option(envvar="KFP_ENDPOINT", help="address of Kubeflow Pipelines, such as http://127.0.0.1:8081")
-]
-Namespace = Annotated[
-    str | None, typer.Option(envvar="KFP_NAMESPACE", help="your namespace, where Kubeflow serves several users")
-]
-Experiment = Annotated[str, typer.Option(envvar="KFP_EXPERIMENT", help="which experiment the run belongs to")]
-StoreAddress = Annotated[
-    str | None,
-    typer.Option(envvar="LORRY_STORE", help="in place of the recipe's publish.store: s3://…, gs://… or pvc://…"),
-]
-Context = Annotated[
-    str | None,
-    typer.Option(
-        help="a context of your kubeconfig: check first whether the cluster has the recipe's PVCs; with --wait it "
-        "is also where the reason is read why a pod does not start (default: the current one)"
-    ),
-]
-PipelineRoot = Annotated[
-    str | None,
-    typer.Option(
-        envvar="KFP_PIPELINE_ROOT",
-        help="where Kubeflow keeps what steps make, and their logs; without it the run's own setting, or the default "
-        "s3://mlpipeline/v2/artifacts",
-    ),
-]
-LookSeconds = Annotated[float, typer.Option(min=0.01, help="seconds between two requests for the run's state")]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="the run's id: the end of its page's address")]
 
 
 def compile_document(
@@ -105,14 +81,14 @@ def submit(
     from pipelines.cluster.submit import start
     from pipelines.cluster.upload import require_store
     from pipelines.preflight.base_check import require_usable_bases
-    from pipelines.preflight.split_check import rehearse_split
+    from pipelines.preflight.split_check import check_split
     from pipelines.resolve.resolved_recipe import resolve
     from pipelines.terminal.progress import Progress
 
     always = steps_without_reuse(no_reuse, names_of(RUN_STEPS))
     loaded = load_recipe(recipe) if store is None else load_recipe(recipe).publishing_to(store)
     placement = loaded.placement.on(pool)
-    rehearse_split(loaded.split)
+    check_split(loaded.split)
     if context is not None:
         check_claims(context, namespace or "kubeflow", placement, claims_in(loaded.addresses.values()))
     kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
@@ -130,7 +106,7 @@ def submit(
         require_usable_bases(bases, report)
         run_id, sent = start(resolved, placement, kubeflow, experiment_id, report, always)
         progress.finished("resolve")
-        say_submitted(kubeflow, run_id, progress)
+        show_submitted(kubeflow, run_id, progress)
         if wait:
             follow_run(kubeflow, run_id, progress, context, look_seconds, pipeline_root, workdir, sent)
 
@@ -178,7 +154,7 @@ def pin(
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def say_submitted(kubeflow: Kubeflow, run_id: str, progress: Progress) -> None:
+def show_submitted(kubeflow: Kubeflow, run_id: str, progress: Progress) -> None:
     """Print the address of a run's page."""
     from pipelines.graph.images import load_settings
 
@@ -208,7 +184,6 @@ def follow_run(
     from pipelines.cluster.pods import RunPods
     from pipelines.cluster.submit import figures_of
     from pipelines.cluster.sweep import fetch_sweep
-    from pipelines.commands.experiments import show_sweep
     from pipelines.terminal import summary
 
     page = kubeflow.page_of(run_id)
@@ -226,7 +201,8 @@ def follow_run(
     if facts.store is None:
         progress.note(f"its figures lie on the cluster's volume, and on the page: {page}")
     elif facts.is_sweep:
-        show_sweep(fetch_sweep(facts.store, run_id, workdir.absolute() / "sweeps" / facts.name))
+        result = fetch_sweep(facts.store, run_id, workdir.absolute() / "sweeps" / facts.name)
+        summary.show_sweep(console, result.comparison, result.test_losses, result.locations)
         progress.note(f"{'page':<26}{page}")
     else:
         figures = figures_of(facts.store, run_id)

@@ -20,11 +20,11 @@ from pipelines.resolve.base_model import resolve_base
 MAX_BYTES = 64 * 1024 * 1024
 
 
-def rehearse(recipes: Iterable[Recipe], report: Callable[[str], None]) -> None:
+def check_recipes(recipes: Iterable[Recipe], report: Callable[[str], None]) -> None:
     """Check base models that are folders of this machine, and the splits of ``recipes``, each once.
 
     Raises:
-        RecipeError: see ``rehearse_split``.
+        RecipeError: see ``check_split``.
         ModelError: a base model cannot be trained or served.
     """
     splits: dict[str, tuple[SplitConfig, BaseModelRef | None]] = {}
@@ -40,7 +40,7 @@ def rehearse(recipes: Iterable[Recipe], report: Callable[[str], None]) -> None:
             splits[f"{recipe.base_model} {recipe.split.model_dump_json()}"] = recipe.split, base
         require_usable_bases(uses, report)
     for split, base in splits.values():
-        rehearse_split(split, base)
+        check_split(split, base)
 
 
 def _is_whole_here(recipe: Recipe) -> bool:
@@ -51,17 +51,17 @@ def _is_whole_here(recipe: Recipe) -> bool:
     return config.is_file() and '"quantization_config"' not in config.read_text(encoding="utf-8", errors="replace")
 
 
-def rehearse_splits(recipes: Iterable[Recipe]) -> None:
-    """``rehearse_split`` for each split of a sweep's recipes, once.
+def check_splits(recipes: Iterable[Recipe]) -> None:
+    """``check_split`` for each split of a sweep's recipes, once.
 
     Raises:
         RecipeError: see there.
     """
     for split in {recipe.split.model_dump_json(): recipe.split for recipe in recipes}.values():
-        rehearse_split(split)
+        check_split(split)
 
 
-def rehearse_split(config: SplitConfig, base_model: BaseModelRef | None = None) -> bool:
+def check_split(config: SplitConfig, base_model: BaseModelRef | None = None) -> bool:
     """Split the recipe's data in memory where all of it lies on this machine; True when that was done.
 
     Without ``base_model`` no row is dropped for its chat template. Bounds on tokens and perplexity are left out, so a

@@ -1,13 +1,16 @@
-"""The table at the end of a run."""
+"""Tables on the terminal: the end of a run, a sweep, a comparison of runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from components.compare_runs.compare import Comparison
+from components.compare_runs.report_table import table_of
 from pipelines.config.figures import Figures
 from pipelines.config.steps import RUN_STEPS
 
@@ -30,3 +33,47 @@ def show(
     console.print(table)
     for label, location in locations.items():
         console.print(f"{label:<20}{location}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_sweep(
+    console: Console, comparison: Comparison, test_losses: Sequence[str], locations: Mapping[str, Path]
+) -> None:
+    """Print a sweep's comparison, its winners' losses on the test rows, and the paths of its reports."""
+    show_comparison(console, comparison)
+    for line in test_losses:
+        console.print(line, markup=False, highlight=False)
+    for label, location in locations.items():
+        console.print(f"{label:<26}{location}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Print the tables of a comparison with its verdicts, warnings and choice."""
+    for compared in comparison.sets:
+        headings, rows = table_of(comparison, compared, brief=True)
+        table = Table(title=compared.label, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+        for heading in headings:
+            # Names of trials are long, and matter most.
+            table.add_column(heading, overflow="fold", min_width=16 if heading == "run" else None)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print(compared.verdict, markup=False, highlight=False)
+    if comparison.config.at_minutes:
+        console.print(f"Losses are the last within {comparison.config.at_minutes:g} minutes of training.", markup=False)
+    for line in comparison.warnings:
+        console.print(f"note: {line}", markup=False, highlight=False)
+    if comparison.choice:
+        console.print(f"choice: {comparison.choice.name or 'none'}. {comparison.choice.reason}", markup=False)
+
+
+def show_trials(console: Console, settings: Mapping[str, Mapping[str, object]]) -> None:
+    """Print the trials of a sweep with the settings in which they differ."""
+    table = Table(title=f"{len(settings)} trials", title_justify="left")
+    table.add_column("trial")
+    keys = list(dict.fromkeys(key for own in settings.values() for key in own))
+    keys = [key for key in keys if len({str(own.get(key)) for own in settings.values()}) > 1]
+    for key in keys:
+        table.add_column(key)
+    for name, own in settings.items():
+        table.add_row(name, *(str(own.get(key, "")) for key in keys))
+    console.print(table)

@@ -25,7 +25,6 @@ def test_every_step_is_a_component_of_that_name_in_an_image_that_is_built():
 
 
 def test_every_section_is_a_key_of_a_recipe_and_a_parameter_of_the_pipeline():
-    assert list(SECTIONS) == ["split", "train", "evaluate", "export", "evaluate_gguf", "gate", "publish"]
     assert set(SECTIONS) < set(Recipe.model_fields)
     assert set(ResolvedRecipe.model_fields) == {"name", "base_model", *SECTIONS}
 
