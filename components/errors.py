@@ -6,6 +6,17 @@ class LorryError(Exception):
     """An input is wrong or the machine has reached a limit; never a bug in Lorry."""
 
 
+class RequestError(LorryError):
+    """A request to the model server cannot be answered because of one of its fields.
+
+    ``where`` begins the message: the field, and after a colon the part of it that is at fault.
+    """
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.field = where.partition(":")[0]
+
+
 class RecipeError(LorryError):
     """A recipe document is not valid."""
 

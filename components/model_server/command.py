@@ -108,7 +108,7 @@ def serve(
     from components.gguf.model import GgufModel
     from components.model_server.engine.batching import BatchingEngine, EngineSettings
     from components.model_server.engine.metrics import Metrics
-    from components.model_server.http.access_log import log_apart
+    from components.model_server.http.access_log import nonblocking_log
     from components.model_server.http.api import create_app
     from components.model_server.http.api_keys import ApiKeys
     from components.model_server.http.served_model import ServedModel
@@ -132,7 +132,7 @@ def serve(
             prefix_cache_bytes=prefix_cache_mb << 20,
             n_keys=len(keys),
         )
-        served = ServedModel.of(loaded, model_id)
+        served = ServedModel.from_model(loaded, model_id)
         metrics.serves(served.name)
         engine = BatchingEngine(loaded, settings, metrics)
         log.info(
@@ -159,7 +159,7 @@ def serve(
             http="h11",
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
-        with log_apart():
+        with nonblocking_log():
             DrainingServer(config, engine, drain_seconds).run(sockets=[bound])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -143,6 +143,15 @@ def _call(call: Mapping[str, Any], as_object: bool) -> dict[str, Any]:
     if not as_object:
         arguments = json.dumps(arguments, ensure_ascii=False)
     return {**call, "function": {**call["function"], "arguments": arguments}}
+
+
+def missing_calls(messages: Sequence[Message], text: str) -> Iterator[tuple[int, str]]:
+    """The tool calls that a rendered conversation lacks: number of the message and name of the function."""
+    for number, message in enumerate(messages):
+        for call in message.tool_calls or ():
+            name = str(call["function"]["name"])
+            if name not in text:
+                yield number, name
 
 
 def has_system(messages: Sequence[Message]) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from components.artifacts.contracts import BaseModelRef, Message, Row
 from components.errors import ModelError
 from components.modeling.base_model import load_config
-from components.modeling.chat_template import has_system, render_with
+from components.modeling.chat_template import has_system, missing_calls, render_with
 from components.modeling.reasoning import CLOSE, OPEN, before_reasoning, split_reasoning
 from components.modeling.token_loss import Example
 
@@ -263,10 +263,8 @@ def _require_nothing_lost(
             f"the chat template writes {lead[:_SHOWN]!r} before an answer and does not ask for one with it: it "
             "does not look at add_generation_prompt"
         )
-    for said, where in ((message, answer), *((earlier, prompt) for earlier in before)):
-        for name in _function_names(said.tool_calls):
-            if name not in where:
-                raise ModelError(f"the chat template has no place for tool calls (the call of {name!r} vanishes)")
+    for _, name in (*missing_calls([message], answer), *missing_calls(before, prompt)):
+        raise ModelError(f"the chat template has no place for tool calls (the call of {name!r} vanishes)")
     for name in _function_names(tools):
         if name not in prompt:
             raise ModelError(f"the chat template has no place for tools (the tool {name!r} vanishes)")

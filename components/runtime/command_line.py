@@ -7,7 +7,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from dataclasses import fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Any, NoReturn, get_type_hints
 
 import typer
 
@@ -36,3 +39,35 @@ def run_command(command: Callable[..., Any]) -> NoReturn:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     run_app(app)
+
+
+def with_options(options_class: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command that takes ``options``, an object of a dataclass: each field becomes an option of its own.
+
+    The fields are annotated as typer reads parameters: ``port: Annotated[int, typer.Option(help="…")] = 8080``.
+    """
+    hints = get_type_hints(options_class, include_extras=True)
+    added = {
+        field.name: Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        for field in fields(options_class)
+    }
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            parameter.replace(kind=Parameter.KEYWORD_ONLY)
+            for parameter in signature(command, eval_str=True).parameters.values()
+            if parameter.name != "options"
+        ]
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            options = options_class(**{name: values.pop(name) for name in added})
+            command(**values, options=options)
+
+        parameters = [*own, *added.values()]
+        # What typer reads of a function.
+        run.__dict__["__signature__"] = Signature(parameters)
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate

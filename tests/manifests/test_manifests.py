@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.model_server.engine.batching import EngineSettings
-from components.model_server.http.server import SECONDS_TO_HAND_OVER
+from components.model_server.http.server import STREAM_FLUSH_SECONDS
 from tests.conftest import ROOT
 from tests.manifests.rendering import render
 from tests.manifests.restricted import violations
@@ -191,7 +191,7 @@ def test_a_model_server_has_time_to_drain_before_it_is_killed(everything):
         spec = server["spec"]["template"]["spec"]
         before = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
         drain = max(float(data["LORRY_DRAIN_SECONDS"]) for data in settings)
-        assert before + drain + SECONDS_TO_HAND_OVER < spec["terminationGracePeriodSeconds"]
+        assert before + drain + STREAM_FLUSH_SECONDS < spec["terminationGracePeriodSeconds"]
 
 
 def test_selectors_of_two_servers_do_not_meet(everything):

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from components.artifacts.contracts import Message
-from components.errors import LorryError
+from components.errors import RequestError
 from components.model_server.engine.interface import Request
+from components.modeling.chat_template import missing_calls
 
 if TYPE_CHECKING:
     from components.gguf.model import GgufModel
@@ -18,7 +19,7 @@ def prompt_tokens(model: GgufModel, request: Request) -> list[int]:
 
     Raises:
         ModelError: there is no template, or it refuses the conversation.
-        LorryError: the template leaves out a call of a tool, or there is no such token.
+        RequestError: the template leaves out a tool call, or there is no such token.
     """
     prompt = request.prompt
     if isinstance(prompt, str):
@@ -36,29 +37,27 @@ def prompt_tokens(model: GgufModel, request: Request) -> list[int]:
         content = messages[-1].content.strip()
         begin = text.rfind(content)
         if begin < 0:
-            raise LorryError("continue_final_message: the chat template does not write the last message as it is")
+            raise RequestError("continue_final_message", "the chat template does not write the last message as it is")
         text = text[: begin + len(content)]
     _require_calls(messages, text)
     return model.tokenize(text, special=True)
 
 
 def _require_calls(messages: Sequence[Message], text: str) -> None:
-    for number, message in enumerate(messages):
-        for call in message.tool_calls or ():
-            name = call["function"]["name"]
-            if name not in text:
-                raise LorryError(
-                    f"messages.{number}.tool_calls: this model's chat template does not write calls of tools "
-                    f"(the call of {name!r} would vanish); use a model whose template does, or leave the calls out"
-                )
+    for number, name in missing_calls(messages, text):
+        raise RequestError(
+            f"messages.{number}.tool_calls",
+            f"this model's chat template does not support tool calls (the call of {name!r} would be lost); use a model "
+            "whose template does, or leave the calls out",
+        )
 
 
 def require_tokens(model: GgufModel, tokens: Iterable[int], field: str) -> None:
-    """Check that the model has all of ``tokens``, which ``field`` of the request names.
+    """Check that the model has all ``tokens``, which ``field`` of the request names.
 
     Raises:
-        LorryError: there is no such token.
+        RequestError: it lacks one.
     """
     for token in tokens:
         if not 0 <= token < model.n_vocab:
-            raise LorryError(f"{field}: there is no token {token}; this model has {model.n_vocab}")
+            raise RequestError(field, f"there is no token {token}; this model has {model.n_vocab}")

@@ -76,5 +76,5 @@ class Grammars:
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
             why = " ".join(str(matcher.get_error()).split())[:300]
-            raise SchemaError(f"{field}: the schema cannot be followed ({why}); simplify it")
+            raise SchemaError(field, f"the schema cannot be followed ({why}); simplify it")
         return matcher

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from components.errors import LorryError
+from components.errors import RequestError
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 MAX_BYTES = 16_384
@@ -31,7 +31,7 @@ OF_SAME_VALUE = ("allOf", "anyOf", "oneOf")
 ABOUT_OTHER_KEYS = ("additionalProperties", "patternProperties", "unevaluatedProperties")
 
 
-class SchemaError(LorryError):
+class SchemaError(RequestError):
     """The schema is too large, or says something that cannot be followed."""
 
 
@@ -45,9 +45,9 @@ def to_text(schema: Mapping[str, Any], field: str = "response_format") -> str:
         n_bytes = len((text := json.dumps(schema, ensure_ascii=False)).encode())
     except (UnicodeEncodeError, RecursionError) as error:
         why = "half a character" if isinstance(error, UnicodeEncodeError) else "levels without end"
-        raise SchemaError(f"{field}: the schema holds {why}; correct it") from error
+        raise SchemaError(field, f"the schema holds {why}; correct it") from error
     if n_bytes > MAX_BYTES:
-        raise SchemaError(f"{field}: the schema has {n_bytes} bytes, more than {MAX_BYTES}; shorten it")
+        raise SchemaError(field, f"the schema has {n_bytes} bytes, more than {MAX_BYTES}; shorten it")
     return text
 
 
@@ -69,9 +69,9 @@ def as_followed(text: str, field: str = "response_format") -> str:
             if not wrong:
                 return followed
     except RecursionError as error:
-        raise SchemaError(f"{field}: the schema has too many levels; make it flatter") from error
+        raise SchemaError(field, "the schema has too many levels; make it flatter") from error
     why = " ".join(" ".join(map(str, said)).split())[:300]
-    raise SchemaError(f"{field}: the schema cannot be followed ({why}); simplify it")
+    raise SchemaError(field, f"the schema cannot be followed ({why}); simplify it")
 
 
 def _forms(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

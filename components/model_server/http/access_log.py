@@ -1,7 +1,7 @@
-"""A log that stalls nobody: a thread of its own writes the lines.
+"""Logging that blocks nobody: a thread of its own writes the lines.
 
-Requests are logged on the thread that serves all sockets. Were the lines written there, a full pipe, whose reader is
-slow or has left, would stop every stream and every probe.
+Requests are logged on the thread that serves all sockets. If the lines were written there, a full pipe, whose reader is
+slow or gone, would stop every stream and every probe.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from logging.handlers import QueueHandler, QueueListener
 
 MAX_LINES = 10_000
-# At the end, for lines that are still to be written.
-SECONDS_TO_FINISH = 2.0
+# How long the end of the process waits for lines that are not written yet.
+LOG_FLUSH_SECONDS = 2.0
 
 
-class _Dropping(QueueHandler):
-    """Takes lines as long as there is room, and counts the others."""
+class _DroppingHandler(QueueHandler):
+    """Puts lines into a bounded queue, and counts those that do not fit."""
 
     queue: queue.Queue[logging.LogRecord]
 
@@ -32,8 +32,8 @@ class _Dropping(QueueHandler):
         """Called with the handler's lock held."""
         try:
             if self._n_dropped:
-                told = f"{self._n_dropped} lines of log were dropped: nobody read them"
-                self.queue.put_nowait(logging.LogRecord(__name__, logging.WARNING, __file__, 0, told, None, None))
+                message = f"{self._n_dropped} lines of log were dropped: nobody read them"
+                self.queue.put_nowait(logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, None, None))
                 self._n_dropped = 0
             self.queue.put_nowait(record)
         except queue.Full:
@@ -41,14 +41,14 @@ class _Dropping(QueueHandler):
 
 
 @contextmanager
-def log_apart(n_lines: int = MAX_LINES) -> Iterator[None]:
-    """Let a thread write what is logged, to where it was written before; it drops what over ``n_lines`` wait.
+def nonblocking_log(n_lines: int = MAX_LINES) -> Iterator[None]:
+    """Within the context a thread passes lines to the root logger's handlers; beyond ``n_lines`` that wait, it drops.
 
-    Where nobody reads at the end, the process ends here.
+    If the lines cannot be written at the end, because nobody reads them, the process exits here.
     """
     root = logging.getLogger()
     before = root.handlers[:]
-    handler = _Dropping(n_lines)
+    handler = _DroppingHandler(n_lines)
     QueueListener(handler.queue, *before).start()
     root.handlers[:] = [handler]
     exit_code = 1
@@ -60,9 +60,9 @@ def log_apart(n_lines: int = MAX_LINES) -> Iterator[None]:
         raise
     finally:
         root.handlers[:] = before
-        deadline = time.monotonic() + SECONDS_TO_FINISH
+        deadline = time.monotonic() + LOG_FLUSH_SECONDS
         # Not the listener's own stop: it waits for ever where nobody reads.
         while handler.queue.unfinished_tasks and time.monotonic() < deadline:
             time.sleep(0.01)
         if handler.queue.unfinished_tasks:
-            os._exit(exit_code)  # an orderly end would wait for the write that is stuck
+            os._exit(exit_code)  # an orderly exit would wait for the write that blocks

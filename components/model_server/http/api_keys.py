@@ -1,4 +1,4 @@
-"""Who may ask: keys from a mounted file, compared in constant time."""
+"""API keys from a mounted file, compared in constant time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SHORTEST_KEY = 16
 
 
 class ApiKeys:
-    """The keys that are known, by a name that may be told; none: nobody needs one."""
+    """The valid keys, each with a name that may be logged; if there are none, no request needs one."""
 
     def __init__(self, keys: Mapping[str, str]) -> None:
-        """``keys`` are by name."""
+        """``keys`` maps names to keys."""
         self._keys = {name: key.encode() for name, key in keys.items()}
 
     @classmethod
@@ -24,7 +24,7 @@ class ApiKeys:
         """One key a line; empty lines and lines that begin with # do not count. A key is named by its line.
 
         Raises:
-            LorryError: the file cannot be read, has no key, one that is guessed too soon, or one that no header holds.
+            LorryError: the file cannot be read, has no key, or one that is too short, or that a header cannot carry.
         """
         try:
             lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
@@ -55,12 +55,12 @@ class ApiKeys:
         return len(self._keys)
 
     def name_of(self, authorization: bytes) -> str | None:
-        """A name for whose request it is, never the key itself; None: it is nobody's who may ask."""
+        """The name of the key in an Authorization header, never the key itself; None: the key is not valid."""
         if not self._keys:
             return NO_KEY
         scheme, _, given = authorization.partition(b" ")
         known = None
-        for name, key in self._keys.items():  # all of them: the time must not tell which one fits
+        for name, key in self._keys.items():  # all of them: the time must not reveal which one is equal
             if hmac.compare_digest(key, given.strip()):
                 known = name
         return known if scheme.lower() == b"bearer" else None

@@ -1,4 +1,4 @@
-"""What the API says of the model that it serves, beside its name."""
+"""The served model as the API describes it, and what requests to it depend on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """``name`` is what the model is called on the wire, and ``aliases`` are answered as well.
+    """Requests give ``name`` as their model, or one of ``aliases``.
 
-    ``generation`` holds where a request leaves a setting out; ``figures`` are numbers by llama-server's names;
-    ``opens_reasoning`` says of variables of the chat template whether an answer begins within thoughts, which the
-    generation prompt has opened; ``answer_edges`` is white space around an answer that is no part of it;
-    ``call_format`` is how the model calls tools, None where its template does not let it.
+    ``generation`` has the defaults of settings; ``figures`` are numbers by llama-server's names; ``opens_reasoning``
+    takes variables of the chat template and returns whether the generation prompt then opens the reasoning;
+    ``answer_edges`` is white space around an answer that is no part of it; ``call_format`` is how the model calls
+    tools, None where its template does not support them.
     """
 
     name: str
@@ -35,11 +35,11 @@ class ServedModel:
     call_format: CallFormat | None
 
     @classmethod
-    def of(cls, model: GgufModel, model_id: str | None = None) -> ServedModel:
-        """What the file says, and its manifest where it has one; ``model_id`` overrules the name there."""
+    def from_model(cls, model: GgufModel, model_id: str | None = None) -> ServedModel:
+        """The description of a loaded file, with its manifest if it has one; ``model_id`` overrides the name there."""
         stem, manifest = model.path.stem, model.manifest
         name = model_id or (manifest and manifest.name) or stem
-        # What a model of a manifest with a name was called before manifests had one; until 0.3.
+        # Names from before manifests had a name; accepted until 0.3.
         former = () if manifest is None or manifest.name is None else (stem, f"{manifest.name}-{manifest.quantization}")
         aliases = [alias for alias in former if alias != name]
         figures = {
@@ -48,19 +48,19 @@ class ServedModel:
             "n_params": model.n_parameters,
             "size": model.size_bytes,
         }
-        said = (
-            (GenerationDefaults(), ()) if manifest is None else (manifest.generation, tuple(manifest.example_prompts))
-        )
+        generation = GenerationDefaults() if manifest is None else manifest.generation
+        examples = () if manifest is None else tuple(manifest.example_prompts)
         if not model.template:
-            return cls(name, aliases, *said, figures, lambda _: False, Edges(), None)
+            return cls(name, aliases, generation, examples, figures, lambda _: False, Edges(), None)
         by_default = _opens_reasoning(model, {})
 
         def opens_reasoning(template_kwargs: Mapping[str, Any]) -> bool:
             return _opens_reasoning(model, template_kwargs) if template_kwargs else by_default
 
-        return cls(name, aliases, *said, figures, opens_reasoning, model.answer_edges, CallFormat.of(model))
+        call_format = CallFormat.from_template(model)
+        return cls(name, aliases, generation, examples, figures, opens_reasoning, model.answer_edges, call_format)
 
-    def answers_to(self, model_id: str) -> bool:
+    def has_name(self, model_id: str) -> bool:
         """Whether a request for ``model_id`` is for this model."""
         return model_id == self.name or model_id in self.aliases
 

@@ -1,4 +1,4 @@
-"""The arguments of a call of a tool, as templates write them: mostly as a JSON object."""
+"""The arguments of a tool call as chat templates write them: mostly as a JSON object."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any, Protocol
 
 from components.model_server.guided_decoding.json_schema import as_followed, to_text
 
-# Arguments that no tool has: a template shows with them how it writes any.
-ARGUMENTS = {"lorrykey": "lorryvalue", "lorryother": "lorrythat"}
+# Arguments that no tool has: rendered with them, a template shows how it writes any.
+PROBE_ARGUMENTS = {"lorrykey": "lorryvalue", "lorryother": "lorrythat"}
 NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 # Gives the Lark terms that match a text of the template, in which special tokens stand by their number; a text of the
 # client's is a ``lark_string`` instead.
 Term = Callable[[str], str]
 
 
-class Arguments(Protocol):
+class ArgumentsFormat(Protocol):
     """How a template writes arguments."""
 
-    def read(self, text: str, begin: int, parameters: Mapping[str, Any]) -> tuple[str, int] | None:
-        """The arguments at a place of a text, as a JSON object, and where they end; None: they are not whole."""
+    def parse(self, text: str, begin: int, parameters: Mapping[str, Any]) -> tuple[str, int] | None:
+        """The arguments that begin at ``begin``, as a JSON object, and where they end; None: they are not whole."""
 
-    def begun(self, text: str, begin: int, parameters: Mapping[str, Any]) -> str | None:
-        """As far as they have come; None where none are there."""
+    def parse_truncated(self, text: str, begin: int, parameters: Mapping[str, Any]) -> str | None:
+        """The arguments that begin at ``begin``, as far as ``text`` reaches; None: there are none."""
 
     def rule(self, name: str, parameters: Mapping[str, Any], field: str, term: Term) -> str:
         """Lines of a Lark grammar with a rule ``name``: arguments that follow a JSON schema.
 
         Raises:
-            SchemaError: it cannot be followed.
+            SchemaError: the schema cannot be followed.
         """
 
 
@@ -38,8 +38,8 @@ class Arguments(Protocol):
 class JsonArguments:
     """A JSON object."""
 
-    def read(self, text: str, begin: int, parameters: Mapping[str, Any]) -> tuple[str, int] | None:
-        """See ``Arguments``."""
+    def parse(self, text: str, begin: int, parameters: Mapping[str, Any]) -> tuple[str, int] | None:
+        """See ``ArgumentsFormat``."""
         begin += len(text[begin:]) - len(text[begin:].lstrip())
         try:
             arguments, end = json.JSONDecoder().raw_decode(text, begin)
@@ -47,11 +47,11 @@ class JsonArguments:
             return None
         return (text[begin:end], end) if isinstance(arguments, dict) else None
 
-    def begun(self, text: str, begin: int, parameters: Mapping[str, Any]) -> str | None:
-        """See ``Arguments``."""
-        come = text[begin:].lstrip()
-        return come if come.startswith("{") or not come else None
+    def parse_truncated(self, text: str, begin: int, parameters: Mapping[str, Any]) -> str | None:
+        """See ``ArgumentsFormat``."""
+        arguments = text[begin:].lstrip()
+        return arguments if arguments.startswith("{") or not arguments else None
 
     def rule(self, name: str, parameters: Mapping[str, Any], field: str, term: Term) -> str:
-        """See ``Arguments``."""
+        """See ``ArgumentsFormat``."""
         return f"{name}: %json {as_followed(to_text(parameters or NO_PARAMETERS, field), field)}"

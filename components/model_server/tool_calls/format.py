@@ -1,8 +1,8 @@
-"""How a model calls tools, learnt from its own chat template.
+"""How a model calls tools, derived from its own chat template.
 
-The template renders a conversation with calls of names that no tool has, and what stands around names and arguments is
-how this model calls. Names come before arguments; a template that does otherwise, or whose arguments are in a form that
-is not known here, takes no tools.
+A conversation with calls of probe names, which no tool has, is rendered, and the text around names and arguments is how
+this model calls. Names must come before arguments; a template that does otherwise, or that writes arguments in an
+unknown form, does not support tools here.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 
 from components.artifacts.contracts import Message
 from components.errors import ModelError
-from components.model_server.tool_calls.arguments import ARGUMENTS, Arguments, JsonArguments
+from components.model_server.tool_calls.arguments import PROBE_ARGUMENTS, ArgumentsFormat, JsonArguments
 from components.model_server.tool_calls.elements import ElementArguments
 from components.modeling.reasoning import CLOSE
 
 if TYPE_CHECKING:
     from components.gguf.vocabulary import GgufVocabulary
 
-NAMES = ("lorryprobe_one", "lorryprobe_two")
-# Nine letters and digits: Mistral's templates take no other ids.
-IDS = ("lorryid01", "lorryid02")
-ID_LENGTH = len(IDS[0])
-# Stands for a call's id in what a template writes around calls.
+PROBE_NAMES = ("lorryprobe_one", "lorryprobe_two")
+# Nine letters and digits: Mistral's templates accept no other ids.
+PROBE_IDS = ("lorryid01", "lorryid02")
+ID_LENGTH = len(PROBE_IDS[0])
+# Stands for a call's id in the text around calls.
 ID = "\0"
 _USER = Message(role="user", content="Hi")
 # What begins a call, where it is no text of JSON: a tag, or a word in brackets.
@@ -36,32 +36,32 @@ _TAG = re.compile(r"(?:<[^\s<>]+>|\[[A-Z_]+\])")
 
 @dataclass(frozen=True)
 class CallFormat:
-    """What a template writes around calls: head NAME middle ARGUMENTS (between NAME middle ARGUMENTS)* tail.
+    """The text that a template writes around calls: head NAME middle ARGUMENTS (between NAME middle ARGUMENTS)* tail.
 
-    ``between`` is None where the template takes one call at a time. ``specials`` are the tokens in all of them
-    that have no text of their own.
+    ``between`` is None where the template accepts one call at a time. ``specials`` are the special tokens in that text
+    which have no text when they are generated, with their spelling.
     """
 
     head: str
     middle: str
-    arguments: Arguments
+    arguments: ArgumentsFormat
     between: str | None
     tail: str
     specials: Mapping[int, str]
 
     @classmethod
-    def of(cls, model: GgufVocabulary) -> CallFormat | None:
-        """How the model's template writes calls; None where it has no place for tools, or does otherwise."""
-        if not takes_tools(model):
+    def from_template(cls, model: GgufVocabulary) -> CallFormat | None:
+        """How the model's template writes calls; None where it does not support tools, or has an unknown form."""
+        if not supports_tools(model):
             return None
-        first = _cut(_said(model, 1))
+        first = _cut(_rendered_answer(model, 1))
         if first is None:
             return None
         head, middle, arguments, tail = first
-        # Thoughts before a call are no part of it.
+        # Reasoning before a call is no part of it.
         head, tail = head.rpartition(CLOSE)[2].lstrip(), _without_end(tail, model)
-        form = cls(head, middle, arguments, _between(_said(model, 2), middle), tail, {})
-        if not head.strip() or any(name in segment for name in NAMES for segment in form._segments):
+        form = cls(head, middle, arguments, _between(_rendered_answer(model, 2), middle), tail, {})
+        if not head.strip() or any(name in segment for name in PROBE_NAMES for segment in form._segments):
             return None
         tokens = {token for text in form._segments for token in model.tokenize(text.replace(ID, ""), special=True)}
         return replace(form, specials={token: model.spelled(token) for token in tokens if not model.piece(token)})
@@ -75,84 +75,84 @@ class CallFormat:
 
     @property
     def trigger(self) -> str:
-        """What shows that a call begins."""
+        """The beginning of the head, by which a call is recognised."""
         tag = _TAG.match(self.head)
         return tag.group() if tag else self.head.rstrip()
 
     @cached_property
     def patterns(self) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str] | None, re.Pattern[str]]:
-        """Of head, middle, between and tail, with any white space: a model does not always keep to its template."""
+        """Of head, middle, between and tail, with any white space: a model does not always follow its template."""
         head, middle, tail = (_pattern(text) for text in (self.head, self.middle, self.tail))
         return head, middle, None if self.between is None else _pattern(self.between), tail
 
 
-def takes_tools(model: GgufVocabulary) -> bool:
-    """Whether the template has a place for tools."""
+def supports_tools(model: GgufVocabulary) -> bool:
+    """Whether the template renders the tools of a request."""
     try:
-        return NAMES[0] in model.prompt([_USER], tools=_TOOLS)
+        return PROBE_NAMES[0] in model.prompt([_USER], tools=_TOOLS)
     except ModelError:
         return False
 
 
+_PARAMETERS = {
+    "type": "object",
+    "properties": {key: {"type": "string", "description": "Probe"} for key in PROBE_ARGUMENTS},
+}
 _TOOLS = [
-    {"type": "function", "function": {
-        "name": name, "description": "Probe",
-        "parameters": {
-            "type": "object", "properties": {key: {"type": "string", "description": "Probe"} for key in ARGUMENTS}
-        },
-    }} for name in NAMES
-]  # fmt: skip
+    {"type": "function", "function": {"name": name, "description": "Probe", "parameters": _PARAMETERS}}
+    for name in PROBE_NAMES
+]
 
 
-def _said(model: GgufVocabulary, n_calls: int) -> str | None:
-    """What an assistant says who makes so many calls; None where the template refuses."""
+def _rendered_answer(model: GgufVocabulary, n_calls: int) -> str | None:
+    """The text of an answer that makes ``n_calls`` calls, as the template renders it; None where it raises an error."""
     calls = [
-        {"id": call_id, "type": "function", "function": {"name": name, "arguments": ARGUMENTS}}
-        for name, call_id in list(zip(NAMES, IDS, strict=True))[:n_calls]
+        {"id": call_id, "type": "function", "function": {"name": name, "arguments": PROBE_ARGUMENTS}}
+        for name, call_id in list(zip(PROBE_NAMES, PROBE_IDS, strict=True))[:n_calls]
     ]
-    called = Message(role="assistant", content="", tool_calls=calls)
+    answer = Message(role="assistant", content="", tool_calls=calls)
     try:
         prompt = model.prompt([_USER], tools=_TOOLS)
-        through = model.prompt([_USER, called], tools=_TOOLS, add_generation_prompt=False)
+        through = model.prompt([_USER, answer], tools=_TOOLS, add_generation_prompt=False)
     except ModelError:
         return None
     n_same = next((n for n, (one, other) in enumerate(zip(prompt, through, strict=False)) if one != other), len(prompt))
-    # Two tags can begin alike: what is the same ends with a tag or with white space.
+    # Two tags can begin alike: the common part ends with a whole tag, or with white space.
     if n_same < len(prompt):
         n_same = max(prompt.rfind(end, 0, n_same) + 1 for end in "> ]\n")
-    said = through[n_same:]
-    for call_id in IDS:
-        said = said.replace(call_id, ID)
-    return said
+    text = through[n_same:]
+    for call_id in PROBE_IDS:
+        text = text.replace(call_id, ID)
+    return text
 
 
-def _between(said: str | None, middle: str) -> str | None:
-    """What stands between two calls; None where the template takes one at a time."""
-    first = _cut(said)
+def _between(answer: str | None, middle: str) -> str | None:
+    """The text between two calls; None where the template accepts one at a time."""
+    first = _cut(answer)
     second = first and _cut(first[3])
     return second[0] if second and second[1] == middle else None
 
 
-def _cut(said: str | None) -> tuple[str, str, Arguments, str] | None:
-    """What stands before the first name, between it and its arguments, how those are written, and what follows."""
-    places = [(place, name) for name in NAMES if said is not None and (place := said.find(name)) >= 0]
-    if said is None or not places:
+def _cut(answer: str | None) -> tuple[str, str, ArgumentsFormat, str] | None:
+    """The text before the first probe name, between it and its arguments, their form, and the text after them."""
+    found = [(begin, name) for name in PROBE_NAMES if answer is not None and (begin := answer.find(name)) >= 0]
+    if answer is None or not found:
         return None
-    place, name = min(places)
-    behind = said[place + len(name) :]
-    for begin in (match.start() for match in re.finditer(r"\{", behind)):
+    name_begin, name = min(found)
+    after_name = answer[name_begin + len(name) :]
+    for begin in (match.start() for match in re.finditer(r"\{", after_name)):
         try:
-            arguments, end = json.JSONDecoder().raw_decode(behind, begin)
+            arguments, end = json.JSONDecoder().raw_decode(after_name, begin)
         except ValueError:
             continue
-        if arguments == ARGUMENTS:
-            return said[:place], behind[:begin], JsonArguments(), behind[end:]
-    elements = ElementArguments.cut(behind)
-    return None if elements is None else (said[:place], *elements)
+        if arguments == PROBE_ARGUMENTS:
+            return answer[:name_begin], after_name[:begin], JsonArguments(), after_name[end:]
+    elements = ElementArguments.cut(after_name)
+    return None if elements is None else (answer[:name_begin], *elements)
 
 
 def _without_end(tail: str, model: GgufVocabulary) -> str:
-    """The tail up to what ends an answer."""
+    """The tail up to the token that ends an answer."""
     for token in model.tokenize(tail.replace(ID, ""), special=True):
         if model.is_end(token):
             return tail.partition(model.spelled(token))[0]

@@ -1,4 +1,4 @@
-"""A grammar of what a model that may call tools can say."""
+"""The grammar of answers that may, or must, call tools."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MAX_CALLS = 16
 
 
 def grammar_of(use: ToolUse, json_schema: str | None, grammars: Grammars, *, in_thoughts: bool = False) -> str:
-    """A Lark grammar of llguidance's: what an answer may say that uses tools.
+    """A Lark grammar of llguidance's for the answers to a request with tools.
 
-    Where it need not call, any text may come before a call, or, with ``json_schema``, JSON in the place of it.
-    ``in_thoughts``: the answer begins within thoughts, in which nothing is called.
+    Where the answer need not be a call, any text may come before one, or, with ``json_schema``, JSON in place of one.
+    ``in_thoughts``: the answer begins within reasoning, in which nothing is called.
 
     Raises:
         SchemaError: the parameters of a tool cannot be followed.
@@ -40,9 +40,9 @@ def grammar_of(use: ToolUse, json_schema: str | None, grammars: Grammars, *, in_
         lines.append(form.arguments.rule(arguments, use.parameters[name], f"tools: parameters of {name}", term))
     lines.append(f"call: {' | '.join(calls)}")
     between = form.between if use.parallel else None
-    # Where each call has a head and a tail of its own, any text may stand between two that need not come.
-    apart = between is not None and not use.must_call and form.tail != "" and between.startswith(form.tail)
-    more = "" if between is None or apart else f"({term(between)} call){{0,{MAX_CALLS - 1}}}"
+    # Where each call has a head and a tail of its own, any text may stand between two optional calls.
+    separate = between is not None and not use.must_call and form.tail != "" and between.startswith(form.tail)
+    more = "" if between is None or separate else f"({term(between)} call){{0,{MAX_CALLS - 1}}}"
     lines.append(f"calls: call {more} {term(form.tail)}")
     if use.must_call:
         return "\n".join([*lines, f"start: {term(form.head)} calls"])
@@ -51,32 +51,32 @@ def grammar_of(use: ToolUse, json_schema: str | None, grammars: Grammars, *, in_
         return "\n".join([*lines, f"start: {term(form.head)} calls | answer", f"answer: %json {schema}"])
     rest = term(form.head.removeprefix(form.trigger))
     lines += [r"TEXT: /(.|\n)*/", *_text_before(form, term), f"called: trigger {rest} calls"]
-    lines.append(f"answer: {'called* text' if apart else 'called | text'}")
-    return "\n".join([*lines, *_thoughts(grammars, in_thoughts=in_thoughts), *_text(form, grammars)])
+    lines.append(f"answer: {'called* text' if separate else 'called | text'}")
+    return "\n".join([*lines, *_reasoning(grammars, in_thoughts=in_thoughts), *_text(form, grammars)])
 
 
 def _text_before(form: CallFormat, term: Term) -> list[str]:
-    """What begins a call, with the text before it."""
+    """The text before a call, with the trigger that begins the call."""
     trigger = term(form.trigger)
     if trigger.startswith("<"):
         return [f"trigger: text {trigger}"]
-    return ["trigger: others heard", f"heard[lazy]: TEXT {trigger}"]
+    return ["trigger: others until_trigger", f"until_trigger[lazy]: TEXT {trigger}"]
 
 
 def _text(form: CallFormat, grammars: Grammars) -> list[str]:
-    """Any text but thoughts, and what begins a call."""
+    """Any text without tags of reasoning and without the trigger of a call."""
     others = grammars.other_tokens(form.trigger, OPEN, CLOSE)
     return [f"others: (TEXT {others})*" if others else 'others: ""', "text: others TEXT"]
 
 
-def _thoughts(grammars: Grammars, *, in_thoughts: bool) -> list[str]:
-    """The start of the answer: behind thoughts, where it has them."""
+def _reasoning(grammars: Grammars, *, in_thoughts: bool) -> list[str]:
+    """The start rule: the answer, after reasoning where there is any."""
     opens, closes = grammars.terms(OPEN), grammars.terms(CLOSE)
     if closes.startswith("<"):
-        thoughts = f"thoughts: text {closes}"
+        reasoning = f"reasoning: text {closes}"
         if in_thoughts:
-            return [thoughts, "start: thoughts answer | text"]
-        return [thoughts, f"start: answer | {opens} thoughts answer | {opens} text"]
+            return [reasoning, "start: reasoning answer | text"]
+        return [reasoning, f"start: answer | {opens} reasoning answer | {opens} text"]
     if in_thoughts:
-        return [f"thoughts[lazy]: TEXT {closes}", "start: thoughts answer | text"]
+        return [f"reasoning[lazy]: TEXT {closes}", "start: reasoning answer | text"]
     return ["start: answer"]

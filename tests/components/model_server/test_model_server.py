@@ -135,7 +135,7 @@ BAD_REQUESTS = {
     "an unknown field": (
         {"messages": HELLO, "mirostat": 2},
         400,
-        "mirostat: this server knows no such field; leave it out",
+        "mirostat: this server has no such field; leave it out",
     ),
     "a temperature out of range": ({"messages": HELLO, "temperature": 3}, 400, "temperature: Input should be less"),
     "two answers": ({"messages": HELLO, "n": 2}, 400, "n: a request has one answer here; send several requests"),
@@ -176,7 +176,7 @@ def test_a_prompt_over_the_context_is_a_400_with_both_numbers(server, model, str
 def test_a_path_that_is_not_there_is_an_error_in_openais_shape(server):
     missing = httpx.get(f"{server}/v1/nothing")
     assert missing.status_code == 404
-    assert "nothing is at '/v1/nothing'; this server answers /v1/chat" in missing.json()["error"]["message"]
+    assert "there is nothing at '/v1/nothing'; this server has /v1/chat" in missing.json()["error"]["message"]
 
 
 def test_a_connection_that_nobody_uses_outlives_those_of_its_clients(server):

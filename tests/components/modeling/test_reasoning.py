@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.model_server.engine.interface import Delta
-from components.model_server.http.responses import ChatAnswer
+from components.model_server.http.responses.chat_completion import ChatCompletionBuilder
 from components.modeling.chat_template import Edges
 from components.modeling.reasoning import ReasoningStream, before_reasoning, split_reasoning
 
@@ -90,8 +90,8 @@ def test_an_answer_carries_its_thoughts_in_a_field_of_their_own_whole_and_stream
     texts = ["" if opened else "<thi", "" if opened else "nk>", "\nHm", ".\n</th", "ink>\n", "\nPar", "is."]
 
     async def both() -> tuple[dict, list[dict]]:
-        whole = await ChatAnswer("m", lambda _: None, opened=opened).whole(deltas(texts))
-        answer = ChatAnswer("m", lambda _: None, opened=opened)
+        whole = await ChatCompletionBuilder("m", lambda _: None, opened=opened).body(deltas(texts))
+        answer = ChatCompletionBuilder("m", lambda _: None, opened=opened)
         events = [event async for event in answer.events(deltas(texts), include_usage=False) if event[0] != ":"]
         assert events.pop() == "data: [DONE]\n\n"
         return whole, [json.loads(event.removeprefix("data: "))["choices"][0] for event in events]

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from components.artifacts.contracts import BaseModelRef, GenerationDefaults
 from components.errors import ModelError
 from components.export_gguf.config import ExportConfig
-from components.model_server.http.protocol import ChatCompletionRequest, CompletionRequest
+from components.model_server.http.protocol.chat_completion import ChatCompletionRequest
+from components.model_server.http.protocol.completion import CompletionRequest
 from components.model_server.http.served_model import ServedModel
 from components.modeling.base_model import folder_revision, load_generation
 from components.modeling.chat_template import Edges

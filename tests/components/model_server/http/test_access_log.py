@@ -13,7 +13,7 @@ import time
 import httpx
 import pytest
 
-from components.model_server.http.access_log import log_apart
+from components.model_server.http.access_log import nonblocking_log
 from tests.conftest import ROOT, answers, free_port
 
 log = logging.getLogger("lorry.test")
@@ -48,7 +48,7 @@ def asleep():
 
 
 def test_lines_are_dropped_and_counted_while_nobody_reads(asleep):
-    with log_apart(n_lines=5):
+    with nonblocking_log(n_lines=5):
         log.info("held")
         assert asleep.holds_a_line.wait(60)
         for number in range(20):
@@ -63,7 +63,7 @@ def test_lines_are_dropped_and_counted_while_nobody_reads(asleep):
 
 def test_afterwards_lines_are_written_as_before(asleep):
     asleep.awake.set()
-    with log_apart():
+    with nonblocking_log():
         log.info("within")
     log.info("after")
     assert asleep.lines == ["within", "after"]

@@ -1,0 +1,91 @@
+"""What of an answer is text and what is a call, however it is divided into deltas."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from components.model_server.guided_decoding.lark import lark_string
+from components.model_server.tool_calls.parser import ParsedCall, ToolCallParser
+from tests.components.model_server.tool_calls.templates import (
+    CALLS,
+    LLAMA_CPP_TEMPLATES,
+    NAMES,
+    PARAMETERS,
+    TEMPLATES,
+    form,
+    read,
+    written,
+)
+
+MISTRAL = "mistralai-Mistral-Nemo-Instruct-2407"
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("name", ["qwen2_5", "llama3_1", MISTRAL, "qwen3_5_nothink", "glm4moe"])
+@pytest.mark.parametrize("before", ["", "Let me see.\n"])
+def test_an_answer_is_parted_into_text_and_calls_however_it_comes(name, seed, before):
+    found = form(name, LLAMA_CPP_TEMPLATES if name == MISTRAL else TEMPLATES)
+    calls = CALLS if found.between else CALLS[:1]
+    text = before + written(found, calls).replace("\0", "abcdefghi")
+    said, called = read(ToolCallParser(found, PARAMETERS), text, seed)
+    assert [(call.name, json.loads(call.arguments)) for call in called] == [
+        (call.name, json.loads(call.arguments)) for call in calls
+    ]
+    assert said == before.strip()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "std::vector<tool> and <tool_cal", "Use <tool_call> to call.",
+        '<tool_call>{"name": "nobody", "arguments": {}}</tool_call>',
+        '<tool_call>\n{"name": "add", "arguments": 5}\n</tool_call>', "{}", '{"name": "add"}', " white space \n",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_call_is_text_and_nothing_is_lost(text, seed):
+    assert read(ToolCallParser(form("qwen2_5"), PARAMETERS), text, seed) == (text, [])
+
+
+def test_white_space_of_the_models_own_does_not_hide_a_call():
+    said = '<tool_call>{ "name" : "add", "arguments": {"a": 1, "b": 2} }</tool_call>\n\n<tool_call> {"name":"paint",'
+    said += '"arguments":{}}'
+    called = [ParsedCall("add", '{"a": 1, "b": 2}'), ParsedCall("paint", "{}")]
+    assert read(ToolCallParser(form("qwen2_5"), PARAMETERS), said, 3) == ("", called)
+
+
+@pytest.mark.parametrize("n", range(11, 200, 3))
+def test_of_a_call_that_is_cut_the_arguments_are_given_as_far_as_they_came(n):
+    found = form("qwen2_5")
+    whole = written(found, CALLS)
+    said, called = read(ToolCallParser(found, PARAMETERS), whole[:n], n)
+    assert said == ""
+    assert [call.name for call in called] == NAMES[: len(called)]
+    for one, right in zip(called, CALLS, strict=False):
+        assert right.arguments.startswith(one.arguments)
+    assert called[:-1] == CALLS[: len(called)][:-1]
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """Small to write, and twice as much at every level for whoever writes it out."""
+    levels = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(depth)}
+    return {
+        "type": "object",
+        "properties": {"x": {"$ref": "#/$defs/d0"}},
+        "$defs": {**levels, f"d{depth}": {"type": "integer"}},
+    }
+
+
+@pytest.mark.timeout(60)
+def test_arguments_of_a_hostile_schema_are_read_in_time():
+    found = form("glm4moe")
+    parameters = {
+        "add": nested(40),
+        "paint": {"properties": {"x": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"$ref": "#/$defs/a"}}},
+    }
+    call = ParsedCall("add", '{"x": 5}')
+    assert read(ToolCallParser(found, parameters), written(found, [call]), 1) == ("", [call])
+    assert found.arguments.rule("a", parameters["add"], "tools", lark_string).startswith("a: a_0?")
