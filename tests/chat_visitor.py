@@ -1,4 +1,4 @@
-"""A visitor of the chat page without a browser: speaks to it as the page's own script does."""
+"""A visitor of the chat page without a browser: sends the requests that the page's own script does."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Visitor:
     model: str = "stub"
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
     conversation: str = ""
-    # What the page's script asks for meanwhile.
-    _beside: set[asyncio.Task[Any]] = field(default_factory=set)
+    # Requests that the page's script sends meanwhile.
+    _background: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def arrive(self) -> str:
-        """Load the page, and what its script asks for at once; gives what that shows, as JSON."""
+        """Load the page and what its script requests at once; returns the responses as JSON."""
         await self.client.get(self.address)
         config = (await self.client.get(f"{self.address}/config")).json()
         question = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "question")
@@ -42,7 +42,7 @@ class Visitor:
         asking = next(call for call in calls if [question, "submit"] in call["targets"])
         self._ask = asking["id"]
         conversation = asking["inputs"][2]
-        self._place = asking["outputs"].index(conversation)
+        self._conversation_output = asking["outputs"].index(conversation)
         stop = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "stop")
         self._stop = next(call["id"] for call in calls if [stop, "click"] in call["targets"])
         self._list = next(call["id"] for call in calls if [conversation, "change"] in call["targets"])
@@ -53,25 +53,25 @@ class Visitor:
         return json.dumps([await self._call(call["id"], [""] * len(call["inputs"])) for call in [*loads, *after]])
 
     async def ask(self, question: str) -> AsyncIterator[str]:
-        """The answer so far, each time that the page would draw it; the last one is whole."""
+        """The answer so far, each time that the page would draw it; the last one is complete."""
         asked = [question, "", self.conversation, self.model, "", 0, 1, 256, None]
-        begun = await self._call(self._ask, asked)
-        if self.conversation != begun["data"][self._place]:
-            self.conversation = begun["data"][self._place]
-            self._beside.add(asyncio.create_task(self._call(self._list, [self.conversation])))
-        piece: dict[str, Any] = {}
+        started = await self._call(self._ask, asked)
+        if self.conversation != started["data"][self._conversation_output]:
+            self.conversation = started["data"][self._conversation_output]
+            self._background.add(asyncio.create_task(self._call(self._list, [self.conversation])))
+        snapshot: dict[str, Any] = {}
         async for data in events(self.client, "GET", f"{self.address}/answers/{self.conversation}"):
             if not data:
                 break
-            news = json.loads(data)
-            grown = {key: piece[key] + rest for key, rest in news.pop("more", {}).items()}
-            piece |= {**news, **grown}
-            yield piece["text"]
-            if piece["done"]:
-                await asyncio.gather(*self._beside)
-                self._beside.clear()
+            changed = json.loads(data)
+            grown = {key: snapshot[key] + rest for key, rest in changed.pop("appended", {}).items()}
+            snapshot |= {**changed, **grown}
+            yield snapshot["text"]
+            if snapshot["done"]:
+                await asyncio.gather(*self._background)
+                self._background.clear()
                 return
-        raise AssertionError("a stream ended without its end")
+        raise AssertionError("a stream ended without its last snapshot")
 
     async def stop(self) -> None:
         """Press Stop."""

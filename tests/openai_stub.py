@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that says what a test wants, as fast or as slowly as it wants."""
+"""An OpenAI-compatible server whose answers and delays a test chooses."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tests.conftest import answers, free_port
 
 @dataclass
 class Stub:
-    """Echoes the last message, unless ``answers`` has one for it. What it is asked is in ``asked``.
+    """Echoes the last message, unless ``answers`` has an answer to it. Bodies of requests are in ``asked``.
 
     Some questions have an effect: ``count`` is answered without end, ``break`` breaks off after two words (once),
-    ``busy`` is refused once, what is in ``refuses`` always; what is in ``streams`` is answered with those lines as they
-    stand. Seconds are slept before the first and before each further piece. Its list of models has ``meta``, unless
-    that is None. More characters of messages than ``context`` do not fit.
+    ``busy`` is refused once, those in ``refuses`` always; those in ``streams`` are answered with exactly those lines.
+    It sleeps ``first_seconds`` before the first delta and ``delta_seconds`` before each further one. Its list of models
+    has ``meta``, unless that is None. More than ``context`` characters of messages do not fit.
     """
 
     model: str = "stub"
     first_seconds: float = 0.0
-    piece_seconds: float = 0.0
+    delta_seconds: float = 0.0
     answers: dict[str, str] = field(default_factory=dict)
     streams: dict[str, str] = field(default_factory=dict)
     refusal: tuple[int, dict[str, str]] = (400, {"message": "the prompt has 9 tokens too many"})
@@ -94,19 +94,19 @@ class Stub:
         return is_first
 
     async def _events(self, question: str) -> AsyncIterator[str]:
-        n_pieces = 0
+        n_deltas = 0
         try:
             await asyncio.sleep(self.first_seconds)
-            async for piece in self._pieces(question):
-                yield _event({"content": piece})
-                n_pieces += 1
+            async for delta in self._deltas(question):
+                yield _event({"content": delta})
+                n_deltas += 1
             yield _event({}, finish_reason="stop")
-            yield f"data: {json.dumps({**HEAD, 'choices': [], 'usage': _usage(n_pieces)})}\n\n"
+            yield f"data: {json.dumps({**HEAD, 'choices': [], 'usage': _usage(n_deltas)})}\n\n"
             yield "data: [DONE]\n\n"
         finally:
             self.gone.set()
 
-    async def _pieces(self, question: str) -> AsyncIterator[str]:
+    async def _deltas(self, question: str) -> AsyncIterator[str]:
         if question == "count":
             for number in range(100_000):
                 yield f"{number} "
@@ -114,7 +114,7 @@ class Stub:
         words = self.answers.get(question, f"{self.model} heard: {question}").split(" ")
         for number, word in enumerate(words):
             if number:
-                await asyncio.sleep(self.piece_seconds)
+                await asyncio.sleep(self.delta_seconds)
             if question == "break" and number == 2 and self._is_first("break"):
                 raise ConnectionError("the stub breaks off")
             yield word if number == len(words) - 1 else f"{word} "

@@ -101,9 +101,9 @@ async def crowd(
     return firsts
 
 
-def serve_stub(port: int, piece_seconds: float) -> None:
+def serve_stub(port: int, delta_seconds: float) -> None:
     """The stub, in a process of its own."""
-    with Stub(first_seconds=FIRST_SECONDS, piece_seconds=piece_seconds, answers={"tell": ANSWER}, port=port):
+    with Stub(first_seconds=FIRST_SECONDS, delta_seconds=delta_seconds, answers={"tell": ANSWER}, port=port):
         while True:
             time.sleep(1)
 
@@ -116,10 +116,10 @@ def main() -> int:
     parser.add_argument("--tokens-per-second", type=float, default=10.0, help="of each answer of the stub")
     parser.add_argument("--stub", type=int, metavar="PORT", help="only serve the stub")
     options = parser.parse_args()
-    piece_seconds = 1 / options.tokens_per_second
+    delta_seconds = 1 / options.tokens_per_second
     if options.stub:
-        serve_stub(options.stub, piece_seconds)
-    answer_seconds = FIRST_SECONDS + N_WORDS * piece_seconds
+        serve_stub(options.stub, delta_seconds)
+    answer_seconds = FIRST_SECONDS + N_WORDS * delta_seconds
     stub_port, port = free_port(), free_port()
     stub, page = f"http://127.0.0.1:{stub_port}", f"http://127.0.0.1:{port}"
     child = subprocess.Popen([sys.executable, __file__, *sys.argv[1:], "--stub", str(stub_port)])

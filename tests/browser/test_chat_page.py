@@ -287,7 +287,7 @@ def test_conversations_are_listed_opened_renamed_cleared_and_deleted(page):
     page.locator("#clear").click()
     expect(page.get_by_text("Ask something. Enter sends")).to_be_visible()
     page.locator("#save-rows").click()
-    expect(page.locator("#status")).to_have_text("Nothing was said in this conversation yet.")
+    expect(page.locator("#status")).to_have_text("This conversation has no messages yet.")
     page.locator("#delete").click()
     expect(page.locator("#conversations label")).to_have_count(1)
     assert titles(page) == ["second subject"]

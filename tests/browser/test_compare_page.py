@@ -18,7 +18,7 @@ from tests.openai_stub import Stub
 @pytest.fixture(scope="module")
 def stubs() -> Iterator[list[Stub]]:
     own = {"default_generation_settings": {"temperature": 0.6, "top_p": 0.9, "max_tokens": 128}}
-    with Stub("base", piece_seconds=0.05) as base, Stub("tuned", meta=own) as tuned:
+    with Stub("base", delta_seconds=0.05) as base, Stub("tuned", meta=own) as tuned:
         yield [base, tuned]
 
 
@@ -138,7 +138,7 @@ def test_a_blind_comparison_outlives_a_reload_and_tells_the_browser_nothing_befo
     seen: list[str] = []
     page.on("response", lambda response: seen.append(response.url))
     stubs[0].answers["slowly"] = stubs[1].answers["slowly"] = " ".join("abcdefghij")
-    stubs[0].piece_seconds = 0.3
+    stubs[0].delta_seconds = 0.3
     page.locator("#compare-prompt textarea").fill("slowly")
     page.locator("#compare").click()
     expect(page.locator("#answer-A")).to_contain_text("a")
@@ -152,7 +152,7 @@ def test_a_blind_comparison_outlives_a_reload_and_tells_the_browser_nothing_befo
     sent = page.evaluate("url => fetch(url).then((response) => response.text())", url)
     assert not [word for word in ("base", "tuned", "tokens", "first token") if word in sent]
     page.get_by_role("tab", name="Votes").click()
-    stubs[0].piece_seconds = 0.05
+    stubs[0].delta_seconds = 0.05
     page.get_by_role("tab", name="Compare").click()
     page.locator("#ballot").get_by_label("A", exact=True).click()
     expect(page.locator("#head-A")).to_contain_text("tokens")

@@ -24,7 +24,7 @@ from tests.openai_stub import Stub
 
 @pytest.fixture(scope="module")
 def stub() -> Iterator[Stub]:
-    with Stub(piece_seconds=0.1) as stub:
+    with Stub(delta_seconds=0.1) as stub:
         yield stub
 
 

@@ -135,7 +135,7 @@ def test_markdown_and_maths_are_drawn_and_pictures_are_links(page, stub):
 def test_a_text_that_streams_in_is_right_at_every_moment(page, stub):
     text = "Take <your name> and `<code>` and\n\n```html\n<p>one</p>\n```\n\nthen vector<int> <b>x</b> <!-- end -->"
     stub.answers["slowly"] = text
-    stub.piece_seconds = 0.25
+    stub.delta_seconds = 0.25
     try:
         page.locator("#question textarea").fill("slowly")
         page.locator("#send").click()
@@ -147,7 +147,7 @@ def test_a_text_that_streams_in_is_right_at_every_moment(page, stub):
             assert words(shown.replace("`", "")) == whole[: len(words(shown.replace("`", "")))]
         assert len(seen) > 5
     finally:
-        stub.piece_seconds = 0.0
+        stub.delta_seconds = 0.0
 
 
 def test_compared_answers_are_shown_as_they_were_written(visit, tmp_path):

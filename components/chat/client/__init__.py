@@ -1,1 +1,1 @@
-"""The chat page as a client of OpenAI-compatible servers: answers that run in the background."""
+"""Requests to OpenAI-compatible servers: which models they list, and the streams of their completions."""

@@ -1,1 +1,1 @@
-"""The chat page's SQLite file: conversations, comparisons, labels."""
+"""What the chat page keeps in its SQLite file: conversations, comparisons, the labels of models; and its exports."""

@@ -1,4 +1,4 @@
-"""Conversations: whose they are, what was said in them, and what their users thought of the answers."""
+"""Conversations of each user: their turns, and which answers the user liked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Literal
 
-from components.chat.client.completions import Answer
+from components.chat.storage.completion import Completion
 from components.chat.storage.database import Database
 from components.errors import DataError
 
@@ -16,38 +16,40 @@ LONGEST_TITLE = 48
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one side said. ``answer`` has the figures of an assistant's turn, ``liked`` None is no opinion."""
+class ChatTurn:
+    """One message. ``completion`` has the figures of an assistant's turn; ``liked`` is None without an opinion."""
 
     id: int
     role: Literal["user", "assistant"]
     content: str
     model: str
-    answer: Answer | None
+    completion: Completion | None
     liked: bool | None
     note: str
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """What was said, in order, up to where it stands now."""
+    """The turns of the current branch, in order."""
 
     id: str
     title: str
     system: str
-    turns: tuple[Turn, ...]
+    turns: tuple[ChatTurn, ...]
 
 
 class Conversations:
-    """Everything here is asked for by a user, and nothing of another user is given or changed."""
+    """Every method takes a user, and returns and changes nothing of another user."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def ask(
-        self, user: str, conversation: str, question: str, system: str, *, instead_of: int | None = None
+    def add_question(
+        self, user: str, conversation: str, question: str, system: str, *, replaces: int | None = None
     ) -> Conversation:
-        """Add a question at the end, or in the place of an earlier one; ``""`` begins a conversation named after it.
+        """Add a question at the end, or on a new branch instead of the turn ``replaces``.
+
+        A ``conversation`` of ``""`` begins a new one, named after the question.
 
         Raises:
             DataError: the user has no such conversation, or there is no such question in it.
@@ -55,27 +57,30 @@ class Conversations:
         with self._database.transaction() as tables:
             if not conversation:
                 conversation = _begin(tables, user, question)
-            after = _own(tables, user, conversation)["head"]
-            if instead_of is not None:
-                after = _own_turn(tables, user, instead_of, "user")["parent"]
+            parent = _own(tables, user, conversation)["head"]
+            if replaces is not None:
+                parent = _own_turn(tables, user, replaces, "user")["parent"]
             tables.execute("UPDATE conversation SET system = ? WHERE id = ?", (system, conversation))
-            values = (conversation, after, "user", system, question, "")
-            _stand_at(tables, conversation, _insert(tables, values))
+            values = (conversation, parent, "user", system, question, "")
+            _set_head(tables, conversation, _insert(tables, values))
             return _load(tables, user, conversation)
 
-    def ask_again(self, user: str, conversation: str, system: str) -> Conversation:
-        """Go back to the last question, where there is one: the answers behind it are no part of it any more."""
+    def rewind(self, user: str, conversation: str, system: str) -> Conversation:
+        """Go back to the last question, if there is one; the answer to it stays stored on a branch of its own."""
         with self._database.transaction() as tables:
             questions = [turn.id for turn in _load(tables, user, conversation).turns if turn.role == "user"]
             tables.execute("UPDATE conversation SET system = ? WHERE id = ?", (system, conversation))
             if questions:
-                _stand_at(tables, conversation, questions[-1])
+                _set_head(tables, conversation, questions[-1])
             return _load(tables, user, conversation)
 
-    def answer(self, user: str, opened: Conversation, model: str, answer: Answer, *, turn: int | None = None) -> int:
-        """Keep an answer to a conversation as it stood, as far as it has come; gives its turn, to keep more there.
+    def save_answer(
+        self, user: str, opened: Conversation, model: str, completion: Completion, *, turn: int | None = None
+    ) -> int:
+        """Store an answer, as far as it has come, after the last turn of ``opened``; returns the id of its turn.
 
-        The conversation stands there from now on, unless it has gone on elsewhere meanwhile.
+        Given again as ``turn``, that id updates the answer. The answer becomes the conversation's last turn, unless
+        the conversation has changed since it was opened.
 
         Raises:
             DataError: the user has no such conversation any more.
@@ -83,20 +88,20 @@ class Conversations:
         with self._database.transaction() as tables:
             head = _own(tables, user, opened.id)["head"]
             if turn is None:
-                after = opened.turns[-1].id
-                turn = _insert(tables, (opened.id, after, "assistant", opened.system, "", model))
-                if head == after:
-                    _stand_at(tables, opened.id, turn)
+                parent = opened.turns[-1].id
+                turn = _insert(tables, (opened.id, parent, "assistant", opened.system, "", model))
+                if head == parent:
+                    _set_head(tables, opened.id, turn)
             tables.execute(
                 "UPDATE turn SET content = ?, model = ?, n_tokens = ?, first_token_seconds = ?, seconds = ?,"
                 " finish_reason = ? WHERE id = ? AND conversation = ?",
-                (answer.text, model, answer.n_tokens, answer.first_token_seconds, answer.seconds,
-                 answer.finish_reason, turn, opened.id),
+                (completion.text, model, completion.n_tokens, completion.first_token_seconds, completion.seconds,
+                 completion.finish_reason, turn, opened.id),
             )  # fmt: skip
         return turn
 
     def titles(self, user: str) -> list[tuple[str, str]]:
-        """(title, id) of the user's conversations, the latest first."""
+        """(title, id) of the user's conversations, the last changed first."""
         with self._database.transaction() as tables:
             rows = tables.execute(
                 "SELECT title, id FROM conversation WHERE user = ? ORDER BY changed DESC", (user,)
@@ -104,7 +109,7 @@ class Conversations:
         return [(row["title"], row["id"]) for row in rows]
 
     def load(self, user: str, conversation: str) -> Conversation:
-        """The conversation as it stands.
+        """The current branch of a conversation.
 
         Raises:
             DataError: the user has no such conversation.
@@ -113,10 +118,10 @@ class Conversations:
             return _load(tables, user, conversation)
 
     def clear(self, user: str, conversation: str) -> None:
-        """Begin anew under the same title; what was said is no part of the conversation any more."""
+        """Empty the conversation, which keeps its title; its turns stay stored, for ``lorry feedback``."""
         with self._database.transaction() as tables:
             _own(tables, user, conversation)
-            _stand_at(tables, conversation, None)
+            _set_head(tables, conversation, None)
 
     def rename(self, user: str, conversation: str, title: str) -> None:
         """Change the title."""
@@ -125,37 +130,30 @@ class Conversations:
             tables.execute("UPDATE conversation SET title = ? WHERE id = ?", (title, conversation))
 
     def delete(self, user: str, conversation: str) -> None:
-        """Delete all that was said in it, with what was thought of it."""
+        """Delete the conversation with all its turns and opinions."""
         with self._database.transaction() as tables:
             _own(tables, user, conversation)
             tables.execute("DELETE FROM conversation WHERE id = ?", (conversation,))
 
-    def judge(self, user: str, turn: int, liked: bool | None) -> None:
-        """Note whether the user likes an answer; None takes it back, with its note."""
+    def rate(self, user: str, turn: int, liked: bool | None) -> None:
+        """Store whether the user likes an answer; None removes the opinion and its note."""
         with self._database.transaction() as tables:
             _own_turn(tables, user, turn, "assistant")
             tables.execute(
                 "UPDATE turn SET liked = ?, note = iif(? IS NULL, '', note) WHERE id = ?", (liked, liked, turn)
             )
 
-    def explain(self, user: str, turn: int, note: str) -> None:
-        """Note why."""
+    def set_note(self, user: str, turn: int, note: str) -> None:
+        """Store why the user likes an answer or not."""
         with self._database.transaction() as tables:
             _own_turn(tables, user, turn, "assistant")
             tables.execute("UPDATE turn SET note = ? WHERE id = ?", (note, turn))
 
 
-def answer_of(row: sqlite3.Row) -> Answer:
-    """The answer that a row of turns or candidates holds."""
-    return Answer(
-        row["content"], row["n_tokens"] or 0, row["first_token_seconds"], row["seconds"] or 0.0, row["finish_reason"]
-    )
-
-
-def _turn(row: sqlite3.Row) -> Turn:
+def _turn(row: sqlite3.Row) -> ChatTurn:
     liked = None if row["liked"] is None else bool(row["liked"])
-    answer = answer_of(row) if row["role"] == "assistant" else None
-    return Turn(row["id"], row["role"], row["content"], row["model"], answer, liked, row["note"])
+    completion = Completion.from_row(row) if row["role"] == "assistant" else None
+    return ChatTurn(row["id"], row["role"], row["content"], row["model"], completion, liked, row["note"])
 
 
 def _own(tables: sqlite3.Connection, user: str, conversation: str) -> sqlite3.Row:
@@ -207,5 +205,5 @@ def _insert(tables: sqlite3.Connection, values: tuple[str, int | None, str, str,
     return turn
 
 
-def _stand_at(tables: sqlite3.Connection, conversation: str, turn: int | None) -> None:
+def _set_head(tables: sqlite3.Connection, conversation: str, turn: int | None) -> None:
     tables.execute("UPDATE conversation SET head = ?, changed = ? WHERE id = ?", (turn, time.time(), conversation))

@@ -1,4 +1,4 @@
-"""The one SQLite file of the chat page: it outlives the page, the pod and the model servers."""
+"""The SQLite file of the chat page: its schema, its transactions, and reading it from another process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 
 from components.errors import BusyError, DataError
 
+DATABASE_NAME = "chat.sqlite"
 SCHEMA_VERSION = 1
-# A turn knows the turn before it: asking again, or editing a question, begins a new branch and loses nothing.
+# Each turn names the turn before it: asking again, or editing a question, begins a new branch and loses nothing.
 SCHEMA = """
 CREATE TABLE conversation (
     id TEXT PRIMARY KEY, user TEXT NOT NULL, title TEXT NOT NULL, system TEXT NOT NULL,
@@ -39,8 +40,10 @@ CREATE TABLE candidate (
     PRIMARY KEY (comparison, letter)
 );
 """
-# What came later, and an older Lorry need not know.
-ADDED = "CREATE TABLE IF NOT EXISTS label (server TEXT, model TEXT, label TEXT NOT NULL, PRIMARY KEY (server, model))"
+# Added later; an older Lorry works without it, so the schema version stays.
+ADDED_TABLES = (
+    "CREATE TABLE IF NOT EXISTS label (server TEXT, model TEXT, label TEXT NOT NULL, PRIMARY KEY (server, model))"
+)
 
 
 class Database:
@@ -50,13 +53,13 @@ class Database:
         """Open the file, or make it.
 
         Raises:
-            DataError: it is none of ours, or of a newer Lorry.
+            DataError: it is not a SQLite file, or is of a newer Lorry.
             BusyError: it cannot be written.
         """
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)  # of nobody else's eyes
+            path.touch(mode=0o600)  # readable by nobody else
             self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
             self._connection.row_factory = sqlite3.Row
             # Readers of another process (a backup, the export of feedback) do not wait for the page.
@@ -77,11 +80,11 @@ class Database:
             raise DataError(
                 f"{path}: is of schema version {version}, and this Lorry knows {SCHEMA_VERSION}; update Lorry"
             )
-        self._connection.execute(ADDED)
+        self._connection.execute(ADDED_TABLES)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing."""
+        """The tables within one transaction; it is rolled back if the context raises."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -92,20 +95,20 @@ class Database:
             self._connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._connection.close()
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """The tables as they stand now, while a page may be writing, and from a folder that cannot be written.
+def open_read_only(path: Path) -> Iterator[sqlite3.Connection]:
+    """A snapshot of the tables, also while a page writes to the file or if its folder is read-only.
 
     Raises:
-        DataError: it is none of ours, or of a newer Lorry.
+        DataError: it is not a SQLite file, or is of another schema version.
     """
     try:
-        with closing(_read_only(path)) as tables:
+        with closing(_read_tables(path)) as tables:
             tables.execute("BEGIN")
             version = tables.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
@@ -115,23 +118,23 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         raise DataError(f"{path}: cannot be read as a SQLite file ({error})") from error
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
+def _read_tables(path: Path) -> sqlite3.Connection:
     try:
-        return _opened(path)
+        return _connect_read_only(path)
     except sqlite3.OperationalError:
-        # SQLite wants to lay a file beside one with a write-ahead log, and leaves out what is in the log else.
+        # To read a write-ahead log, SQLite must create a file beside it; without that it ignores the log.
         with tempfile.TemporaryDirectory() as folder:
-            for one in path.parent.glob(f"{path.name}*"):
-                shutil.copyfile(one, Path(folder) / one.name)
+            for file in path.parent.glob(f"{path.name}*"):
+                shutil.copyfile(file, Path(folder) / file.name)
             (Path(folder) / f"{path.name}-shm").unlink(missing_ok=True)
-            copy = sqlite3.connect(":memory:", isolation_level=None)
-            with closing(_opened(Path(folder) / path.name)) as whole:
-                whole.backup(copy)
-            copy.row_factory = sqlite3.Row
-            return copy
+            in_memory = sqlite3.connect(":memory:", isolation_level=None)
+            with closing(_connect_read_only(Path(folder) / path.name)) as tables:
+                tables.backup(in_memory)
+            in_memory.row_factory = sqlite3.Row
+            return in_memory
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _connect_read_only(path: Path) -> sqlite3.Connection:
     tables = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30, isolation_level=None)
     tables.row_factory = sqlite3.Row
     tables.execute("SELECT count(*) FROM sqlite_master")

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from components.chat.storage.conversations import Conversation
 
 
-def as_messages(system: str, said: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    """(role, content) as servers and training take them; questions that got no answer go together with the next."""
+def as_messages(system: str, turns: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """(role, content) pairs as servers and training take them; a question without an answer is joined to the next."""
     messages = [{"role": "system", "content": system}] if system.strip() else []
-    for role, content in said:
+    for role, content in turns:
         if messages and messages[-1]["role"] == role == "user":
             messages[-1]["content"] += f"\n\n{content}"
         else:
@@ -27,15 +27,15 @@ def file_name(conversation: Conversation, kind: str) -> str:
 
 
 def as_markdown(conversation: Conversation) -> str:
-    """For people: who said what, with model and figures."""
+    """For people: all turns, with the model and figures of each answer."""
     parts = [f"# {conversation.title}"]
     if conversation.system.strip():
         parts.append(f"*System prompt:* {conversation.system}")
     for turn in conversation.turns:
         head = "## User" if turn.role == "user" else f"## {turn.model}"
         parts += [head, turn.content]
-        if turn.answer is not None and turn.answer.n_tokens:
-            parts.append(f"*{turn.answer.in_words()}*")
+        if turn.completion is not None and turn.completion.n_tokens:
+            parts.append(f"*{turn.completion.status_line()}*")
     return "\n\n".join(parts) + "\n"
 
 

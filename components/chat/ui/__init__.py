@@ -1,1 +1,1 @@
-"""What a person sees and presses, in Gradio."""
+"""The page itself, in Gradio: its components, the handlers of their events, its script and style."""

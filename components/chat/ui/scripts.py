@@ -1,54 +1,58 @@
-"""The script of the page, and the few lines of it at each event."""
+"""The script of the page, and the JavaScript of single events."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from components.chat.storage.comparisons import NONE, TIE
-from components.chat.ui.assets import as_json, sheet
+from components.chat.storage.comparisons import NONE_IS_GOOD, TIE
+from components.chat.ui.assets import as_json
+from components.chat.ui.gradio_workarounds.state_css import state_css
 
 SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
-# The browser's own name for what this window shows; the server knows whether it is the user's.
+# The conversation that this window showed last; the server checks that it belongs to the user.
 ARRIVE = '() => [sessionStorage.getItem("lorry-conversation") || ""]'
-SEND = "(question, asked, ...chosen) => { lorry.send(question, asked); return [question, asked, ...chosen]; }"
-LET_GO = '(...chosen) => { lorry.letGo("answers"); return chosen; }'
-# What the page has answered: a question that it did not take goes back, and an answer that runs is followed.
-SHOWN = """
-(conversation, sheet, asked, chat) => {
+SEND = "(question, accepted, ...chosen) => { lorry.send(question, accepted); return [question, accepted, ...chosen]; }"
+UNFOLLOW = '(...chosen) => { lorry.unfollow("answers"); return chosen; }'
+# After a response of the server: a question that was not accepted goes back, and a reply that runs is followed.
+FOLLOW_SHOWN = """
+(conversation, stateCss, accepted, chat) => {
   sessionStorage.setItem("lorry-conversation", conversation);
-  lorry.settle(asked);
-  if (sheet.includes('data-state="running"')) lorry.follow("answers", conversation);
-  else lorry.letGo("answers");
+  lorry.settle(accepted);
+  if (stateCss.includes('data-state="running"')) lorry.follow("answers", conversation);
+  else lorry.unfollow("answers");
 }
 """
-ARRIVED = f"(...shown) => {{ lorry.restore(shown[3]); ({SHOWN.strip()})(...shown); }}"
-# Puts what has come of an answer behind the turns before it; not where the conversation is another one by now. The
-# server sends what is new of it alone: Gradio would take the whole conversation apart for each, and for every user.
-DRAW = """
-(conversation, chat, status, sheet) => {
-  const piece = lorry.pieces.answers;
-  if (piece?.cut) return [chat, piece.words, sheet];
-  const more = piece ? chat.length - piece.turns : -1;
-  const here = piece && piece.conversation === conversation;
-  if (!here || more < 0 || more > 1 || (more && chat.at(-1).role === "user")) return [chat, status, sheet];
-  const answer = {role: "assistant", metadata: null, content: [{type: "text", text: piece.text}], options: null};
-  return [[...chat.slice(0, piece.turns), ...(piece.text ? [answer] : [])], piece.words, piece.sheet];
+FOLLOW_ARRIVED = f"(...shown) => {{ lorry.restore(shown[3]); ({FOLLOW_SHOWN.strip()})(...shown); }}"
+# Puts the reply's snapshot behind the turns before it, unless the window shows another conversation by now. The server
+# sends only the delta: Gradio would parse and send the whole conversation for each, and for every user.
+DRAW_REPLY = """
+(conversation, chat, status, stateCss) => {
+  const snapshot = lorry.snapshots.answers;
+  if (snapshot?.disconnected) return [chat, snapshot.status, stateCss];
+  const more = snapshot ? chat.length - snapshot.n_turns : -1;
+  const here = snapshot && snapshot.conversation === conversation;
+  if (!here || more < 0 || more > 1 || (more && chat.at(-1).role === "user")) return [chat, status, stateCss];
+  const answer = {
+    role: "assistant", metadata: null, content: [{type: "text", text: snapshot.text}], options: null,
+  };
+  const turns = chat.slice(0, snapshot.n_turns);
+  return [snapshot.text ? [...turns, answer] : turns, snapshot.status, snapshot.state_css];
 }
 """
-# Examples and settings of the model that is chosen now. A setting that stands where the page has put it (``given``)
-# follows; one that was moved by hand stays, and so do all where nothing is known of the model. What does not change is
-# not written either: it may be moved in this very moment.
-FOLLOW = """
-(model, models, given, ...settings) => {
+# Examples and settings of the model that is chosen now. A setting with the value that the page gave it (``defaults``)
+# follows the model; one that the user moved stays, and all stay if nothing is known of the model. A value that does not
+# change is not written either: the user may be moving it at this moment.
+FOLLOW_MODEL = """
+(model, models, defaults, ...settings) => {
   const own = JSON.parse(models)[model], same = {__type__: "update"};
-  if (!own) return [same, given, ...settings.map(() => same)];
-  const put = settings.map((value, number) => value === given[number] ? own.settings[number] : given[number]);
-  const moved = settings.map((value, number) => put[number] === given[number] ? same : put[number]);
-  return [{...same, examples: own.examples}, put, ...moved];
+  if (!own) return [same, defaults, ...settings.map(() => same)];
+  const next = settings.map((value, number) => value === defaults[number] ? own.settings[number] : defaults[number]);
+  const moved = settings.map((value, number) => next[number] === defaults[number] ? same : next[number]);
+  return [{...same, examples: own.examples}, next, ...moved];
 }
 """
-# The text goes to the browser's own disk; no file of it is left on the server. Its name is taken away, so that nothing
-# is saved where the next export fails.
+# The browser saves the text, so no file of it is left on the server. The name is emptied, so that nothing is saved
+# again if the next export fails.
 SAVE = """
 (name, text) => {
   if (!name) return [""];
@@ -60,29 +64,30 @@ SAVE = """
   return [""];
 }
 """
-# A conversation in which nothing was said: its turns, their marks, the status, the sheet and the name.
+# A new conversation: the chatbot with its marks, the status, the state CSS and the id.
 EMPTY = f"""
 () => {{
-  lorry.letGo("answers");
+  lorry.unfollow("answers");
   sessionStorage.removeItem("lorry-conversation");
-  return [{{__type__: "update", value: [], feedback_value: []}}, "", {as_json(sheet(()))}, ""];
+  return [{{__type__: "update", value: [], feedback_value: []}}, "", {as_json(state_css(()))}, ""];
 }}
 """
-# What has come of the answers; the ballot and the name of the comparison once all are there.
+# The answers so far; the ballot and the id of the comparison once all are complete.
 DRAW_COMPARISON = """
 () => {
-  const piece = lorry.pieces.comparisons, same = {__type__: "update"};
-  if (piece.cut) return [piece.words, ...Array(3 + 3 * 4).fill(same)];
-  const columns = [..."ABCD"].map((letter) => ({...same, visible: piece.letters.includes(letter)}));
-  const letters = piece.letters.map((letter) => [letter, letter]);
-  const choices = [...letters, ["All the same", "TIE"], ["None is good", "NONE"]];
-  const ballot = piece.done ? {...same, choices, visible: true} : same;
-  const of = (texts) => [..."ABCD"].map((letter) => texts[letter] ?? same);
+  const snapshot = lorry.snapshots.comparisons, same = {__type__: "update"};
+  if (snapshot.disconnected) return [snapshot.status, ...Array(3 + 3 * 4).fill(same)];
+  const columns = [..."ABCD"].map((letter) => ({...same, visible: snapshot.letters.includes(letter)}));
+  const letters = snapshot.letters.map((letter) => [letter, letter]);
+  const choices = [...letters, ["All the same", "TIE"], ["None is good", "NONE_IS_GOOD"]];
+  const ballot = snapshot.done ? {...same, choices, visible: true} : same;
+  const byLetter = (texts) => [..."ABCD"].map((letter) => texts[letter] ?? same);
   return [
-    piece.words, ballot, piece.id, {...same, interactive: !piece.done}, ...columns, ...of(piece.heads), ...of(piece),
+    snapshot.status, ballot, snapshot.id, {...same, interactive: !snapshot.done},
+    ...columns, ...byLetter(snapshot.headings), ...byLetter(snapshot),
   ];
 }
-""".replace("TIE", TIE).replace("NONE", NONE)
+""".replace("TIE", TIE).replace("NONE_IS_GOOD", NONE_IS_GOOD)
 FOLLOW_COMPARISON = """
 (comparison) => {
   if (!comparison) return;
@@ -91,9 +96,9 @@ FOLLOW_COMPARISON = """
 }
 """
 FORGET_COMPARISON = '() => sessionStorage.removeItem("lorry-comparison")'
-TAKE_UP_COMPARISON = f'() => ({FOLLOW_COMPARISON.strip()})(sessionStorage.getItem("lorry-comparison"))'
+RESUME_COMPARISON = f'() => ({FOLLOW_COMPARISON.strip()})(sessionStorage.getItem("lorry-comparison"))'
 
 
-def ask_whether(question: str) -> str:
-    """A script that asks before it sends the conversation's name; none is sent where the user refuses."""
-    return f"(conversation) => [confirm({as_json(question)}) ? (lorry.letGo('answers'), conversation) : '']"
+def confirm(question: str) -> str:
+    """A script that sends the conversation's id if the user confirms the question, and an empty one otherwise."""
+    return f"(conversation) => [confirm({as_json(question)}) ? (lorry.unfollow('answers'), conversation) : '']"

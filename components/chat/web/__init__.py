@@ -1,1 +1,1 @@
-"""The page's HTTP side: identity, proxies, headers, server-sent events, shutdown."""
+"""The page's HTTP side, without Gradio: identity, proxies, headers, server-sent events, shutdown."""

@@ -1,4 +1,4 @@
-"""What has come of an answer, as server-sent events: a window that lost its connection asks again, and follows on."""
+"""Running answers as server-sent events; a window that lost its connection requests the stream again."""
 
 from __future__ import annotations
 
@@ -10,44 +10,47 @@ import orjson
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import StreamingResponse
 
-# ``done`` is in the last one.
-Piece = dict[str, Any]
-Follow = Callable[[str, str], AsyncGenerator[Piece]]
+# All that a window shows of an answer at one moment, as JSON; ``done`` is true in the last one.
+Snapshot = dict[str, Any]
+# The snapshots of an answer, by user and id.
+Follow = Callable[[str, str], AsyncGenerator[Snapshot]]
 HEADERS = {"Cache-Control": "no-cache"}
 GONE = b"event: gone\ndata:\n\n"
 
 
 def add_route(app: FastAPI, kind: str, follow: Follow, user_of: Callable[[Request], str | None]) -> None:
-    """Serve ``/{kind}/{id}`` to the user to whom it belongs."""
+    """Serve ``/{kind}/{id}`` to the user that owns the id."""
 
-    async def events(which: str, request: Request) -> StreamingResponse:
+    async def stream(name: str, request: Request) -> StreamingResponse:
         user = user_of(request)
         if user is None:
             raise HTTPException(401, "the page does not know you any more; load it again")
-        return StreamingResponse(_events(follow(user, which)), media_type="text/event-stream", headers=HEADERS)
+        return StreamingResponse(events(follow(user, name)), media_type="text/event-stream", headers=HEADERS)
 
-    app.add_api_route(f"/{kind}/{{which}}", events)
+    app.add_api_route(f"/{kind}/{{name}}", stream)
 
 
-async def _events(pieces: AsyncGenerator[Piece]) -> AsyncIterator[bytes]:
-    """Each piece without what the window has of it already; ``gone`` where there is nothing to follow any more."""
+async def events(snapshots: AsyncGenerator[Snapshot]) -> AsyncIterator[bytes]:
+    """Each snapshot as its delta to the one before; the event ``gone`` if nothing runs under that id any more."""
     yield b"retry: 1000\n\n"
-    sent: Piece = {}
-    async with aclosing(pieces):
-        async for piece in pieces:
-            yield b"data: " + orjson.dumps(_news(piece, sent)) + b"\n\n"
-            if piece.get("done"):
+    sent: Snapshot = {}
+    async with aclosing(snapshots):
+        async for snapshot in snapshots:
+            yield b"data: " + orjson.dumps(_delta(snapshot, sent)) + b"\n\n"
+            if snapshot.get("done"):
                 return
-            sent = piece
+            sent = snapshot
     yield GONE
 
 
-def _news(piece: Piece, sent: Piece) -> Piece:
-    """What is new in a piece. Of a text that has grown only the rest, in ``more``."""
-    news = {key: value for key, value in piece.items() if key not in sent or sent[key] != value}
-    grown = {
-        key: value[len(was) :]
-        for key, value in news.items()
-        if isinstance(value, str) and (was := sent.get(key)) and value.startswith(was)
+def _delta(snapshot: Snapshot, sent: Snapshot) -> Snapshot:
+    """The values that changed. Of a text that has grown only the rest, in ``appended``."""
+    changed = {key: value for key, value in snapshot.items() if key not in sent or sent[key] != value}
+    appended = {
+        key: value[len(before) :]
+        for key, value in changed.items()
+        if isinstance(value, str) and (before := sent.get(key)) and value.startswith(before)
     }
-    return {**{key: value for key, value in news.items() if key not in grown}, "more": grown} if grown else news
+    if not appended:
+        return changed
+    return {**{key: value for key, value in changed.items() if key not in appended}, "appended": appended}

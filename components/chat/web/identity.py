@@ -1,4 +1,4 @@
-"""Who asks: a signed cookie, a login of the page's own, or the name that a proxy in front has checked."""
+"""The user of a request: from a signed cookie, a login of the page's own, or a proxy's header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import bcrypt
-import gradio as gr
 from fastapi import FastAPI, Request
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,25 +19,25 @@ from components.errors import DataError
 COOKIE = "lorry_chat"
 COOKIE_SECONDS = 365 * 24 * 3600
 SHORTEST_SECRET = 16
-# Compared with when a name is unknown, so that the answer takes as long as for one that is known.
-NOBODY = bcrypt.hashpw(b"nobody", bcrypt.gensalt(10))
+# The password of an unknown name is compared with this hash, so that the response takes as long as for a known one.
+UNKNOWN_USER_HASH = bcrypt.hashpw(b"nobody", bcrypt.gensalt(10))
 
 
 def secret_of(folder: Path) -> str:
-    """What cookies are signed with: ``LORRY_CHAT_SECRET``, or a file that is made once.
+    """The key that signs cookies: ``LORRY_CHAT_SECRET``, or a file that is made once.
 
     Raises:
-        DataError: the file has hardly anything in it; whoever guesses it is anybody.
+        DataError: the file's key is so short that it can be guessed; whoever does can pretend to be any user.
     """
     if given := os.environ.get("LORRY_CHAT_SECRET"):
         return given
     path = folder / "cookie-secret"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        half = path.with_suffix(".part")
-        half.touch(mode=0o600)
-        half.write_text(secrets.token_urlsafe(32), encoding="utf-8")
-        half.replace(path)
+        part = path.with_suffix(".part")
+        part.touch(mode=0o600)
+        part.write_text(secrets.token_urlsafe(32), encoding="utf-8")
+        part.replace(path)
     secret = path.read_text(encoding="utf-8").strip()
     if len(secret) < SHORTEST_SECRET:
         raise DataError(f"{path}: is too short for a secret; delete it, and a new one is made (cookies begin anew)")
@@ -46,8 +45,8 @@ def secret_of(folder: Path) -> str:
 
 
 def by_cookie(app: FastAPI, secret: str) -> dict[str, Any]:
-    """Give each browser a name that nobody else can take; gives what Gradio needs to know."""
-    app.add_middleware(_NamesVisitors)
+    """Name each browser in a signed cookie; returns the arguments for ``gr.mount_gradio_app``."""
+    app.add_middleware(_NameVisitors)
     app.add_middleware(
         SessionMiddleware, secret_key=secret, session_cookie=COOKIE, max_age=COOKIE_SECONDS, same_site="lax"
     )
@@ -55,7 +54,7 @@ def by_cookie(app: FastAPI, secret: str) -> dict[str, Any]:
 
 
 def by_header(name: str) -> dict[str, Any]:
-    """Trust the name that a proxy writes into a header; without one nobody gets in."""
+    """Trust the user name that a proxy writes into a header; a request without it is rejected."""
 
     def user(request: Request) -> str | None:
         return request.headers.get(name) or None
@@ -64,44 +63,21 @@ def by_header(name: str) -> dict[str, Any]:
 
 
 def by_login(path: Path) -> dict[str, Any]:
-    """Ask for a name and a password of a file, as ``htpasswd -B`` writes it.
+    """Ask for a user name and password from a file as ``htpasswd -B`` writes it.
 
     Raises:
         DataError: the file cannot be read, or a line is not of that form.
     """
     hashes = _hashes(path)
 
-    async def right(user: str, password: str) -> bool:
+    async def check(user: str, password: str) -> bool:
         known = hashes.get(user)
-        # bcrypt takes a while by design, and everybody's tokens would wait.
-        same = await asyncio.to_thread(bcrypt.checkpw, password.encode()[:72], known or NOBODY)
+        # bcrypt is slow by design; in the event loop it would delay everybody's tokens.
+        same = await asyncio.to_thread(bcrypt.checkpw, password.encode()[:72], known or UNKNOWN_USER_HASH)
         return same and known is not None
 
-    login: Callable[[str, str], Awaitable[bool]] = right
+    login: Callable[[str, str], Awaitable[bool]] = check
     return {"auth": login}
-
-
-def user_of_request(page: gr.routes.App) -> Callable[[Request], str | None]:
-    """Who sends a request that Gradio does not see, as Gradio would say."""
-
-    def user(request: Request) -> str | None:
-        if page.auth_dependency is not None:
-            return page.auth_dependency(request) or None
-        names = (f"access-token-{page.cookie_id}", f"access-token-unsecure-{page.cookie_id}")
-        return next((page.tokens[token] for name in names if (token := request.cookies.get(name)) in page.tokens), None)
-
-    return user
-
-
-def user_of(request: gr.Request) -> str:
-    """The name under which everything of a person is kept.
-
-    Raises:
-        gr.Error: nobody is known; the page was open when cookies were deleted.
-    """
-    if not request.username:
-        raise gr.Error("The page does not know you any more; load it again.", print_exception=False)
-    return str(request.username)
 
 
 def _hashes(path: Path) -> dict[str, bytes]:
@@ -124,8 +100,8 @@ def _hashes(path: Path) -> dict[str, bytes]:
     return hashes
 
 
-class _NamesVisitors:
-    """Names a browser at its first request; its cookie is as good as new each time that it loads the page."""
+class _NameVisitors:
+    """Names a browser at its first request, and renews its cookie each time that it loads the page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""How the page ends."""
+"""Shutdown of the page's server."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import socket
 
 import uvicorn
 
-from components.chat.client.running import Running
+from components.chat.answering.running import RunningAnswers
 
 
-class EndingServer(uvicorn.Server):
-    """After SIGTERM or Ctrl-C every answer ends at once, and what has come of it is kept and shown."""
+class ChatPageServer(uvicorn.Server):
+    """After SIGTERM or Ctrl-C every running answer ends at once; what has come of it is saved and shown."""
 
-    def __init__(self, config: uvicorn.Config, running: Running, stop_event: asyncio.Event) -> None:
-        """``stop_event`` ends the streams that Gradio keeps open to every page."""
+    def __init__(self, config: uvicorn.Config, running: RunningAnswers, stop_event: asyncio.Event) -> None:
+        """``stop_event`` ends the streams that Gradio keeps open to every window."""
         super().__init__(config)
         self._running = running
         self._stop_event = stop_event
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn once it is to end; it would wait for streams that do not end by themselves."""
+        """Called by uvicorn to shut down; uvicorn would wait for streams that do not end by themselves."""
         await self._running.close()
         self._stop_event.set()
         await super().shutdown(sockets)

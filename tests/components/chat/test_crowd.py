@@ -1,4 +1,4 @@
-"""The chat page and many people, and what remains when it is ended under them."""
+"""The chat page with many users at once, and what is stored when it is shut down meanwhile."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ async def crowd(address: str, n_visitors: int, stack: AsyncExitStack) -> list[Vi
     return visitors
 
 
-async def look(visitor: Visitor, seen: set[str]) -> None:
-    """Looks at an answer that never ends until the page is gone."""
+async def follow(visitor: Visitor, seen: set[str]) -> None:
+    """Follows an answer that never ends, until the page is gone."""
     with suppress(httpx.HTTPError, AssertionError):
         async for text in visitor.ask("count"):
             if text.startswith("0 "):
                 seen.add(visitor.session)
 
 
-def test_nobody_waits_for_another_ones_answer_and_what_came_is_kept_when_the_page_ends(stub, tmp_path):
+def test_no_user_waits_for_anothers_answer_and_all_answers_are_stored_when_the_page_shuts_down(stub, tmp_path):
     async def scenario(address: str) -> int:
         seen: set[str] = set()
         async with AsyncExitStack() as stack:
-            looking = [asyncio.create_task(look(one, seen)) for one in await crowd(address, N_VISITORS, stack)]
-            while len(seen) < N_VISITORS and not any(task.done() for task in looking):
+            following = [asyncio.create_task(follow(one, seen)) for one in await crowd(address, N_VISITORS, stack)]
+            while len(seen) < N_VISITORS and not any(task.done() for task in following):
                 await asyncio.sleep(0.1)
             page.send_signal(signal.SIGTERM)
-            await asyncio.gather(*looking)
+            await asyncio.gather(*following)
         return len(seen)
 
     port = free_port()
@@ -62,10 +62,10 @@ def test_nobody_waits_for_another_ones_answer_and_what_came_is_kept_when_the_pag
         page.wait(timeout=30)
     assert len(stub.asked) == n_seen == N_VISITORS
     assert not [line for line in lines if "Traceback" in line or "never retrieved" in line], "".join(lines)
-    kept = _answers(tmp_path)
-    assert len({user for user, _, _ in kept}) == N_VISITORS
-    assert {reason for _, _, reason in kept} == {"broken"}
-    assert all(content.startswith("0 ") for _, content, _ in kept)
+    stored = _answers(tmp_path)
+    assert len({user for user, _, _ in stored}) == N_VISITORS
+    assert {reason for _, _, reason in stored} == {"broken"}
+    assert all(content.startswith("0 ") for _, content, _ in stored)
 
 
 def _answers(folder: Path) -> list[tuple[str, str, str]]:

@@ -1,8 +1,8 @@
-"""Text shown as it was written: in Gradio's Markdown, HTML is text, a picture is a link, and code is no maths.
+"""Text shown as it was written: in Gradio's Markdown, HTML becomes text, a picture a link, and code is never maths.
 
-Gradio takes tags out of a text, or the text behind them; none of its settings shows them as they stand, and text that
-is escaped beforehand is copied and edited escaped. So the few lines in which its script says what Markdown has are
-changed as it is served.
+Gradio 6.31 removes tags from a text, or the text behind them, and none of its settings shows them
+(gradio-app/gradio#7198); text that is escaped beforehand is copied and edited in its escaped form (#10438). So the
+few lines of its script that configure the Markdown parser are changed as the script is served.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from fastapi import FastAPI, Response
 from components.errors import DataError
 
 ASSETS = Path(gr.__file__).parent / "templates/frontend/assets"
-# ``$`` alone is money.
+# A single ``$`` means money.
 MATHS = [
     {"left": r"\(", "right": r"\)", "display": False},
     {"left": r"\[", "right": r"\]", "display": True},
     {"left": "$$", "right": "$$", "display": True},
 ]
-# In marked's words, in the place of extensions for diagrams and maths: no rule for HTML, so "<" is text like any other,
-# as an entity is; a picture would be fetched from wherever an answer says.
+# Options of the library marked, instead of the extensions for diagrams and maths: without a rule for HTML, "<" and
+# entities are ordinary text. A picture is a link, because it would be fetched from any host that an answer names.
 RULES = """{
   tokenizer: {
     html() {}, tag() {},
@@ -35,7 +35,7 @@ RULES = """{
   },
   renderer: { image(address, title, text) { return this.link(address, title, text || address); } },
 }"""
-# What stands in a fence or between backticks, ended or not yet; maths is looked for behind it.
+# Code in a fence or between backticks, complete or not yet; maths is searched for only outside of it.
 CODE = r"(?:^|\\n) *(`{3,}|~{3,})[^]*?(?:\\n *\\1|$)|(`+)(?!`)[^]*?[^`]\\2(?!`)"
 PATCHES = [
     (r"(\w+)\.use\(\{extensions:\[\w+,\w+\]\}\)", lambda found: f"{found[1]}.use({RULES})"),
@@ -43,26 +43,26 @@ PATCHES = [
         r"(\w+)=RegExp\(`(\$\{\w+\}\(\[\\\\s\\\\S\]\+\?\)\$\{\w+\})`,`g`\);(\w+)=\3\.replace\(\1,(\w+)=>"
         r"(\(\w+\.push\(\4\),`%%%LATEX_BLOCK_\$\{\w+\.length-1\}%%%`\))\)",
         lambda found: (
-            f"{found[1]}=RegExp(`{_in_a_template(CODE)}|(?<maths>{found[2]})`,`g`);"
+            f"{found[1]}=RegExp(`{_in_template(CODE)}|(?<maths>{found[2]})`,`g`);"
             f"{found[3]}={found[3]}.replace({found[1]},({found[4]},...found)=>found.at(-1).maths?{found[5]}:{found[4]})"
         ),
     ),
 ]
 
 
-def add_script(app: FastAPI) -> None:
-    """Serve the script under its own address, before Gradio does.
+def serve_patched_script(app: FastAPI) -> None:
+    """Serve the changed script under its own address, which Gradio then does not serve.
 
     Raises:
-        DataError: this Gradio's script is another one.
+        DataError: the installed Gradio has another script, in which the lines were not found.
     """
-    name, script = _script()
+    name, script = _patched_script()
     headers = {"Cache-Control": "no-cache"}
     app.add_api_route(f"/assets/{name}", lambda: Response(script, media_type="text/javascript", headers=headers))
 
 
-def _script() -> tuple[str, str]:
-    """Name and text."""
+def _patched_script() -> tuple[str, str]:
+    """File name and text of the script."""
     for path in ASSETS.glob("markdown-code-*.js"):
         script, counts = path.read_text(encoding="utf-8"), []
         for pattern, patch in PATCHES:
@@ -73,5 +73,5 @@ def _script() -> tuple[str, str]:
     raise DataError(f"Gradio {gr.__version__} draws text in another way; install the version that pyproject.toml names")
 
 
-def _in_a_template(pattern: str) -> str:
+def _in_template(pattern: str) -> str:
     return pattern.replace("`", r"\`")
