@@ -10,13 +10,13 @@ from rich.console import Console
 
 from components.chat.command import chat
 from components.chat.feedback import feedback
-from components.model_server.command import serve
 from components.runtime.command_line import run_app
 from pipelines.commands.cluster import compile_document, follow, pin, submit, terminate
 from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
 from pipelines.commands.options import DEFAULT_WORKDIR, RecipePath, WorkdirPath
 from pipelines.commands.push import push
 from pipelines.commands.report import report
+from pipelines.commands.serve import serve
 from pipelines.commands.sweep import sweep
 from pipelines.config.addresses import claims_in
 from pipelines.config.recipe import RECIPES, load_recipe

@@ -48,7 +48,7 @@ class Metrics:
         for reason in ("queue_full", "stopping", "prompt_too_long", "invalid", "unauthorized"):
             self.rejected.labels(reason)
 
-    def serves(self, model_name: str) -> None:
+    def set_model_name(self, model_name: str) -> None:
         """Say which model the figures are of."""
         info = Gauge("lorry_model_info", "1, with the served model's name", ["model_name"], registry=self.registry)
         info.labels(model_name).set(1)

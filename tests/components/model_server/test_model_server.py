@@ -229,14 +229,6 @@ def test_a_truncated_model_is_one_line_and_exit_code_1(tiny_run, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_without_a_model_or_a_run_the_message_says_what_to_do(tmp_path):
-    done = run_lorry("serve", "--workdir", tmp_path, "--port", str(free_port()))
-    assert (done.returncode, "no run has made a model there; name a GGUF file, or run: lorry demo" in done.stderr) == (
-        1,
-        True,
-    )
-
-
 def test_the_model_of_the_last_run_is_served_without_being_named(tiny_run):
     port = str(free_port())
     address = f"http://127.0.0.1:{port}"

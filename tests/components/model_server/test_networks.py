@@ -160,45 +160,10 @@ def test_a_file_without_a_template_continues_texts_and_chats_with_one_that_is_na
             "has no chat template; export it from a base model that has one, or name one with --chat-template"
             in refused.text
         )
-    assert any("only /v1/completions is answered; name one with --chat-template" in line for line in lines)
+    assert any("only /v1/completions works" in line and "--chat-template" in line for line in lines)
     template = tmp_path / "plain.jinja"
     template.write_text(
         "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant:"
     )
     with lorry_process("serve", without_template, *flags, "--chat-template", template, ready=f"{address}/readyz"):
         assert httpx.post(f"{address}/v1/chat/completions", json=BODY, timeout=60).json()["object"] == "chat.completion"
-
-
-@pytest.mark.parametrize(
-    ("template", "words"),
-    [
-        (None, "the chat template cannot be read"),
-        ("{% for %}", ", line 1: no chat template ("),
-        ("{{ 1/0 }}", "no chat template ("),
-        ("", "the chat template writes nothing of the messages; give one that does"),
-        ("hello", "the chat template writes nothing of the messages; give one that does"),
-    ],
-)
-def test_a_template_that_writes_no_conversation_is_refused_at_the_start(tiny_run, tmp_path, template, words):
-    from typer.testing import CliRunner
-
-    from pipelines.cli import app
-
-    path = tmp_path / "bad.jinja"
-    if template is not None:
-        path.write_text(template)
-    done = CliRunner().invoke(
-        app, ["serve", str(tiny_run.model), "--chat-template", str(path), "--port", str(free_port())]
-    )
-    assert str(path) in str(done.exception)
-    assert words in str(done.exception)
-
-
-@pytest.mark.parametrize("origin", ["localhost:5173", "http://a/b", "ftp://a"])
-def test_an_origin_that_no_browser_has_is_refused_at_the_start(tiny_run, origin):
-    from typer.testing import CliRunner
-
-    from pipelines.cli import app
-
-    done = CliRunner().invoke(app, ["serve", str(tiny_run.model), "--cors-origin", origin, "--port", str(free_port())])
-    assert f"--cors-origin {origin}: is no origin; give one as http://localhost:5173, or *" in str(done.exception)

@@ -41,7 +41,7 @@ def test_the_served_model_is_listed_with_its_figures():
 
 def test_metrics_are_in_prometheus_form():
     metrics = Metrics()
-    metrics.serves("m")
+    metrics.set_model_name("m")
     response = call(application(ScriptedEngine(), metrics=metrics), "GET", "/metrics")
     assert response.headers["Content-Type"].startswith("text/plain; version=")
     assert 'lorry_model_info{model_name="m"} 1.0' in response.text

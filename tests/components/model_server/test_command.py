@@ -1,0 +1,120 @@
+"""Starting the server: its options, and what is checked before a model is loaded."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from components.errors import BusyError, LorryError, ModelError
+from components.gguf.kernels import SPIN_COUNT, SPIN_VARIABLE
+from components.model_server.command import read_template, run_server, serve
+from components.model_server.options import ServeOptions
+from components.runtime.sockets import listen
+from tests.conftest import free_port
+
+MISSING = Path("not-there.gguf")
+PLAIN = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant:"
+
+
+@pytest.fixture(autouse=True)
+def unchanged_process(monkeypatch) -> Iterator[None]:
+    """Starting a server sets a signal's handler and a variable of the process."""
+    monkeypatch.setenv(SPIN_VARIABLE, SPIN_COUNT)
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("template", [PLAIN, f"\ufeff{PLAIN}"], ids=["plain", "with a byte order mark"])
+def test_a_template_that_renders_a_conversation_is_read(tmp_path, template):
+    path = tmp_path / "plain.jinja"
+    path.write_text(template, encoding="utf-8")
+    assert read_template(path) == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("template", "facts"),
+    [
+        (None, ["cannot be read", "give a file in Jinja"]),
+        (b"\xff\xfe\x00", ["cannot be read", "utf-8"]),
+        ("{% for %}", ["line 1", "correct it"]),
+        ("a\n{{ nothing( }}", ["line 2", "correct it"]),
+        ("{{ 1/0 }}", ["division by zero", "correct it"]),
+        ("{{ raise_exception('no users') }}", ["no users"]),
+        ("", ["nothing of the messages"]),
+        ("hello", ["nothing of the messages"]),
+    ],
+)
+def test_a_template_that_renders_no_conversation_is_refused(tmp_path, template, facts):
+    path = tmp_path / "bad.jinja"
+    if template is not None:
+        path.write_bytes(template if isinstance(template, bytes) else template.encode())
+    with pytest.raises(ModelError) as refused:
+        read_template(path)
+    for fact in (str(path), *facts):
+        assert fact in str(refused.value)
+
+
+@pytest.mark.parametrize("origin", ["*", "http://localhost:5173", "https://a.example"])
+def test_an_origin_as_browsers_send_it_is_accepted(origin):
+    assert ServeOptions(cors_origin=[origin]).cors_origins == [origin]
+
+
+@pytest.mark.parametrize("origin", ["localhost:5173", "http://a/b", "ftp://a", "http://a b", ""])
+def test_an_origin_that_no_browser_sends_is_refused(origin):
+    with pytest.raises(LorryError) as refused:
+        _ = ServeOptions(cors_origin=["*", origin]).cors_origins
+    assert f"--cors-origin {origin}:" in str(refused.value)
+    assert "http://localhost:5173" in str(refused.value)
+
+
+def test_without_origins_there_are_none():
+    assert ServeOptions().cors_origins == []
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"cors_origin": ["a"]}, "--cors-origin a"),
+        ({"chat_template": MISSING}, "the chat template cannot be read"),
+        ({"api_keys_file": MISSING}, "the API keys cannot be read"),
+    ],
+)
+def test_options_are_checked_before_a_model_is_loaded(options, fact):
+    with pytest.raises(LorryError, match=fact):
+        run_server(MISSING, ServeOptions(port=free_port(), **options))
+
+
+def test_a_port_in_use_is_known_before_a_model_is_loaded():
+    port = free_port()
+    with listen("127.0.0.1", port, "--port"), pytest.raises(BusyError, match="--port"):
+        run_server(MISSING, ServeOptions(port=port))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        run_server(tmp_path, ServeOptions(port=free_port()))
+
+
+def app() -> typer.Typer:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(serve)
+    return app
+
+
+def test_every_option_has_a_variable_and_a_line_of_help():
+    done = CliRunner().invoke(app(), ["--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
+    assert done.exit_code == 0
+    for field in fields(ServeOptions):
+        assert f"--{field.name.replace('n_parallel', 'parallel').replace('_', '-')}" in done.output
+    assert done.output.count("[env var: LORRY_") == len(fields(ServeOptions)) + 1
+
+
+def test_without_a_model_the_server_alone_does_not_start():
+    assert CliRunner().invoke(app(), []).exit_code == 2
