@@ -227,7 +227,7 @@ def _tokenizer_folder(base_model: BaseModelRef) -> Path:
     if base_model.is_local:
         folder = Path(base_model.address)
         if not folder.is_dir():
-            raise ModelError(f"base_model {base_model.address}: no such folder; mend the address")
+            raise ModelError(f"base_model {base_model.address}: no such folder; correct the address")
         return folder
     from huggingface_hub import snapshot_download
 

@@ -1,1 +1,1 @@
-"""A LoRA adapter trained on the assistant's words."""
+"""Training of a LoRA adapter, with loss on the assistant's messages only."""

@@ -1,4 +1,4 @@
-"""A process that trains, alone or with others: ``python -m components.train_lora JOB``."""
+"""A training process, alone or one of several: ``python -m components.train_lora JOB``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from components.errors import KilledError, LorryError
 from components.runtime.kfp_step import plain_logs
 from components.runtime.parent_death import call_on_parent_death
 from components.train_lora.config import TrainConfig
-from components.train_lora.job import SIGNAL_CODE, say_error
+from components.train_lora.job import SIGNAL_CODE, write_error
 from components.train_lora.processes import rank
 from components.train_lora.train import train
 
 
 def main() -> int:
-    """Train as the job says; a process that ends by an error tells it in a file beside the job."""
+    """Train as the job file says; an error that ends the process is written beside that file."""
     path = Path(sys.argv[1])
     job = json.loads(path.read_text())
-    # Each of several processes is a session of its own, which no signal to the parent reaches.
+    # Each process is a session of its own, which no signal to the parent's group reaches.
     call_on_parent_death(lambda: os._exit(1))
     plain_logs(logging.INFO if rank() == 0 else logging.ERROR)
     config, base_model = (job.pop(name) for name in ("config", "base_model"))
@@ -31,13 +31,13 @@ def main() -> int:
     try:
         train(TrainConfig.model_validate(config), BaseModelRef.model_validate(base_model), **job, job_dir=job_dir)
     except KilledError:
-        # Those that trained together are this process's own: it ends as they did.
+        # One of the processes that this one started was killed: its own exit code says the same.
         return SIGNAL_CODE + signal.SIGKILL
     except LorryError as error:
-        say_error(path, rank(), error)
+        write_error(path, rank(), error)
         return 1
     except BaseException as error:
-        say_error(path, rank(), error)  # without a word it would count as killed
+        write_error(path, rank(), error)  # otherwise it would count as killed
         raise
     return 0
 

@@ -1,18 +1,18 @@
-"""Which setting to lower, and by how much, where the memory of GPU or machine is too small."""
+"""Advice on which setting to lower, and by how much, where the memory of the GPU or machine is too small."""
 
 from __future__ import annotations
 
 from components.train_lora.config import TrainConfig
 
-# What a process was doing that ran out of it, as a note on its error.
+# A note on an error: memory ran out in a validation, not in a training step.
 MEASURING = "while the validation rows were measured"
 
 
 def memory_advice(
-    config: TrainConfig, *, precision: str, base_quantization: str | None, was_measuring: bool = False
+    config: TrainConfig, *, precision: str, base_quantization: str | None, in_validation: bool = False
 ) -> str:
-    """The setting that costs least of what there is left to lower."""
-    if was_measuring and (rows := config.per_device_eval_batch_size) > 1:
+    """The change of a setting that saves memory at the lowest cost."""
+    if in_validation and (rows := config.per_device_eval_batch_size) > 1:
         return f"{MEASURING}; set train.per_device_eval_batch_size {rows // 2} (it is {rows}): the losses stay the same"
     rows, batches = config.per_device_train_batch_size, config.gradient_accumulation_steps
     if rows > 1:

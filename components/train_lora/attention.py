@@ -1,8 +1,8 @@
-"""Attention over several conversations in one sequence, none of which sees another.
+"""Attention over several conversations in one sequence without padding, none of which attends to another.
 
-FlashAttention takes the bounds of the conversations by itself. PyTorch's scaled dot-product attention would need a
-dense mask, whose cost grows with the square of the whole sequence; here it is called once a conversation instead, on a
-GPU without FlashAttention as on a CPU.
+FlashAttention takes the bounds of the conversations as an argument. PyTorch's scaled dot-product attention would need a
+dense mask, whose cost grows with the square of the whole sequence. Where FlashAttention is missing, on a GPU or a CPU,
+it is called once for each conversation instead.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ log = logging.getLogger(__name__)
 BY_CONVERSATION = "sdpa_by_conversation"
 FLASH = "flash_attention_2"
 LENGTHS = "conversation_lengths"
-# Layers in which a mask, or bounds, keep rows apart.
+# Kinds of layers in which a mask, or the bounds, can separate conversations.
 MASKABLE = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 @dataclass(frozen=True)
 class Attention:
-    """An implementation by its name, why it was chosen, and whether rows may lie in one sequence without padding."""
+    """The name of an implementation, the reason for it, and whether rows may share a sequence without padding."""
 
     name: str
     why: str
-    flat: bool = True
+    padding_free: bool = True
 
 
 def choose_attention(model: PreTrainedModel) -> Attention:
-    """Which attention fits the model and its device; logged."""
+    """The implementation that fits the model and its device; it is logged."""
     chosen = _choose(model)
-    log.info("attention %s%s: %s", chosen.name, "" if chosen.flat else ", rows padded", chosen.why)
+    log.info("attention %s%s: %s", chosen.name, "" if chosen.padding_free else ", rows padded", chosen.why)
     return chosen
 
 
@@ -47,25 +47,26 @@ def _choose(model: PreTrainedModel) -> Attention:
     config = model.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if not kinds <= MASKABLE:
-        return Attention("sdpa", f"layers of the kind {', '.join(sorted(kinds - MASKABLE))} carry state", flat=False)
+        stateful = ", ".join(sorted(kinds - MASKABLE))
+        return Attention("sdpa", f"layers of the kind {stateful} carry state", padding_free=False)
     if getattr(config, "rope_parameters", None) is None:
-        return Attention("sdpa", "the model has no rotary positions to tell rows apart by", flat=False)
+        return Attention("sdpa", "the model has no rotary positions, by which rows are separated", padding_free=False)
     if torch.cuda.is_available() and find_spec("flash_attn") and torch.cuda.get_device_capability()[0] >= 8:
         return Attention(FLASH, "flash_attn is installed")
     if kinds == {"full_attention"} and not _has_windows(config):
-        return Attention(BY_CONVERSATION, "no FlashAttention 2 here")
-    return Attention("sdpa", "the model has attention windows of its own: rows are kept apart by a dense mask")
+        return Attention(BY_CONVERSATION, "FlashAttention 2 is not available")
+    return Attention("sdpa", "the model has attention windows: a dense mask separates rows")
 
 
 def use_attention(model: PreTrainedModel, name: str) -> None:
-    """Let ``model`` attend by the implementation ``name``."""
+    """Set the attention implementation of ``model`` to ``name``."""
     AttentionInterface.register(BY_CONVERSATION, attend_by_conversation)
     AttentionMaskInterface.register(BY_CONVERSATION, _no_mask)
     model.set_attn_implementation(name)
 
 
-def with_bounds(inputs: dict[str, Any], name: str) -> dict[str, Any]:
-    """The inputs of one flattened batch, with what ``name`` needs to know of where conversations begin."""
+def with_sequence_bounds(inputs: dict[str, Any], name: str) -> dict[str, Any]:
+    """The inputs of one flattened batch, with the bounds of its conversations in the form that ``name`` takes."""
     positions = inputs.get("position_ids")
     if positions is None or name == "sdpa":
         return inputs
@@ -95,9 +96,9 @@ def attend_by_conversation(
     conversation_lengths: list[int] | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Causal attention within each conversation; without lengths, each row of the batch is one.
+    """Causal attention within each conversation; without lengths, each row of the batch is one conversation.
 
-    Padding must be on the right: what comes before it does not see it, and what it gives is not used.
+    Padding must be on the right: no token before it attends to it, and its outputs are not used.
 
     query  # (batch, heads, seq, head_dim); key and value may have fewer heads
     returns  # (batch, seq, heads, head_dim)
@@ -121,13 +122,13 @@ def _no_mask(*_: Any, **__: Any) -> None:
 
 
 def _has_windows(config: Any) -> bool:
-    """Sliding windows or soft caps."""
+    """Whether the model has sliding windows or soft caps."""
     windowed = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
     return bool(windowed or getattr(config, "attn_logit_softcapping", None) is not None)
 
 
 def _has_fused_gqa(query: torch.Tensor) -> bool:
-    """Whether fewer key heads than query heads cost no quadratic memory: a GPU before Ampere has no kernel for them."""
+    """Whether grouped-query attention has a fused kernel; without one it takes quadratic memory, as before Ampere."""
     return query.device.type != "cuda" or (
         torch.cuda.get_device_capability(query.device)[0] >= 8 and query.dtype != torch.float32
     )

@@ -1,7 +1,7 @@
-"""Checkpoints that survive a kill: written aside, hashed, renamed; resumed from the newest whose hashes hold.
+"""Checkpoints that survive a kill: written to a staging folder, hashed into a manifest, then renamed.
 
-Nothing in transformers, trl or peft saves atomically, and their own look for the last checkpoint takes the highest
-number without looking inside.
+Training resumes from the newest checkpoint whose files have the hashes of its manifest. Transformers, trl and peft save
+in place, and their own search for the last checkpoint takes the highest number without a check of the files.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ log = logging.getLogger(__name__)
 
 PREFIX = "checkpoint-"
 STAGING = ".writing"
-SEAL = "files.json"
+# JSON: ``run_key``, and ``files``, the sha256 of each file by its path below the checkpoint.
+MANIFEST = "files.json"
 
 
 def run_key(identity: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that name a run by everything that changes its weights."""
+    """16 hexadecimal digits that identify a run by everything that changes its weights."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager
 def lock_run(run_dir: Path) -> Iterator[None]:
-    """Hold ``run_dir`` for this process; the lock goes away with the process, however it ends.
+    """Hold the exclusive lock on ``run_dir``; the kernel releases it when the process ends, however it ends.
 
     Raises:
         BusyError: another process trains into this folder.
@@ -46,7 +47,7 @@ def lock_run(run_dir: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise BusyError(
-            f"{run_dir}: another run (process {_writer(writer_path)}) is training this very recipe; "
+            f"{run_dir}: another run (process {_writer_pid(writer_path)}) is training this very recipe; "
             "wait until it ends, or stop it first"
         ) from None
     try:
@@ -58,8 +59,8 @@ def lock_run(run_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def _writer(path: Path) -> str:
-    """The process that holds the lock; it may be just about to write this."""
+def _writer_pid(path: Path) -> str:
+    """The process that holds the lock; ``unknown`` while it has not yet written the file."""
     try:
         return str(json.loads(path.read_text())["pid"])
     except (OSError, ValueError):
@@ -67,10 +68,10 @@ def _writer(path: Path) -> str:
 
 
 def publish(run_dir: Path, name: str, run_key: str, keep: int) -> None:
-    """Seal ``run_dir/.writing/name`` and give it its place in ``run_dir``; keep the newest ``keep`` checkpoints."""
+    """Write the manifest of ``run_dir/.writing/name``, move it to ``run_dir/name`` and keep ``keep`` checkpoints."""
     staged = run_dir / STAGING / name
     hashes = {str(path.relative_to(staged)): _digest(path) for path in sorted(staged.rglob("*")) if path.is_file()}
-    _write_durably(staged / SEAL, json.dumps({"run_key": run_key, "files": hashes}, indent=1).encode())
+    _write_durably(staged / MANIFEST, json.dumps({"run_key": run_key, "files": hashes}, indent=1).encode())
     _sync(staged)
     target = run_dir / name
     shutil.rmtree(target, ignore_errors=True)  # of the same step: damaged, or the same
@@ -78,58 +79,58 @@ def publish(run_dir: Path, name: str, run_key: str, keep: int) -> None:
     _sync(run_dir)
     shutil.rmtree(run_dir / STAGING, ignore_errors=True)
     if name.startswith(PREFIX):
-        # A run that has gone back behind a damaged one comes past it again.
-        ahead = [path for path in kept(run_dir) if step_of(path) > step_of(target)]
-        for old in (*ahead, *kept(run_dir)[len(ahead) + keep :]):
+        # A run that resumed before a damaged checkpoint writes that step again.
+        ahead = [path for path in newest_first(run_dir) if step_of(path) > step_of(target)]
+        for old in (*ahead, *newest_first(run_dir)[len(ahead) + keep :]):
             shutil.rmtree(old)
 
 
 def newest_valid(run_dir: Path, run_key: str) -> Path | None:
-    """The newest checkpoint whose files are all as they were written, or None.
+    """The newest checkpoint whose files have the hashes of its manifest, or None.
 
     Raises:
-        ModelError: it is another run's, copied here.
+        ModelError: it belongs to another run.
     """
-    for checkpoint in kept(run_dir):
+    for checkpoint in newest_first(run_dir):
         try:
-            seal = _read_seal(checkpoint)
-            _require_undamaged(checkpoint, seal)
+            manifest = _read_manifest(checkpoint)
+            _require_undamaged(checkpoint, manifest)
         except _DamagedError as damage:
             log.warning("%s is skipped: %s", checkpoint, damage)
             continue
-        if seal["run_key"] != run_key:
+        if manifest["run_key"] != run_key:
             raise ModelError(
-                f"{checkpoint}: is a checkpoint of run {seal['run_key']}, not of {run_key}: with other data, settings "
-                "or code; take it out of this folder and run again"
+                f"{checkpoint}: is a checkpoint of run {manifest['run_key']}, not of {run_key}: with other data, "
+                "settings or code; remove it from this folder and run again"
             )
         return checkpoint
     return None
 
 
 def newest(run_dir: Path) -> Path | None:
-    """The newest checkpoint by its name, or None."""
-    return next(iter(kept(run_dir)), None)
+    """The checkpoint with the highest step, unchecked, or None."""
+    return next(iter(newest_first(run_dir)), None)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The optimizer step that a checkpoint folder's name tells."""
+    """The optimizer step in a checkpoint folder's name."""
     return int(checkpoint.name.removeprefix(PREFIX))
 
 
-def kept(run_dir: Path) -> list[Path]:
-    """Every checkpoint that is there, the newest first."""
+def newest_first(run_dir: Path) -> list[Path]:
+    """The folders of all checkpoints, highest step first."""
     named = (path for path in run_dir.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal())
     return sorted(named, key=step_of, reverse=True)
 
 
-def require_whole(folder: Path) -> None:
-    """Check that what was published is as it was written.
+def require_undamaged(folder: Path) -> None:
+    """Check the files of a published folder against its manifest.
 
     Raises:
-        ModelError: it is gone or damaged.
+        ModelError: a file is missing or damaged.
     """
     try:
-        _require_undamaged(folder, _read_seal(folder))
+        _require_undamaged(folder, _read_manifest(folder))
     except _DamagedError as damage:
         raise ModelError(
             f"{folder}: {damage}; set train.checkpoint: final, or remove {folder.parent} and train again"
@@ -140,19 +141,19 @@ class _DamagedError(Exception):
     """What is wrong with a checkpoint."""
 
 
-def _read_seal(checkpoint: Path) -> dict[str, Any]:
+def _read_manifest(checkpoint: Path) -> dict[str, Any]:
     try:
-        seal: dict[str, Any] = json.loads((checkpoint / SEAL).read_text())
-        _ = seal["run_key"], seal["files"].items()
+        manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text())
+        _ = manifest["run_key"], manifest["files"].items()
     except FileNotFoundError:
-        raise _DamagedError(f"it has no {SEAL}, so it was never finished") from None
+        raise _DamagedError(f"it has no {MANIFEST}, so it was never finished") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise _DamagedError(f"its {SEAL} cannot be read") from None
-    return seal
+        raise _DamagedError(f"its {MANIFEST} cannot be read") from None
+    return manifest
 
 
-def _require_undamaged(checkpoint: Path, seal: dict[str, Any]) -> None:
-    for name, digest in seal["files"].items():
+def _require_undamaged(checkpoint: Path, manifest: dict[str, Any]) -> None:
+    for name, digest in manifest["files"].items():
         path = checkpoint / name
         if not path.is_file():
             raise _DamagedError(f"{name} is missing")

@@ -14,7 +14,7 @@ def train_lora(
     adapter: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Train a LoRA adapter on the assistant's words."""
+    """Train a LoRA adapter, with loss on the assistant's messages only."""
     from components.runtime.kfp_step import step
 
     with step("train_lora", inputs=[train, validation]) as work:

@@ -1,4 +1,4 @@
-"""What a user may say about training: the recipe's ``train`` section."""
+"""The settings of training: the recipe's ``train`` section."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.artifacts.contracts import Checkpoint
 
-# How a run is followed and saved. This changes nothing that is measured, so it is no part of the run's key.
+# Settings of logging and saving change no result, so they are not part of the run's key.
 LOGGING_AND_SAVING = frozenset(
     {"logging_steps", "save_steps", "save_minutes", "save_total_limit", "checkpoint", "tensorboard"}
 )
-# Where an invocation stops changes no step before: a run with a later end goes on from an earlier one's checkpoint.
+# Where training stops changes no earlier step, so a run with a later end resumes from an earlier one's checkpoint.
 STOPPING = frozenset(
     {"max_train_minutes", "early_stopping_patience", "early_stopping_threshold", "stop_after_fraction"}
 )
 
 
 class TrainConfig(BaseModel):
-    """LoRA on every linear layer; loss on the assistant's words only."""
+    """LoRA training with loss on the assistant's messages only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -36,7 +36,7 @@ class TrainConfig(BaseModel):
     warmup_steps: Annotated[int, Field(ge=0, description="optimizer steps")] = 10
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    num_train_epochs: Annotated[float, Field(gt=0, description="passes over the rows; max_steps overrules it")] = 1.0
+    num_train_epochs: Annotated[float, Field(gt=0, description="passes over the rows; max_steps overrides it")] = 1.0
     max_steps: Annotated[int | None, Field(gt=0, description="optimizer steps; None = num_train_epochs")] = None
     per_device_train_batch_size: Annotated[int, Field(gt=0, description="rows")] = 2
     gradient_accumulation_steps: Annotated[int, Field(gt=0, description="batches an optimizer step")] = 4
@@ -44,7 +44,7 @@ class TrainConfig(BaseModel):
     max_length: Annotated[int, Field(gt=1, description="tokens; longer rows are cut")] = 2048
     packing: Annotated[
         bool,
-        Field(description="fill sequences of max_length with whole rows, for even memory; none sees another"),
+        Field(description="fill sequences of max_length with whole rows, for even memory; none attends to another"),
     ] = False
     base_quantization: Annotated[
         Literal["auto", "none", "nf4"],
@@ -67,10 +67,10 @@ class TrainConfig(BaseModel):
     ] = 0.0
     logging_steps: Annotated[int, Field(gt=0, description="optimizer steps between progress lines")] = 10
     save_steps: Annotated[int, Field(gt=0, description="optimizer steps between checkpoints")] = 250
-    save_minutes: Annotated[float, Field(gt=0, description="minutes between checkpoints, whatever the steps")] = 5.0
-    save_total_limit: Annotated[int, Field(gt=0, description="checkpoints kept")] = 2
+    save_minutes: Annotated[float, Field(gt=0, description="minutes between checkpoints, beside save_steps")] = 5.0
+    save_total_limit: Annotated[int, Field(gt=0, description="number of checkpoints to keep")] = 2
     checkpoint: Annotated[
-        Checkpoint, Field(description="whose weights are exported: the last step, or the best validation loss")
+        Checkpoint, Field(description="the exported weights: of the last step, or of the best validation loss")
     ] = "final"
     tensorboard: Annotated[bool, Field(description="write TensorBoard files beside the checkpoints")] = False
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

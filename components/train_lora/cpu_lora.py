@@ -1,7 +1,7 @@
-"""A LoRA layer in one step, forward and backward, for training on a CPU.
+"""A fused LoRA layer, forward and backward, for training on a CPU.
 
 peft adds ``lora_B(lora_A(x)) * scaling`` to the frozen layer's output: three passes over a tensor as large as that
-output, each with its gradient. Here the small product is scaled and added where the large one lies.
+output, each with its gradient. Here one in-place product scales the small one and adds it to the large one.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _LoraLinear(torch.autograd.Function):
 
 
 def fuse_lora(model: torch.nn.Module) -> None:
-    """Let the LoRA layers of ``model`` that are of the plain kind compute in one step while they train."""
+    """Replace the forward pass of the plain LoRA layers of ``model`` by the fused one."""
     for module in model.modules():
         if type(module) is LoraLinear and isinstance(module.base_layer, torch.nn.Linear):
             module.forward = partial(_forward, module)
@@ -69,7 +69,7 @@ def _forward(layer: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Te
 
 
 def _plain_adapter(layer: Any) -> str | None:
-    """The name of the layer's only adapter, where it is switched on and adds nothing but its two products."""
+    """The name of the layer's only adapter, if it is enabled, has no dropout and no variant; else None."""
     if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
         return None
     adapter = str(layer.active_adapters[0])
@@ -77,5 +77,5 @@ def _plain_adapter(layer: Any) -> str | None:
         return None
     if any(parameter.requires_grad for parameter in layer.base_layer.parameters()):
         return None
-    drops = layer.training and not isinstance(layer.lora_dropout[adapter], torch.nn.Identity)
-    return None if drops else adapter
+    has_dropout = layer.training and not isinstance(layer.lora_dropout[adapter], torch.nn.Identity)
+    return None if has_dropout else adapter

@@ -1,4 +1,4 @@
-"""What is known of a run that failed by its own doing: it is a result too, and a sweep's table has a row for it."""
+"""The record of a run that failed because of its settings. It is a result too: a sweep's table has a row for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.train_lora.history import History
 
 
 def figures_of_failed(error: TrialFailedError, run_dir: Path) -> dict[str, Any]:
-    """What was measured until then, under the names of RunRecord; what the device is, is known before."""
+    """What was measured before the failure, as fields of RunRecord."""
     history = History(run_dir / HISTORY_NAME, run_dir, writes=False)
     best = history.best()
     last = max((entry["step"] for entry in history.entries), default=0)
@@ -36,7 +36,7 @@ def figures_of_failed(error: TrialFailedError, run_dir: Path) -> dict[str, Any]:
 
 
 def write_failed(record: RunRecord, run_dir: Path, folder: Path) -> None:
-    """Write record and history, and no weights, where the adapter would be."""
+    """Write the record and the history, without weights, into the adapter's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     if (history := run_dir / HISTORY_NAME).is_file():
         shutil.copy(history, folder / HISTORY_NAME)

@@ -1,4 +1,4 @@
-"""``history.jsonl``: one JSON object a line, with the step and what was measured there."""
+"""``history.jsonl``: one JSON object a line, with a step and the measurements at that step."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Entry = dict[str, Any]
 
 
 class History:
-    """The measurements of one run, on disk as they come."""
+    """The measurements of one run; each is appended to the file at once."""
 
     def __init__(self, path: Path, resumed_from: Path | None, *, writes: bool) -> None:
-        """Begin with what a checkpoint's folder holds of it, or with nothing: the rest will be measured again.
+        """Start with the entries in the checkpoint folder ``resumed_from``: later ones are measured again.
 
-        Of several processes that train together one ``writes``; the others keep it in memory.
+        Of several processes that train together only one ``writes``; the others keep the entries in memory.
         """
         self.path = path
         self.writes = writes
@@ -38,7 +38,7 @@ class History:
             file.write(json.dumps(entry) + "\n")
 
     def save(self, folder: Path) -> None:
-        """Write everything that was measured into a checkpoint's folder."""
+        """Write all entries into a checkpoint's folder."""
         (folder / self.path.name).write_text(self._text())
 
     def eval_losses(self) -> dict[int, float]:
@@ -46,11 +46,11 @@ class History:
         return {entry["step"]: entry["eval_loss"] for entry in self.entries if "eval_loss" in entry}
 
     def minutes(self) -> float:
-        """Wall-clock minutes of training up to the last entry."""
+        """Wall-clock minutes of training at the last entry."""
         return max((entry.get("minutes", 0.0) for entry in self.entries), default=0.0)
 
     def tokens_per_second(self) -> float:
-        """Tokens of all steps over their seconds, validation and checkpoints left out."""
+        """Tokens per second of all steps, without the time of validations and checkpoints."""
         steps = [entry for entry in self.entries if entry.get("tokens_per_second")]
         seconds = sum(entry["tokens"] / entry["tokens_per_second"] for entry in steps)
         return round(sum(entry["tokens"] for entry in steps) / seconds, 1) if seconds else 0.0
@@ -60,19 +60,19 @@ class History:
         tuned = {step: loss for step, loss in self.eval_losses().items() if step > 0 and math.isfinite(loss)}
         return min(tuned.items(), key=lambda item: item[1]) if tuned else None
 
-    def is_dead(self) -> bool:
-        """Whether every gradient since the validation before the last one was zero: nothing is learned any more.
+    def has_stopped_learning(self) -> bool:
+        """Whether every gradient since the validation before the last one was zero.
 
-        Too large a step can leave such a model. Its losses are numbers, and stay what they are.
+        A step that is too large can leave such a model. Its losses are finite but do not change any more.
         """
         steps = sorted(self.eval_losses())
         if len(steps) < 2:
             return False
-        lately = [entry.get("grad_norm") for entry in self.entries if "loss" in entry and entry["step"] > steps[-2]]
-        return bool(lately) and all(norm == 0 for norm in lately)
+        recent = [entry.get("grad_norm") for entry in self.entries if "loss" in entry and entry["step"] > steps[-2]]
+        return bool(recent) and all(norm == 0 for norm in recent)
 
-    def validations_without_gain(self, threshold: float) -> int:
-        """How many validations ago the loss was last lower by more than ``threshold`` than ever before."""
+    def validations_without_improvement(self, threshold: float) -> int:
+        """The number of validations since the loss last fell below all earlier ones by more than ``threshold``."""
         lowest, since = float("inf"), 0
         for _, loss in sorted(self.eval_losses().items()):
             since = 0 if loss < lowest - threshold else since + 1
@@ -83,13 +83,13 @@ class History:
         return "".join(json.dumps(entry) + "\n" for entry in self.entries)
 
     def _write_whole(self) -> None:
-        aside = self.path.with_suffix(".writing")
-        aside.write_text(self._text())
-        os.replace(aside, self.path)
+        temporary = self.path.with_suffix(".writing")
+        temporary.write_text(self._text())
+        os.replace(temporary, self.path)
 
 
 def _entries_in(text: str) -> Iterator[Entry]:
-    """The measurements of a file, whose last line may be written by half: the process was killed."""
+    """The entries of a file; the last line may be incomplete where the process was killed."""
     for line in text.splitlines():
         try:
             yield json.loads(line)

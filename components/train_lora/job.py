@@ -1,4 +1,4 @@
-"""What a process that trains is given by the one that started it, and what it leaves: files of one folder."""
+"""The files by which a training process and the process that started it communicate, all in one folder."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from components import errors
 from components.errors import InterruptedTrainingError, LorryError, StepFailedError
 
 JOB = "job.json"
-# What a process says that ended by an error, with its rank behind the name.
+# Each failing process writes its error to this name plus its rank: ``error.0``.
 ERROR = "error"
-# Which run it is, and what is known of it before the first step.
+# The run's folder, and the fields of its record that are known before the first step.
 STARTED = "started.json"
-# How a shell tells that a signal ended a process, which one process says of another.
+# Added to a signal's number in the exit code of a process that reports another one's end, as in a shell.
 SIGNAL_CODE = 128
 MAX_SIGNAL = 64
-# Of an error that is the program's, and not the user's to mend.
+# In the message of an error that is a bug and not the user's mistake.
 TRACEBACK_ABOVE = "its traceback is above"
 
 
 def exit_signal(code: int) -> int | None:
-    """The signal that ended a process, of its exit code; None where it ended by itself."""
+    """The signal that ended a process with this exit code; None where it ended by itself."""
     number = -code if code < 0 else code - SIGNAL_CODE
     return number if 0 < number <= MAX_SIGNAL else None
 
 
-def say_error(job: Path, rank: int, error: BaseException) -> None:
-    """Leave word of the error that ends a process."""
+def write_error(job: Path, rank: int, error: BaseException) -> None:
+    """Write the error that ends a process beside the job file."""
     message = str(error) if isinstance(error, LorryError) else f"{type(error).__name__}: {error}; {TRACEBACK_ABOVE}"
     path = job.with_name(f"{ERROR}.{rank}")
     path.write_text(json.dumps({"kind": type(error).__name__, "message": message}))
 
 
-def error_said(job: Path) -> LorryError | None:
-    """The error of the process that failed first, as it would be here; None where none left word of one."""
+def read_error(job: Path) -> LorryError | None:
+    """The error of the process that failed first, as an instance of its class; None where no process wrote one."""
     paths = sorted(job.parent.glob(f"{ERROR}.*"), key=lambda path: path.stat().st_mtime)
     if not paths:
         return None
-    said = json.loads(paths[0].read_text())
-    kind = getattr(errors, said["kind"], StepFailedError)
-    return kind(said["message"]) if issubclass(kind, LorryError) else StepFailedError(said["message"])
+    written = json.loads(paths[0].read_text())
+    kind = getattr(errors, written["kind"], StepFailedError)
+    return kind(written["message"]) if issubclass(kind, LorryError) else StepFailedError(written["message"])
 
 
-def raise_what_was_said(job: Path, *, stopped: bool) -> None:
-    """Raise for an end that a restart does not help; ``stopped`` says that SIGTERM came."""
-    said = error_said(job)
-    if stopped and not isinstance(said, InterruptedTrainingError):
+def raise_reported_error(job: Path, *, stopped: bool) -> None:
+    """Raise the error of an end after which no restart helps, if there is one; ``stopped`` means that SIGTERM came."""
+    error = read_error(job)
+    if stopped and not isinstance(error, InterruptedTrainingError):
         raise interrupted()
-    if said is not None:
-        raise said
+    if error is not None:
+        raise error
 
 
 def interrupted(step: int | None = None, max_steps: int | None = None) -> InterruptedTrainingError:
@@ -70,7 +70,7 @@ def interrupted(step: int | None = None, max_steps: int | None = None) -> Interr
 
 @contextmanager
 def forwarding_sigterm(child: subprocess.Popen[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], list[int]]]:
-    """Hand SIGTERM on to the child, and note that it came."""
+    """Forward SIGTERM to the child, and list each that came; kill the child when the context ends."""
     stopped: list[int] = []
 
     def forward(number: int, _frame: object) -> None:
@@ -84,11 +84,11 @@ def forwarding_sigterm(child: subprocess.Popen[bytes]) -> Iterator[tuple[subproc
         signal.signal(signal.SIGTERM, previous)
         child.kill()
         if child.stdin is not None:
-            child.stdin.close()  # what the child has started ends by this
+            child.stdin.close()  # ends the processes that the child has started
 
 
-def say_started(folder: Path, run_dir: Path, known: Mapping[str, Any]) -> None:
-    """Leave word of a run that begins."""
+def write_started(folder: Path, run_dir: Path, known: Mapping[str, Any]) -> None:
+    """Write the folder of a run that begins, and the known fields of its record."""
     path = folder / STARTED
     path.with_suffix(".new").write_text(json.dumps({"run_dir": str(run_dir), "known": dict(known)}))
     path.with_suffix(".new").rename(path)

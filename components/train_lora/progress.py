@@ -1,4 +1,4 @@
-"""What is seen of a run while it trains: log lines, the history, TensorBoard files."""
+"""The progress of a run: log lines, history entries and TensorBoard files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from components.errors import DivergedError
 from components.train_lora.history import History
-from components.train_lora.processes import agree
+from components.train_lora.processes import any_process
 from components.train_lora.stopping import Limits
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ TENSORBOARD = "tensorboard"
 LOWER = "lower train.learning_rate, or train.max_grad_norm"
 
 
-class Progress(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
-    """A history entry a step, a plain line every ``logging_steps``; validation and checkpoint at the last step."""
+class TrainingProgress(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
+    """Adds a history entry each step, logs a line every ``logging_steps``, and validates and saves at the last step."""
 
     def __init__(self, history: History, limits: Limits, logging_steps: int) -> None:
         self.history = history
@@ -35,7 +35,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
         self._since_line = (0.0, 0.0)  # tokens, seconds
 
     def minutes(self) -> float:
-        """Wall-clock minutes of training until now, those of earlier invocations of the same run included."""
+        """Wall-clock minutes of training until now, including earlier invocations of the same run."""
         return self.minutes_before + (time.monotonic() - self.started) / 60
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -68,9 +68,9 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
         )
         self._since_line = (self._since_line[0] + tokens, self._since_line[1] + seconds)
         if state.global_step % self.logging_steps == 0 or state.global_step == state.max_steps:
-            self._line(state, logs["loss"], now)
+            self._log_line(state, logs["loss"], now)
 
-    def _line(self, state: TrainerState, loss: float, now: float) -> None:
+    def _log_line(self, state: TrainerState, loss: float, now: float) -> None:
         tokens, seconds = self._since_line
         self._since_line = (0.0, 0.0)
         left = (
@@ -82,7 +82,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
         log.info("step %d/%d loss %.4f tokens/s %.0f left %d s", state.global_step, state.max_steps, loss, rate, left)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        at_limit = agree(self.limits.reached(self.minutes(), state) in ("max_train_minutes", "stop_after_fraction"))
+        reached = self.limits.reached(self.minutes(), state)
+        at_limit = any_process(reached in ("max_train_minutes", "stop_after_fraction"))
         if state.global_step >= state.max_steps or at_limit:
             control.should_evaluate = True
             control.should_save = True
@@ -90,7 +91,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers ships no 
 
 
 class Tensorboard(TrainerCallback):  # type: ignore[misc]
-    """The history's figures as TensorBoard files."""
+    """Writes losses, learning rate and gradient norm as TensorBoard files."""
 
     def __init__(self, run_dir: Path) -> None:
         from tensorboardX import SummaryWriter

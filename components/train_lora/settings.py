@@ -1,4 +1,4 @@
-"""The recipe's settings under the names that peft and trl give them."""
+"""The recipe's settings as those of peft and trl."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from components.train_lora.device import Device
 
 
 def to_peft(config: TrainConfig) -> LoraConfig:
-    """What the adapter is."""
+    """peft's settings of the adapter."""
     return LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
@@ -23,10 +23,11 @@ def to_peft(config: TrainConfig) -> LoraConfig:
     )
 
 
-def to_trl(config: TrainConfig, device: Device, run_dir: Path, *, flat: bool, chosen_logits: bool) -> SFTConfig:
-    """How it is trained; ``flat``: a batch is one sequence; ``chosen_logits``: LoraTrainer computes the loss itself.
+def to_trl(config: TrainConfig, device: Device, run_dir: Path, *, padding_free: bool, chosen_logits: bool) -> SFTConfig:
+    """trl's settings of training.
 
-    Every step is logged: Progress chooses what is shown.
+    ``padding_free``: a batch is one sequence. ``chosen_logits``: LoraTrainer computes the loss itself. Every step is
+    logged: TrainingProgress chooses what is shown.
     """
     return SFTConfig(
         output_dir=str(run_dir),
@@ -41,16 +42,16 @@ def to_trl(config: TrainConfig, device: Device, run_dir: Path, *, flat: bool, ch
         per_device_eval_batch_size=config.per_device_eval_batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         gradient_checkpointing=config.gradient_checkpointing,
-        # Rows are cut to max_length before.
+        # Without packing, rows were cut to max_length when they were tokenized.
         max_length=config.max_length if config.packing else None,
         packing=config.packing,
         packing_strategy="bfd",
-        padding_free=flat,
+        padding_free=padding_free,
         eval_packing=False,
         eval_strategy="steps",
         eval_steps=config.eval_steps,
         logging_steps=1,
-        logging_nan_inf_filter=False,  # it would log 0 for a loss that is no number
+        logging_nan_inf_filter=False,  # it would log 0 for a loss that is not finite
         save_strategy="steps",
         save_steps=config.save_steps,
         seed=config.seed,
@@ -58,7 +59,7 @@ def to_trl(config: TrainConfig, device: Device, run_dir: Path, *, flat: bool, ch
         bf16=device.precision == "bfloat16",
         fp16=device.precision == "float16",
         dataloader_pin_memory=device.precision != "float32",
-        # TRL's own default puts another forward in the model's place.
+        # TRL's default replaces the model's forward.
         loss_type="nll" if chosen_logits else "chunked_nll",
         use_cpu=device.precision == "float32",  # evaluation and the record know CUDA and CPU only
         ddp_find_unused_parameters=False,

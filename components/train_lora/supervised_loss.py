@@ -1,4 +1,4 @@
-"""The loss of one flattened batch, with logits at the supervised positions alone."""
+"""The loss of one padding-free batch, with logits at the supervised positions only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def supervised_loss(model: torch.nn.Module, inputs: Mapping[str, Any], n_tokens: torch.Tensor | int) -> torch.Tensor:
-    """The summed loss of the supervised tokens over ``n_tokens``, in nats; ``inputs`` are those of one flat sequence.
+    """The summed loss of the supervised tokens over ``n_tokens``, in nats; ``inputs`` are one sequence.
 
     labels  # (1, seq), -100 where nothing is supervised
     """

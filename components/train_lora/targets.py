@@ -1,4 +1,4 @@
-"""Whether the layers that a recipe names can be trained, asked before any weight is."""
+"""Checks that the layers which a recipe names can be trained, before training starts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ALL_LINEAR = "all-linear"
 
 
 def require_targets(model: PreTrainedModel, targets: str | list[str], address: str) -> None:
-    """Check ``train.lora_target_modules`` against a model, whose weights need not be there.
+    """Check ``train.lora_target_modules`` against a model, whose weights need not be loaded.
 
     Raises:
-        ModelError: a name is no module's, or of one that no adapter is trained on; the message says which would do.
+        ModelError: a name matches no module, or one that cannot have an adapter; the message lists those that can.
     """
     from torch.nn import Embedding, Linear
     from transformers.pytorch_utils import Conv1D
@@ -35,15 +35,15 @@ def require_targets(model: PreTrainedModel, targets: str | list[str], address: s
     modules: dict[str, Module] = dict(model.named_modules())
     output, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     linear = [name for name, module in modules.items() if isinstance(module, Linear | Conv1D) and module is not output]
-    would_do = sorted({name.rpartition(".")[2] for name in linear})
+    trainable = sorted({name.rpartition(".")[2] for name in linear})
 
     def refused(reason: str) -> ModelError:
         return ModelError(
-            f"train.lora_target_modules on {address}: {reason}; these would do: {', '.join(would_do)}, or {ALL_LINEAR}"
+            f"train.lora_target_modules on {address}: {reason}; these would do: {', '.join(trainable)}, or {ALL_LINEAR}"
         )
 
     for target in [targets] if isinstance(targets, str) else targets:
-        found = [name for name in modules if _is_meant(name, target, is_pattern=isinstance(targets, str))]
+        found = [name for name in modules if _matches(name, target, is_pattern=isinstance(targets, str))]
         if not found:
             raise refused(f"there is no module {target!r}")
         for name in found:
@@ -59,8 +59,8 @@ def require_targets(model: PreTrainedModel, targets: str | list[str], address: s
                 raise refused(f"{target!r} is no linear layer ({type(module).__name__})")
 
 
-def _is_meant(name: str, target: str, *, is_pattern: bool) -> bool:
-    """As peft reads it: a single text is a pattern of whole names, one of a list is a name's last part or parts."""
+def _matches(name: str, target: str, *, is_pattern: bool) -> bool:
+    """Whether peft would match a target: a single string is a pattern of the whole name, one of a list a suffix."""
     if is_pattern:
         return re.fullmatch(target, name) is not None
     return name == target or name.endswith(f".{target}")

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with Lorry's validation loss, durable checkpoints, rows without padding, and a clean stop."""
+"""TRL's SFTTrainer with Lorry's validation loss, durable checkpoints, padding-free batches and a clean stop."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from components.errors import DivergedError
 from components.modeling.token_loss import Example, TokenLoss, token_loss
 from components.train_lora import checkpoints
 from components.train_lora.advice import MEASURING
-from components.train_lora.attention import with_bounds
+from components.train_lora.attention import with_sequence_bounds
 from components.train_lora.history import History
-from components.train_lora.processes import n_processes, rank, together, wait_for_all
+from components.train_lora.processes import barrier, n_processes, rank, sum_over_processes
 from components.train_lora.progress import LOWER
 from components.train_lora.stopping import StopOnSigterm
 from components.train_lora.supervised_loss import supervised_loss
@@ -30,14 +30,14 @@ from components.train_lora.supervised_loss import supervised_loss
 log = logging.getLogger(__name__)
 
 BEST = "best-"
-# A validation loss so many times the untuned base's, and never one below it, comes from steps that are too large.
+# Training has diverged when the validation loss is this many times the base's and was never below it.
 DIVERGED = 2.0
 
 
 class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
     """Saves through ``checkpoints`` and validates through ``token_loss``.
 
-    ``chosen_logits``: batches are flat, and logits are computed at supervised positions alone.
+    ``chosen_logits``: batches are padding-free, and logits are computed at supervised positions only.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
     ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # TRL knows of FlashAttention alone that it keeps packed rows apart; see attention.py.
+            # TRL warns of every attention but FlashAttention that packed rows see each other; see attention.py.
             logging.getLogger("trl").setLevel(logging.ERROR)
             super().__init__(**rest)
         self.run_dir = run_dir
@@ -70,14 +70,14 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
         self.add_callback(self.random_state)
         for parameter in self.model.parameters():
             if parameter.requires_grad:
-                # TRL makes a 4-bit base's adapter bfloat16: a T4 does not have it, and small updates are rounded away.
+                # TRL makes a 4-bit base's adapter bfloat16, which a T4 lacks and which rounds small updates away.
                 parameter.data = parameter.data.float()
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """One micro-batch forward and backward; SIGTERM may end it in the middle.
+        """One micro-batch forward and backward, which SIGTERM can interrupt.
 
         Raises:
-            Interrupted: it did.
+            Interrupted: SIGTERM came.
         """
         with self.stop.interruptible():
             loss: torch.Tensor = super().training_step(*args, **kwargs)
@@ -86,19 +86,19 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of one micro-batch; on a CPU without the logits that nobody reads."""
+        """The loss of one micro-batch; with ``chosen_logits``, unsupervised positions get no logits."""
         if not self.chosen_logits or num_items_in_batch is None:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        # As TRL counts them; Progress reads the count from the log.
+        # Counted as in TRL; TrainingProgress reads the count from the log.
         self._total_train_tokens += inputs["position_ids"].shape[1]
         self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
         return supervised_loss(model, inputs, num_items_in_batch)
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        return with_bounds(super()._prepare_inputs(inputs), self.attention)
+        return with_sequence_bounds(super()._prepare_inputs(inputs), self.attention)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Measure the validation rows, token-weighted; write the history; keep the best weights.
+        """Measure the token-weighted validation loss, publish the weights if it is the best, and add it to the history.
 
         Raises:
             Interrupted: SIGTERM came.
@@ -119,22 +119,20 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
 
     def _require_converging(self, step: int, loss: float) -> None:
         base = self.history.eval_losses().get(0)
-        told = "" if base is None else f", that of the untuned base is {base:.4g}"
+        comparison = "" if base is None else f", that of the untuned base is {base:.4g}"
+        diverged = f"training diverged: the validation loss is {loss:.4g} at step {step}{comparison}"
         best = self.history.best()
         has_learned = base is not None and best is not None and best[1] < base
         is_far = base is not None and loss > DIVERGED * base and not has_learned
         if not math.isfinite(loss) or is_far:
-            raise DivergedError(f"training diverged: the validation loss is {loss:.4g} at step {step}{told}; {LOWER}")
-        if self.history.is_dead():
-            raise DivergedError(
-                f"training diverged: the validation loss is {loss:.4g} at step {step}{told}, and every gradient since "
-                f"the last validation is zero; {LOWER}"
-            )
+            raise DivergedError(f"{diverged}; {LOWER}")
+        if self.history.has_stopped_learning():
+            raise DivergedError(f"{diverged}, and every gradient since the last validation is zero; {LOWER}")
 
     def _measure(self) -> TokenLoss:
-        """The validation loss, each process's share of the rows together."""
+        """The validation loss over all rows; each process measures its share of them."""
         try:
-            # As in a step: the first validation of a resumed run comes before accelerate has taken the model.
+            # As in a step: the first validation of a resumed run comes before accelerate has wrapped the model.
             with self.accelerator.autocast():
                 own = token_loss(
                     self.model,
@@ -147,21 +145,21 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
             raise
         if n_processes() == 1:
             return own
-        total, n_tokens = together([own.loss * own.n_tokens, own.n_tokens])
+        total, n_tokens = sum_over_processes([own.loss * own.n_tokens, own.n_tokens])
         return TokenLoss(total / max(n_tokens, 1), round(n_tokens))
 
     def _publish(self, name: str) -> None:
-        """Publish what every process has written."""
-        wait_for_all()
+        """Publish a staged folder once every process has written its files."""
+        barrier()
         if rank() == 0:
             checkpoints.publish(self.run_dir, name, self.run_key, self.keep)
-        wait_for_all()
+        barrier()
 
     def save_interrupted(self) -> None:
-        """Write the checkpoint of the last step that was done, when the one after was interrupted."""
+        """Write the checkpoint of the last finished step after the next one was interrupted."""
         name = f"{checkpoints.PREFIX}{self.state.global_step}"
         if self.random_state.saved is None or (self.run_dir / name).is_dir():
-            return  # no step was done since the newest checkpoint
+            return  # no step was finished since the newest checkpoint
         self.random_state.restore()
         self._save_checkpoint(self.model, trial=None)
 
@@ -172,14 +170,13 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
             self.history.save(self.run_dir / checkpoints.STAGING / name)
         self._publish(name)
         if rank() == 0:
-            self._forget_old_bests()
+            self._remove_outdated_bests()
         log.info("step %d/%d checkpoint written", self.state.global_step, self.state.max_steps)
 
-    def _forget_old_bests(self) -> None:
-        """Remove the best weights that no kept checkpoint's history calls the best."""
-        histories = [
-            History(path / self.history.path.name, path, writes=False) for path in checkpoints.kept(self.run_dir)
-        ]
+    def _remove_outdated_bests(self) -> None:
+        """Remove published best weights that are not the best of this history or of a kept checkpoint's."""
+        folders = checkpoints.newest_first(self.run_dir)
+        histories = [History(path / self.history.path.name, path, writes=False) for path in folders]
         named = {f"{BEST}{best[0]}" for history in (self.history, *histories) if (best := history.best())}
         for folder in self.run_dir.glob(f"{BEST}*"):
             if folder.name not in named:
@@ -190,7 +187,7 @@ class LoraTrainer(SFTTrainer):  # type: ignore[misc]  # trl ships no types
 
 
 class RandomState(TrainerCallback):  # type: ignore[misc]
-    """The state of every random generator after the last whole step, for a step that is given up half done."""
+    """Saves the state of all random generators after each step, for a checkpoint written after an interrupted one."""
 
     def __init__(self) -> None:
         self.saved: tuple[Any, ...] | None = None
@@ -200,7 +197,7 @@ class RandomState(TrainerCallback):  # type: ignore[misc]
         self.saved = (random.getstate(), np.random.get_state(), torch.get_rng_state(), on_gpu)
 
     def restore(self) -> None:
-        """Bring the saved state back."""
+        """Restore the saved state."""
         assert self.saved is not None
         python, numpy, cpu, on_gpu = self.saved
         random.setstate(python)

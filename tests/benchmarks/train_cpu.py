@@ -43,7 +43,7 @@ from components.split_data.config import SplitConfig
 from components.train_lora import run as run_module
 from components.train_lora.attention import choose_attention, use_attention
 from components.train_lora.config import TrainConfig
-from components.train_lora.device import choose
+from components.train_lora.device import choose_device
 from components.train_lora.run import Run
 from components.train_lora.settings import to_peft
 from pipelines.config.recipe import RECIPES, load_recipe
@@ -108,13 +108,13 @@ class Job:
         folder = self.folder / name
         folder.mkdir()
         job = Run(
-            self.config, self.base, choose(self.config, self.base), load_tokenizer(self.base), folder,
+            self.config, self.base, choose_device(self.config, self.base), load_tokenizer(self.base), folder,
             self.rows, self.rows[:1],
         )  # fmt: skip
         watch = Watch()
         watch.attach(job.trainer)
         job.trainer.args.eval_on_start = False
-        job.go()
+        job.train()
         return watch
 
     def plain(self) -> Watch:

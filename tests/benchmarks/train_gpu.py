@@ -32,7 +32,7 @@ from components.artifacts.contracts import BaseModelRef
 from components.modeling.base_model import folder_revision, load_tokenizer, load_weights
 from components.modeling.token_loss import Example
 from components.train_lora.config import TrainConfig
-from components.train_lora.device import choose
+from components.train_lora.device import choose_device
 from components.train_lora.run import Run
 from components.train_lora.settings import to_peft
 from pipelines.resolve.tiny_base import TinyBaseConfig, tiny_base
@@ -88,10 +88,10 @@ def ours(config: TrainConfig, base: BaseModelRef, folder: Path, rows: list[Examp
 
     def train(watch: Stopwatch) -> int:
         run_dir = Path(tempfile.mkdtemp(dir=folder))
-        run = Run(config, base, choose(config, base), load_tokenizer(base), run_dir, rows, rows[:2])
+        run = Run(config, base, choose_device(config, base), load_tokenizer(base), run_dir, rows, rows[:2])
         run.trainer.add_callback(watch)
         run.trainer.args.eval_on_start = False
-        run.go()
+        run.train()
         return int(run.trainer._total_train_tokens)
 
     return train
@@ -103,7 +103,7 @@ def stock(
     """TRL's trainer at its defaults."""
 
     def train(watch: Stopwatch) -> int:
-        device = choose(config.model_copy(update={"base_quantization": quantization or "none"}), base)
+        device = choose_device(config.model_copy(update={"base_quantization": quantization or "none"}), base)
         trainer = SFTTrainer(
             model=load_weights(base, device.dtype, device.quantization),
             args=SFTConfig(

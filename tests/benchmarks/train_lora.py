@@ -35,7 +35,7 @@ from components.modeling.chat_template import template_of
 from components.modeling.supervision import sequences_of
 from components.modeling.token_loss import Example, token_loss
 from components.train_lora.config import TrainConfig
-from components.train_lora.device import Device, choose
+from components.train_lora.device import Device, choose_device
 from components.train_lora.run import Run
 from components.train_lora.settings import to_peft
 from pipelines.resolve.tiny_base import TinyBaseConfig, tiny_base
@@ -104,7 +104,7 @@ def train_ours(
     run.trainer.add_callback(watch)
     run.trainer.args.eval_on_start = False
     counted = count_supervised(run.trainer)
-    run.go()
+    run.train()
     return watch.seconds, run.history.eval_losses()[run.trainer.state.max_steps], sum(counted)
 
 
@@ -170,7 +170,7 @@ def main() -> int:
             gradient_accumulation_steps=1, max_length=MAX_LENGTH, eval_steps=10_000, save_steps=10_000,
             save_minutes=1_000, seed=options.seed, warmup_steps=2,
         )  # fmt: skip
-        device = choose(config, base)
+        device = choose_device(config, base)
         seen = {"Lorry": train_ours(config, base, device, folder, rows, held)}
         seen["TRL"] = train_stock(config, base, folder, rows, held, bf16=False)
         seen["TRL, no gradient checkpointing"] = train_stock(

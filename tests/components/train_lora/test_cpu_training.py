@@ -16,7 +16,7 @@ from components.modeling.cpu_linear import use_onednn
 from components.modeling.token_loss import Example, gives_chosen_logits, token_loss
 from components.train_lora.config import TrainConfig
 from components.train_lora.cpu_lora import fuse_lora
-from components.train_lora.device import choose
+from components.train_lora.device import choose_device
 from components.train_lora.settings import to_peft
 from components.train_lora.supervised_loss import supervised_loss
 from tests.components.train_lora.training import run
@@ -31,7 +31,7 @@ def test_training_takes_no_more_threads_than_the_quota_allows(base, monkeypatch)
     monkeypatch.setattr("components.modeling.cpu_linear.usable_cores", lambda: 1)
     try:
         torch.set_num_threads(3)
-        assert choose(TrainConfig(), base).hardware.endswith(", 1 threads)")
+        assert choose_device(TrainConfig(), base).hardware.endswith(", 1 threads)")
         torch.set_num_threads(3)
         load_weights(base, torch.float32)
         assert torch.get_num_threads() == 1

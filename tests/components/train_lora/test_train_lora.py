@@ -25,7 +25,13 @@ from components.modeling.base_model import folder_revision, load_tokenizer, load
 from components.modeling.chat_template import template_of
 from components.modeling.supervision import sequences_of
 from components.modeling.token_loss import token_loss
-from components.train_lora.attention import BY_CONVERSATION, FLASH, choose_attention, use_attention, with_bounds
+from components.train_lora.attention import (
+    BY_CONVERSATION,
+    FLASH,
+    choose_attention,
+    use_attention,
+    with_sequence_bounds,
+)
 from components.train_lora.config import TrainConfig
 from components.train_lora.history import History
 from components.train_lora.processes import train_distributed
@@ -113,7 +119,7 @@ def test_every_attention_gives_a_packed_row_the_logits_that_it_has_alone(base, r
         with torch.no_grad():
             alone = torch.cat([model(input_ids=torch.tensor([row]), use_cache=False).logits[0] for row in ids])
             use_attention(model, attention)
-            together = model(**with_bounds(packed, attention), use_cache=False).logits[0]
+            together = model(**with_sequence_bounds(packed, attention), use_cache=False).logits[0]
         assert (together - alone).abs().max() < 1e-4, attention
 
 
@@ -133,7 +139,7 @@ def test_a_model_with_windows_keeps_its_own_attention(base):
     model = load_weights(base, torch.float32)
     assert choose_attention(model).name == BY_CONVERSATION
     model.config.sliding_window = 64
-    assert (choose_attention(model).name, choose_attention(model).flat) == ("sdpa", True)
+    assert (choose_attention(model).name, choose_attention(model).padding_free) == ("sdpa", True)
 
 
 def test_rows_of_a_model_whose_layers_carry_state_are_padded_and_not_packed(base, rows, tmp_path, monkeypatch, caplog):
@@ -203,7 +209,7 @@ def test_a_row_whose_answer_is_cut_away_is_counted_and_all_of_them_are_an_error(
 
 
 def test_a_base_model_that_cannot_be_loaded_is_named(rows, tmp_path):
-    with pytest.raises(ModelError, match="base_model /nowhere: no such folder; mend the address"):
+    with pytest.raises(ModelError, match="base_model /nowhere: no such folder; correct the address"):
         run(BaseModelRef(address="/nowhere", revision="x", weight_bytes=0), rows, tmp_path)
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -230,7 +236,7 @@ def test_a_pod_with_a_gpu_that_torch_does_not_see_does_not_train_on_its_processo
 # Where training ends
 
 
-def test_early_stopping_ends_after_so_many_validations_without_gain_and_stays_ended(base, rows, tmp_path):
+def test_early_stopping_ends_after_so_many_validations_without_improvement_and_stays_ended(base, rows, tmp_path):
     settings = {"learning_rate": 0.5, "max_steps": 40, "early_stopping_patience": 2}
     record = run(base, rows, tmp_path, **settings)
     assert record.stopped_by == "early_stopping"
@@ -366,7 +372,7 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path):
 
 
 def test_a_row_that_the_template_refuses_is_named(base, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("components.train_lora.train.template_of", lambda *_: "{{ raise_exception('no such talk') }}")
+    monkeypatch.setattr("components.train_lora.inputs.template_of", lambda *_: "{{ raise_exception('no such talk') }}")
     with pytest.raises(DataError, match=r"row [0-9a-f]{32} \(the split's row outcomes have .*refuses.*no such talk"):
         run(base, rows, tmp_path)
 
@@ -375,7 +381,7 @@ def test_what_the_device_computes_in_and_why_is_logged(base, rows, tmp_path, cap
     caplog.set_level("INFO")
     run(base, rows, tmp_path, max_steps=1)
     assert "computing in float32 (a CPU computes it best), base weights in float32 (nothing asks" in caplog.text
-    assert "attention sdpa_by_conversation: no FlashAttention 2 here" in caplog.text
+    assert "attention sdpa_by_conversation: FlashAttention 2 is not available" in caplog.text
 
 
 # Several processes
@@ -399,7 +405,9 @@ def test_two_processes_take_the_steps_that_one_takes_and_resume(base, rows, tmp_
     alone, together = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert [step for step, *_ in alone] == [step for step, *_ in together]
     for column in (1, 2):
-        ours, theirs = ([entry[column] for entry in told if entry[column] is not None] for told in (together, alone))
+        ours, theirs = (
+            [entry[column] for entry in entries if entry[column] is not None] for entries in (together, alone)
+        )
         assert ours == pytest.approx(theirs, rel=1e-4)
     before = weights(tmp_path / "two")
     shutil.rmtree(tmp_path / "two" / "checkpoints" / two.run_key / "checkpoint-4")
@@ -407,7 +415,7 @@ def test_two_processes_take_the_steps_that_one_takes_and_resume(base, rows, tmp_
     assert weights(tmp_path / "two") == before
 
 
-def test_an_error_of_several_processes_is_told_in_the_words_of_the_first(base, rows, tmp_path):
+def test_an_error_of_several_processes_is_that_of_the_first(base, rows, tmp_path):
     job = {"config": {**SETTINGS, "max_length": 5}, "base_model": base.model_dump(mode="json"), "code": "test"}
     job |= {"checkpoint_root": str(tmp_path), "adapter_path": str(tmp_path / "adapter")}
     job |= {"train_path": str(rows / "train"), "validation_path": str(rows / "validation")}

@@ -119,10 +119,10 @@ def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(base, rows, tmp_path, 
     child = start_training(base, rows, tmp_path)
     wait_for(tmp_path, "checkpoints/*/checkpoint-2", child)
     child.terminate()
-    _, said = child.communicate(timeout=60)
+    _, stderr = child.communicate(timeout=60)
     assert child.returncode == 1
-    assert "InterruptedTrainingError: training was stopped at step" in said
-    assert "run the same command again to go on from there" in said
+    assert "InterruptedTrainingError: training was stopped at step" in stderr
+    assert "run the same command again to go on from there" in stderr
     run(base, rows, tmp_path)
     assert weights(tmp_path) == weights(undisturbed)
 
@@ -185,8 +185,8 @@ def test_sigterm_in_the_middle_of_a_step_gives_the_step_up_and_keeps_those_befor
         time.sleep(0.005)
     time.sleep(0.05)
     child.terminate()
-    _, said = child.communicate(timeout=60)
-    assert "training was stopped at step 2 of 4" in said
+    _, stderr = child.communicate(timeout=60)
+    assert "training was stopped at step 2 of 4" in stderr
     assert [path.name for path in tmp_path.glob("checkpoints/*/checkpoint-*")] == ["checkpoint-2"]
     run(base, rows, tmp_path, **settings)
     run(base, rows, tmp_path / "undisturbed", **settings)
@@ -231,7 +231,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_says_so(base, rows, tmp_
         write(path, content)
 
     monkeypatch.setattr(checkpoints, "_write_durably", full_after_two)
-    message = r"the disk is full \(.* MB free\); checkpoint-2 is whole: make room, and run the same command again"
+    message = r"the disk is full \(.* MB free\); checkpoint-2 is complete: free some space, and run the same command"
     with pytest.raises(DiskSpaceError, match=message):
         run(base, rows, tmp_path)
     assert not list(tmp_path.glob(f"checkpoints/*/{checkpoints.STAGING}"))
@@ -250,12 +250,12 @@ def test_a_checkpoint_of_another_run_is_refused(base, rows, tmp_path):
         run(base, rows, tmp_path, max_steps=3, save_steps=100)
 
 
-def test_a_checkpoint_whose_seal_is_broken_is_skipped(base, rows, tmp_path, caplog):
+def test_a_checkpoint_whose_manifest_is_broken_is_skipped(base, rows, tmp_path, caplog):
     run(base, rows, tmp_path)
     run_dir = next((tmp_path / "checkpoints").iterdir())
-    (run_dir / "checkpoint-6" / checkpoints.SEAL).write_text("{")
+    (run_dir / "checkpoint-6" / checkpoints.MANIFEST).write_text("{")
     assert checkpoints.newest_valid(run_dir, run_dir.name) == run_dir / "checkpoint-4"
-    assert f"its {checkpoints.SEAL} cannot be read" in caplog.text
+    assert f"its {checkpoints.MANIFEST} cannot be read" in caplog.text
 
 
 def test_a_damaged_newest_checkpoint_does_not_cost_the_ones_that_are_written_after_it(base, rows, tmp_path):
@@ -270,7 +270,7 @@ def test_a_damaged_newest_checkpoint_does_not_cost_the_ones_that_are_written_aft
     assert checkpoints.newest_valid(run_dir, run_dir.name) == run_dir / "checkpoint-2"
 
 
-def test_best_weights_that_are_gone_or_damaged_are_told(base, rows, tmp_path):
+def test_best_weights_that_are_gone_or_damaged_are_an_error(base, rows, tmp_path):
     record = run(base, rows, tmp_path, checkpoint="best")
     best = next((tmp_path / "checkpoints").iterdir()) / f"best-{record.best_step}"
     (best / "adapter_model.safetensors").write_bytes(b"")

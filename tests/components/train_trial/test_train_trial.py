@@ -83,10 +83,10 @@ def test_a_model_whose_gradients_died_has_diverged_though_its_losses_are_numbers
     for step in range(1, 5):
         history.add(step=step, loss=7.6, grad_norm=0.0)
         history.add(step=step, eval_loss=7.6)
-        assert history.is_dead() == (step > 1)
+        assert history.has_stopped_learning() == (step > 1)
     history.add(step=5, loss=7.6, grad_norm=1e-9)
     history.add(step=5, eval_loss=7.6)
-    assert not history.is_dead()
+    assert not history.has_stopped_learning()
 
 
 @pytest.mark.parametrize(("losses", "status"), [((6.0, 5.0, 13.0), "finished"), ((6.0, 7.0, 13.0), "diverged")])
@@ -114,7 +114,7 @@ def test_a_trial_without_memory_is_a_record_too(base, rows, tmp_path, monkeypatc
     def out_of_memory(self):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Run, "go", out_of_memory)
+    monkeypatch.setattr(Run, "train", out_of_memory)
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda _: type("Device", (), {"total_memory": 16_000_000_000})()
     )
