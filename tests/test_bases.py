@@ -181,7 +181,7 @@ def test_a_tokenizer_whose_pieces_are_another_ones_is_refused_before_training(tm
     other = FAMILIES["Mistral"].make(tmp_path / "other")
     (Path(other.address) / "tokenizer.model").rename(Path(base.address) / "tokenizer.model")
     with pytest.raises(
-        ModelError, match=r"training and llama\.cpp read a prompt as other tokens.*from token \d+ on \["
+        ModelError, match=r"training and llama\.cpp tokenize a prompt differently.*from token \d+ on \["
     ):
         check_base(ref_of(Path(base.address)), [])
 
@@ -197,7 +197,7 @@ def test_a_base_without_its_tokenizer_files_is_not_exported(tmp_path, monkeypatc
 def test_a_sentencepiece_base_without_its_pieces_is_refused_before_training(tmp_path, family):
     base = FAMILIES[family].make(tmp_path / "base")
     (Path(base.address) / "tokenizer.model").unlink()
-    with pytest.raises(ModelError, match="read a prompt as other tokens"):
+    with pytest.raises(ModelError, match="tokenize a prompt differently"):
         check_base(ref_of(Path(base.address)), [])
 
 

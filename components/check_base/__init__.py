@@ -1,1 +1,1 @@
-"""Whether a base model can be trained, exported and served, found out before the training."""
+"""A check before training that a base model can be trained, exported and served."""

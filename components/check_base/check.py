@@ -1,7 +1,7 @@
-"""Whether a base model can be trained, written as GGUF and served, found out before the training and without weights.
+"""A check before training, without weights, that a base model can be trained, written as GGUF and served.
 
-Run as ``python -m components.check_base.check JOB``; ``JOB`` is JSON: ``base_model``, and ``targets``, a list of the
-``lora_target_modules`` that recipes name. An error is the last line.
+Run as ``python -m components.check_base.check JOB``; ``JOB`` is JSON with ``base_model`` and ``targets``, a list of the
+recipes' ``lora_target_modules``. The last line of the output is the error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def check_base(base_model: BaseModelRef, targets: Sequence[str | list[str]]) -> 
     """Check the base's tokenizer, chat template and layers.
 
     Raises:
-        ModelError: it cannot be used; the message says why, and what would do.
+        ModelError: it cannot be used; the message says why, and what to use instead.
     """
     tokenizer = load_tokenizer(base_model)
     template = template_of(tokenizer, base_model.address)
@@ -83,7 +83,7 @@ def _without_weights(base_model: BaseModelRef) -> PreTrainedModel:
 
 
 def main() -> None:
-    """Check what the argument says."""
+    """Check the base model of the job."""
     job = json.loads(sys.argv[1])
     plain_logs(logging.WARNING)
     try:

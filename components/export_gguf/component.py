@@ -14,7 +14,7 @@ def export_gguf(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ) -> None:
-    """Merge, convert to GGUF, quantize, and prove that the file reads prompts as training did, and answers."""
+    """Merge, convert to GGUF, quantize, and check that the file tokenizes prompts as training did, and answers."""
     from components.runtime.kfp_step import logged_metrics, step
 
     with step("export_gguf", inputs=[adapter, validation]) as work:

@@ -1,4 +1,4 @@
-"""From an adapter to GGUF files: merge, convert, quantize. Each function writes one thing."""
+"""The steps from an adapter to GGUF files: merge, convert, quantize."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ from components.runtime.cores import usable_cores
 log = logging.getLogger(__name__)
 
 CONVERTER = "convert_hf_to_gguf.py"
-# llama.cpp's line for each tensor whose rows do not fit the type.
+# llama.cpp logs such a line for each tensor whose row length is no multiple of the type's block.
 _FALLBACK = re.compile(r"required for type +(\w+)\).*?falling back to +(\w+)")
 
 
 def merge(base_model: BaseModelRef, adapter_path: str | None, folder: Path) -> int:
-    """Write the base with the adapter merged in (None: the base alone) as safetensors; give the parameter count.
+    """Write the base with the adapter merged in (None: the base alone) as safetensors; return the parameter count.
 
-    Of a base that is published in 4 bits the full-precision one is taken.
-
-    peft adds ``scale * B @ A`` in float32 when the adapter is float32, whatever the base's type, and casts once.
+    For a base that is published in 4 bits its full-precision model is used. peft computes ``scale * B @ A`` in float32
+    when the adapter is float32, whatever the base's type, and casts once.
 
     Raises:
         ModelError: base or adapter cannot be loaded, or the base has no full weights.
@@ -44,7 +43,7 @@ def merge(base_model: BaseModelRef, adapter_path: str | None, folder: Path) -> i
     if getattr(model.config, "quantization_config", None) is not None:
         raise ModelError(
             f"{full.address}: its weights are in 4 bits, and an adapter merges into full ones only; name the model "
-            "that they were made from in full_precision_base"
+            "with full weights in full_precision_base"
         )
     if adapter_path is not None:
         try:
@@ -58,7 +57,7 @@ def merge(base_model: BaseModelRef, adapter_path: str | None, folder: Path) -> i
 
 @dataclass(frozen=True)
 class About:
-    """What a GGUF file says of itself, in the keys ``general.*``."""
+    """The metadata of a GGUF file under the keys ``general.*``."""
 
     name: str
     description: str | None = None
@@ -68,14 +67,14 @@ class About:
 
 
 def convert(merged: Path, f16_path: Path, about: About | None = None, *, vocab_only: bool = False) -> None:
-    """Write ``merged`` as an f16 GGUF file with llama.cpp's own converter; ``vocab_only`` takes no weights.
+    """Write ``merged`` as an f16 GGUF file with llama.cpp's own converter; ``vocab_only`` leaves out the weights.
 
     Raises:
-        ModelError: the converter does not take this model; its last lines are in the message.
+        ModelError: the converter refuses the model; the message has its last line.
     """
     about, rules = about or About(merged.name), read_rules(merged)
-    told = json.dumps({"rules": rules and asdict(rules), "about": asdict(about)})
-    command = [sys.executable, "-m", "components.export_gguf.upstream", str(converter_folder()), told]
+    keys = json.dumps({"rules": rules and asdict(rules), "about": asdict(about)})
+    command = [sys.executable, "-m", "components.export_gguf.upstream", str(converter_folder()), keys]
     command += [str(merged), "--outfile", str(f16_path), "--outtype", "f16"]
     command += ["--vocab-only"] if vocab_only else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -84,12 +83,12 @@ def convert(merged: Path, f16_path: Path, about: About | None = None, *, vocab_o
         log.error("%s", done.stderr)
         last = [line for line in done.stderr.splitlines() if line.strip()][-1:]
         raise ModelError(
-            f"{merged}: llama.cpp's converter refuses it ({' '.join(last)}); the step's log has all it said"
+            f"{merged}: llama.cpp's converter refuses it ({' '.join(last)}); the step's log has its whole output"
         )
 
 
 def quantize(f16_path: Path, path: Path, quantization: Quantization) -> None:
-    """Write ``f16_path`` at another quantization with the library that will serve it.
+    """Quantize ``f16_path`` with the library that will serve the file.
 
     Raises:
         ModelError: llama.cpp refuses.
@@ -101,18 +100,18 @@ def quantize(f16_path: Path, path: Path, quantization: Quantization) -> None:
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}")
     parameters.nthread = usable_cores()
-    with captured_warnings() as said:
+    with captured_warnings() as warnings:
         status = llama_cpp.llama_model_quantize(str(f16_path).encode(), str(path).encode(), ctypes.byref(parameters))
-    if fallbacks := fallbacks_in("".join(said)):
+    if fallbacks := fallbacks_in("".join(warnings)):
         log.info("%s: %s", quantization, fallbacks)
     if status != 0:
         path.unlink(missing_ok=True)
         raise ModelError(f"{f16_path}: llama.cpp cannot quantize it to {quantization} (status {status})")
 
 
-def fallbacks_in(said: str) -> str:
-    """What llama.cpp's warnings say of tensors that do not fit a type's blocks, in one line; empty where all fit."""
-    found = Counter(_FALLBACK.findall(said))
+def fallbacks_in(warnings: str) -> str:
+    """A summary of llama.cpp's warnings of tensors that do not fit a type's blocks; empty where all fit."""
+    found = Counter(_FALLBACK.findall(warnings))
     if not found:
         return ""
     types = ", ".join(f"{n} {instead} in place of {wanted}" for (wanted, instead), n in sorted(found.items()))
@@ -120,10 +119,10 @@ def fallbacks_in(said: str) -> str:
 
 
 def converter_folder() -> Path:
-    """Where llama.cpp's converter lies: ``LLAMA_CPP_DIR``, or where ``make`` and the images put it.
+    """The folder of llama.cpp's converter: ``LLAMA_CPP_DIR``, or the one that ``make`` and the images use.
 
     Raises:
-        LorryError: it is in neither place.
+        LorryError: the converter is not there.
     """
     folder = Path(os.environ.get("LLAMA_CPP_DIR", Path(sys.prefix) / "share" / "llama.cpp"))
     if not (folder / CONVERTER).is_file():

@@ -1,4 +1,4 @@
-"""Export an adapter as the file that is served, with its manifest, and prove that it answers."""
+"""Export an adapter as the file that is served, with its manifest, after a check that the file answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from components.artifacts.contracts import MANIFEST_NAME, BaseModelRef, Message, ModelManifest, Row
+from components.artifacts.contracts import (
+    MANIFEST_NAME,
+    BaseModelRef,
+    GenerationDefaults,
+    Message,
+    ModelManifest,
+    Row,
+    RunRecord,
+)
 from components.artifacts.rows import read_rows
 from components.artifacts.run_record import read_record
 from components.errors import ModelError
@@ -40,13 +48,13 @@ def export(
 ) -> ModelManifest:
     """Write ``model-<quantization>.gguf`` and ``model.json`` into the folder ``model_path``.
 
-    The folder holds both or neither: work goes on in a folder beside it. The file must read hard texts, and the rows at
-    ``validation_path``, as the tokens that training read.
+    The folder holds both or neither: they are made in a work folder beside it. The file must tokenize hard texts, and
+    the rows at ``validation_path``, as training did.
 
     Raises:
-        DiskSpaceError: the disk has too little room.
-        ModelError: base or adapter does not load, the converter refuses, or the finished file reads prompts as other
-            tokens or does not answer.
+        DiskSpaceError: the disk has too little free space.
+        ModelError: base or adapter does not load, the converter refuses, or the finished file tokenizes prompts
+            differently or does not answer.
     """
     record = read_record(adapter_path)
     generation = load_generation(base_model).overridden_by(config.generation.model_dump())
@@ -57,30 +65,10 @@ def export(
     (work / "merged").mkdir(parents=True)
     try:
         rows = read_rows(validation_path) if validation_path else []
-        made = _make(config, base_model, adapter_path, rows, work)
-        manifest = ModelManifest(
-            file=made.path.name,
-            sha256=sha256_of(made.path),
-            size_bytes=made.path.stat().st_size,
-            f16_size_bytes=made.f16_size_bytes,
-            reduction=1 - made.path.stat().st_size / made.f16_size_bytes,
-            quantization=config.quantization,
-            n_parameters=made.n_parameters,
-            context_length=made.context_length,
-            base_model=base_model,
-            base_license=base_model.license or base_model.to_merge_into.license,
-            run_key=record.run_key,
-            data_fingerprint=record.data_fingerprint,
-            adapter_step=record.adapter_step,
-            template_fingerprint=fingerprint(made.template),
-            evaluation=dict(evaluation),
-            converter=f"llama-cpp-python {version('llama-cpp-python')}",
-            name=config.model_name,
-            example_prompts=config.example_prompts,
-            generation=generation,
-        )
+        file = _build_file(config, base_model, adapter_path, rows, work)
+        manifest = _manifest(config, base_model, record, file, evaluation, generation)
         target.mkdir(parents=True, exist_ok=True)
-        made.path.rename(target / made.path.name)
+        file.path.rename(target / file.path.name)
         (target / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -88,8 +76,8 @@ def export(
 
 
 @dataclass(frozen=True)
-class _Made:
-    """A finished file that has answered, and what was learned on the way."""
+class _ExportedFile:
+    """A finished file that has answered a prompt, with what its manifest says of it."""
 
     path: Path
     f16_size_bytes: int
@@ -98,7 +86,46 @@ class _Made:
     template: str
 
 
-def _make(config: ExportConfig, base_model: BaseModelRef, adapter_path: str, rows: Sequence[Row], work: Path) -> _Made:
+def _manifest(
+    config: ExportConfig,
+    base_model: BaseModelRef,
+    record: RunRecord,
+    file: _ExportedFile,
+    evaluation: Mapping[str, float],
+    generation: GenerationDefaults,
+) -> ModelManifest:
+    size = file.path.stat().st_size
+    return ModelManifest(
+        file=file.path.name,
+        sha256=sha256_of(file.path),
+        size_bytes=size,
+        f16_size_bytes=file.f16_size_bytes,
+        reduction=1 - size / file.f16_size_bytes,
+        quantization=config.quantization,
+        n_parameters=file.n_parameters,
+        context_length=file.context_length,
+        base_model=base_model,
+        base_license=base_model.license or base_model.to_merge_into.license,
+        run_key=record.run_key,
+        data_fingerprint=record.data_fingerprint,
+        adapter_step=record.adapter_step,
+        template_fingerprint=fingerprint(file.template),
+        evaluation=dict(evaluation),
+        converter=f"llama-cpp-python {version('llama-cpp-python')}",
+        name=config.model_name,
+        example_prompts=config.example_prompts,
+        generation=generation,
+    )
+
+
+def _build_file(
+    config: ExportConfig, base_model: BaseModelRef, adapter_path: str, rows: Sequence[Row], work: Path
+) -> _ExportedFile:
+    """Merge, convert, quantize and check the file, all in the folder ``work``.
+
+    Raises:
+        ModelError: see ``export``.
+    """
     n_parameters = merge(base_model, adapter_path, work / "merged")
     log.info("merged: %d parameters", n_parameters)
     f16_path = work / "model-F16.gguf"
@@ -107,21 +134,21 @@ def _make(config: ExportConfig, base_model: BaseModelRef, adapter_path: str, row
     log.info("converted: %s, %.1f MB", f16_path.name, f16_size / 1e6)
     with vocabulary_of(f16_path) as vocabulary:
         n = require_agreement(load_tokenizer(base_model), vocabulary, base_model.address, rows)
-    log.info("%d prompts are read as the tokens of training", n)
+    log.info("%d prompts have the token ids of training", n)
     path = work / f"model-{config.quantization}.gguf"
     if path != f16_path:
         quantize(f16_path, path, config.quantization)
         size = path.stat().st_size
         log.info("quantized: %s, %.1f MB, %.1f %% smaller", path.name, size / 1e6, 100 * (1 - size / f16_size))
-    template, context_length, answer = prove(path, config.proof_prompt)
+    template, context_length, answer = answer_once(path, config.proof_prompt)
     log.info("it answers %r with %r", config.proof_prompt, answer)
-    return _Made(path, f16_size, n_parameters, context_length, template)
+    return _ExportedFile(path, f16_size, n_parameters, context_length, template)
 
 
 def about(config: ExportConfig, base_model: BaseModelRef) -> About:
-    """What the file says of itself: its name, what it was made from, the licence and the quantization."""
+    """The metadata of the file: its name, its base model, the licence and the quantization."""
     is_folder = base_model.is_local or "://" in base_model.address
-    address = Path(base_model.address).name if is_folder else base_model.address  # a file names no place of a machine
+    address = Path(base_model.address).name if is_folder else base_model.address  # no local path in the file
     base = base_model.published_as or base_model.source or address
     on_hub = base_model.published_as or (None if is_folder else address)
     return About(
@@ -133,15 +160,15 @@ def about(config: ExportConfig, base_model: BaseModelRef) -> About:
     )
 
 
-def prove(path: Path, prompt: str) -> tuple[str, int, str]:
-    """Load a GGUF file and let it answer; give its chat template, context length and the answer.
+def answer_once(path: Path, prompt: str) -> tuple[str, int, str]:
+    """Load a GGUF file and let it answer; return its chat template, its context length and the answer.
 
     Raises:
-        ModelError: it does not load, has no room for the prompt, or its answer has no text.
+        ModelError: it does not load, the prompt does not fit into its context, or the answer has no text.
     """
-    asked = [Message(role="user", content=prompt)]
+    messages = [Message(role="user", content=prompt)]
     with vocabulary_of(path) as vocabulary:
-        tokens = vocabulary.prompt_tokens(asked)
+        tokens = vocabulary.prompt_tokens(messages)
     model = GgufModel(path, n_ctx=len(tokens) + PROOF_TOKENS)
     try:
         if len(tokens) + PROOF_TOKENS > model.context_length:

@@ -1,11 +1,10 @@
-"""llama.cpp's own converter, run as it is but for two gaps: tokenizers that it has not met, and what a file says.
+"""llama.cpp's own converter with two changes: it accepts unknown tokenizers, and writes Lorry's metadata.
 
-Upstream knows a pre-tokenizer by hashing what one text becomes under a vocabulary, so any new or extended
-vocabulary is unknown to it. What llama.cpp needs to know is how text is split into words, and that stands
-in the tokenizer's own rules.
+Upstream identifies a pre-tokenizer by a hash of the tokens of one text, so that it knows no new or extended vocabulary.
+llama.cpp needs to know how text is split into words, which the rules of ``tokenizer.json`` say.
 
 Run as ``python -m components.export_gguf.upstream LLAMA_CPP_FOLDER KEYS ARGUMENTS-OF-THE-CONVERTER``; ``KEYS`` is JSON:
-``rules`` (see ``tokenizer.Rules``) and ``about`` (see ``convert.About``).
+``rules`` (see ``tokenizer.TokenizerRules``) and ``about`` (see ``convert.About``).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any
 from components.artifacts.contracts import BaseModelRef
 from components.gguf.vocabulary import NORMALIZER_KEY
 from components.modeling.base_model import load_tokenizer
+from components.modeling.tokenizer import pre_tokenizer_rules
 
 LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -29,9 +29,8 @@ GGML_PRE_BY_SPLIT = {LLAMA3_SPLIT: "llama-bpe", QWEN2_SPLIT: "qwen2"}
 
 
 def pre_tokenizer_of(tokenizer_json: str) -> str | None:
-    """llama.cpp's name for the way a ``tokenizer.json`` splits text into words, or None when it is another way."""
-    rules = json.loads(tokenizer_json).get("pre_tokenizer") or {}
-    for rule in rules.get("pretokenizers", [rules]):
+    """llama.cpp's name for the rules by which a ``tokenizer.json`` splits text into words, or None for other rules."""
+    for rule in pre_tokenizer_rules(json.loads(tokenizer_json)):
         if rule.get("type") == "Split":
             return GGML_PRE_BY_SPLIT.get(rule["pattern"].get("Regex", ""))
         if rule.get("type") == "ByteLevel" and rule.get("use_regex", True):
@@ -39,17 +38,17 @@ def pre_tokenizer_of(tokenizer_json: str) -> str | None:
     return None
 
 
-def _as_it_lies(folder: Any, **_: Any) -> Any:
-    """The tokenizer that training used: classes of transformers 5 add rules and tokens of their own to it."""
+def _load_base_tokenizer(folder: Any, **_: Any) -> Any:
+    """The tokenizer of training; the classes of transformers 5 would add rules and tokens of their own."""
     return load_tokenizer(BaseModelRef(address=str(Path(folder).absolute()), revision="", weight_bytes=0))
 
 
-def _teach(text_model: type[Any]) -> None:
-    recognise = text_model.get_vocab_base_pre
+def _patch_pre_tokenizer(text_model: type[Any]) -> None:
+    original = text_model.get_vocab_base_pre
 
     def get_vocab_base_pre(self: Any, tokenizer: Any) -> str:
         try:
-            return str(recognise(self, tokenizer))
+            return str(original(self, tokenizer))
         except NotImplementedError:
             name = pre_tokenizer_of(tokenizer.backend_tokenizer.to_str())
             if name is None:
@@ -59,14 +58,14 @@ def _teach(text_model: type[Any]) -> None:
     text_model.get_vocab_base_pre = get_vocab_base_pre
 
 
-# llama.cpp reads no key that tells of white space which special tokens swallow: it goes by the name.
+# No key says that special tokens swallow white space after them; llama.cpp decides it by the model's name.
 _STRIPS_RIGHT = ("phi-3", "phi3")
-# Names by which it would change a vocabulary that is not meant.
+# Names by which llama.cpp changes a vocabulary.
 _NAMES_WITH_MEANING = (*_STRIPS_RIGHT, "modern-bert")
 
 
 def gguf_name(name: str, *, strips_right: bool) -> str:
-    """The name in the file, of which llama.cpp makes more than a name."""
+    """The model's name for the file, changed where llama.cpp would draw a wrong conclusion from it."""
     has_meaning = any(part in name.lower() for part in _NAMES_WITH_MEANING)
     if strips_right:
         return name if any(part in name.lower() for part in _STRIPS_RIGHT) else f"{name} (Phi-3)"
@@ -75,8 +74,8 @@ def gguf_name(name: str, *, strips_right: bool) -> str:
     return re.sub(r"(?i)(phi)-?3", r"\1 3", re.sub(r"(?i)(modern)-(bert)", r"\1 \2", name))
 
 
-def _write_keys(writer: type[Any], rules: dict[str, Any] | None, about: dict[str, Any]) -> None:
-    """Set the keys that the converter guesses, or does not know, when it has set its own."""
+def _patch_metadata(writer: type[Any], rules: dict[str, Any] | None, about: dict[str, Any]) -> None:
+    """Let the writer replace the metadata that the converter guesses, and add what it does not know."""
     write_header = writer.write_header_to_file
 
     def write_header_to_file(self: Any, path: Any = None) -> None:
@@ -112,7 +111,7 @@ def _write_rules(writer: Any, rules: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Convert."""
+    """Run the converter with both changes."""
     folder, keys, *arguments = sys.argv[1:]
     sys.path.insert(0, folder)
     sys.argv = ["convert_hf_to_gguf.py", *arguments]
@@ -121,9 +120,9 @@ def main() -> None:
     import transformers
     from conversion.base import TextModel
 
-    _teach(TextModel)
-    transformers.AutoTokenizer.from_pretrained = _as_it_lies
-    _write_keys(gguf.GGUFWriter, **json.loads(keys))
+    _patch_pre_tokenizer(TextModel)
+    transformers.AutoTokenizer.from_pretrained = _load_base_tokenizer
+    _patch_metadata(gguf.GGUFWriter, **json.loads(keys))
     convert_hf_to_gguf.main()
 
 

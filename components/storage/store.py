@@ -165,9 +165,7 @@ class Store:
             yield
         except (FileNotFoundError, NotFoundError) as error:
             if "NoSuchBucket" in str(error):
-                raise StoreError(
-                    f"{self.address}: no such bucket; create it, or correct the store's address"
-                ) from error
+                raise StoreError(f"{self.address}: no such bucket; create it, or correct its address") from error
             raise FileNotFoundError(where) from error
         except REFUSALS as error:
             raise RefusedByStoreError(

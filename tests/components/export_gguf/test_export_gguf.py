@@ -15,7 +15,7 @@ from components.errors import DiskSpaceError, LorryError, ModelError
 from components.export_gguf import export as export_module
 from components.export_gguf.config import ExportConfig
 from components.export_gguf.convert import convert, converter_folder, merge, quantize
-from components.export_gguf.export import export, prove
+from components.export_gguf.export import answer_once, export
 from components.export_gguf.upstream import LLAMA3_SPLIT, QWEN2_SPLIT, pre_tokenizer_of
 from components.gguf.file import check_file, read_manifest
 from components.gguf.model import GgufModel
@@ -82,7 +82,7 @@ def test_each_quantization_is_smaller_than_f16_and_answers(f16, tmp_path, quanti
     path = tmp_path / f"model-{quantization}.gguf"
     quantize(f16, path, quantization)
     assert path.stat().st_size < f16.stat().st_size
-    assert prove(path, "Hello")[2].strip()
+    assert answer_once(path, "Hello")[2].strip()
 
 
 def test_an_f16_export_keeps_the_weights_whole(base, tiny_run, tmp_path):
@@ -196,7 +196,7 @@ def test_room_counts_three_copies_and_asks_the_disk_of_a_folder_that_is_not_ther
 def test_a_model_that_answers_nothing_does_not_pass(f16, monkeypatch):
     monkeypatch.setattr(GgufModel, "is_end", lambda *_: True)
     with pytest.raises(ModelError, match="the finished file answers 'Hello' with nothing; train longer"):
-        prove(f16, "Hello")
+        answer_once(f16, "Hello")
 
 
 def test_a_long_proof_prompt_is_answered_as_far_as_the_models_context_reaches(f16):
@@ -205,11 +205,11 @@ def test_a_long_proof_prompt_is_answered_as_far_as_the_models_context_reaches(f1
     n, context = len(model.prompt_tokens([Message(role="user", content=prompt)])), model.context_length
     model.close()
     assert n > 200
-    assert prove(f16, prompt)[2].strip()
+    assert answer_once(f16, prompt)[2].strip()
     with pytest.raises(
         ModelError, match=rf"export\.proof_prompt has \d+ tokens .* does not fit .* context of {context}"
     ):
-        prove(f16, prompt * 3)
+        answer_once(f16, prompt * 3)
 
 
 def test_what_the_converter_refuses_leaves_no_file(base, tmp_path):

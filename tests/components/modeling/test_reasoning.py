@@ -1,10 +1,11 @@
-"""Thoughts told apart from the answer, whole and in pieces."""
+"""Reasoning split from the answer, of a whole text and of a streamed one."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 from components.model_server.engine.interface import Delta
 from components.model_server.http.responses.chat_completion import ChatCompletionBuilder
 from components.modeling.chat_template import Edges
-from components.modeling.reasoning import ReasoningStream, before_reasoning, split_reasoning
+from components.modeling.reasoning import (
+    PLAIN,
+    AssistantDelta,
+    ReasoningStream,
+    before_reasoning,
+    n_overlap,
+    split_reasoning,
+)
 
 CASES = [
     ("Paris.", False, None, "Paris."),
@@ -27,13 +35,30 @@ CASES = [
     ("Is 1 <think> 2?", False, None, "Is 1 <think> 2?"),
     ("<thin air", False, None, "<thin air"),
     ("<think>a</thin b</think>c</think>", False, "a</thin b", "c</think>"),
+    ("<think>a <", False, "a <", ""),
+    ("a  </thin", True, "a  </thin", ""),
     ("", True, None, ""),
 ]
 
 
-@pytest.mark.parametrize(("text", "opened", "thoughts", "answer"), CASES)
-def test_thoughts_and_answer_are_told_apart(text, opened, thoughts, answer):
-    assert split_reasoning(text, opened=opened) == (thoughts, answer)
+def streamed(text: str, sizes: Sequence[int], *, opened: bool = False, edges: Edges = PLAIN) -> tuple[str | None, str]:
+    """Reasoning and answer of a text that comes in deltas of ``sizes`` characters, over and over."""
+    stream, deltas, at = ReasoningStream(opened=opened, edges=edges), [], 0
+    for size in itertools.cycle(sizes):
+        if at >= len(text):
+            break
+        deltas += stream.feed(text[at : at + size])
+        at += size
+    deltas += stream.rest()
+    assert all(delta.text for delta in deltas)
+    reasoning, answer = ("".join(d.text for d in deltas if d.is_reasoning is kind) for kind in (True, False))
+    return reasoning or None, answer
+
+
+@pytest.mark.parametrize(("text", "opened", "reasoning", "answer"), CASES)
+def test_reasoning_and_answer_are_split(text, opened, reasoning, answer):
+    assert split_reasoning(text, opened=opened) == (reasoning, answer)
+    assert streamed(text, [1], opened=opened) == (reasoning, answer)
 
 
 def test_white_space_of_the_template_is_no_part_of_the_answer():
@@ -45,9 +70,7 @@ def test_white_space_of_the_template_is_no_part_of_the_answer():
         (" ", ""),
     ):
         assert split_reasoning(text, edges=edges) == (None, answer)
-        stream = ReasoningStream(edges=edges)
-        said = [piece for letter in text for piece in stream.feed(letter)] + stream.rest()
-        assert "".join(piece.text for piece in said) == answer
+        assert streamed(text, [1], edges=edges)[1] == answer
 
 
 @given(
@@ -58,24 +81,29 @@ def test_white_space_of_the_template_is_no_part_of_the_answer():
     ),
     st.lists(st.integers(min_value=1, max_value=6), min_size=1),
 )
-def test_pieces_give_what_the_whole_gives(case, sizes):
+def test_a_streamed_text_is_split_like_the_whole(case, sizes):
     text, opened = case
-    stream, said, at, n = ReasoningStream(opened=opened), [], 0, 0
-    while at < len(text):
-        size = sizes[n % len(sizes)]
-        said += stream.feed(text[at : at + size])
-        at, n = at + size, n + 1
-    said += stream.rest()
-    assert all(piece.text for piece in said)
-    thoughts = "".join(piece.text for piece in said if piece.is_reasoning)
-    answer = "".join(piece.text for piece in said if not piece.is_reasoning)
-    assert (thoughts or None, answer) == split_reasoning(text, opened=opened)
+    assert streamed(text, sizes, opened=opened) == split_reasoning(text, opened=opened)
+
+
+def test_a_delta_is_given_as_soon_as_no_tag_can_begin_in_it():
+    stream = ReasoningStream()
+    assert stream.feed("<think>We ") == [AssistantDelta("We", is_reasoning=True)]
+    assert stream.feed("add<") == [AssistantDelta(" add", is_reasoning=True)]
+    assert stream.feed("/think") == []
+    assert stream.feed(">Four") == [AssistantDelta("Four", is_reasoning=False)]
+    assert stream.rest() == []
+
+
+@pytest.mark.parametrize(("text", "n"), [("ab<", 1), ("ab</thi", 5), ("ab</think>", 0), ("ab", 0), ("<</", 2), ("", 0)])
+def test_the_overlap_is_the_longest_end_that_begins_the_tag(text, n):
+    assert n_overlap(text, "</think>") == n
 
 
 @pytest.mark.parametrize(
     ("prompt", "before"), [("a<think>\n", "a"), ("a<think>", "a"), ("a<think>\n\n</think>\n\n", None), ("a", None)]
 )
-def test_a_prompt_that_ends_within_thoughts_is_known(prompt, before):
+def test_a_prompt_that_opens_reasoning_is_recognized(prompt, before):
     assert before_reasoning(prompt) == before
 
 
@@ -86,7 +114,7 @@ async def deltas(texts: list[str]) -> AsyncGenerator[Delta]:
 
 
 @pytest.mark.parametrize("opened", [True, False])
-def test_an_answer_carries_its_thoughts_in_a_field_of_their_own_whole_and_streamed(opened):
+def test_an_answer_has_its_reasoning_in_a_field_of_its_own_whole_and_streamed(opened):
     texts = ["" if opened else "<thi", "" if opened else "nk>", "\nHm", ".\n</th", "ink>\n", "\nPar", "is."]
 
     async def both() -> tuple[dict, list[dict]]:

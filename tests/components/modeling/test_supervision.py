@@ -203,7 +203,7 @@ def test_what_a_template_writes_behind_the_end_of_the_conversation_is_not_superv
 
 def test_a_template_without_a_generation_prompt_is_refused(tokenizer):
     template = CHATML.partition("{% if add_generation_prompt")[0].replace("'<' + m.role", "'<|eot_id|>' + m.role")
-    with pytest.raises(ModelError, match="it does not look at add_generation_prompt"):
+    with pytest.raises(ModelError, match="it ignores add_generation_prompt"):
         turns_of(tokenizer, template, row("Hi", "Yo"))
 
 
@@ -215,7 +215,7 @@ def test_what_a_tool_says_may_be_written_as_json(tokenizer):
     given.messages.insert(2, Message(role="tool", content=said))
     assert len(turns_of(tokenizer, template, given)) == 1
     given.messages[1] = given.messages[1].model_copy(update={"tool_calls": CALLS})
-    with pytest.raises(ModelError, match="no place for tool calls"):
+    with pytest.raises(ModelError, match="does not write tool calls"):
         turns_of(tokenizer, template, given)
 
 
@@ -255,9 +255,9 @@ def test_tools_and_calls_are_written_by_a_template_that_knows_them(tokenizer):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (row("a", "Let me see.", tool_calls=CALLS), r"no place for tool calls \(the call of 'weather' vanishes\)"),
-        (row("a", "b", tools=TOOLS), r"no place for tools \(the tool 'weather' vanishes\)"),
-        (row("a", "b", reasoning_content="Hm."), r"does not write the thoughts \(reasoning_content\) 'Hm.'"),
+        (row("a", "Let me see.", tool_calls=CALLS), r"does not write tool calls \(the call of 'weather' is missing\)"),
+        (row("a", "b", tools=TOOLS), r"does not write tools \(the tool 'weather' is missing\)"),
+        (row("a", "b", reasoning_content="Hm."), r"does not write the reasoning \(reasoning_content\) 'Hm.'"),
     ],
 )
 def test_what_a_template_has_no_place_for_is_told(tokenizer, given, told):
