@@ -1,1 +1,1 @@
-"""Base models as transformers loads them: weights, tokenizer, chat template, supervision, loss."""
+"""Base models through transformers: weights, tokenizer, chat template, supervision, loss."""

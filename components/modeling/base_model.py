@@ -1,6 +1,6 @@
-"""Loading a base model: the same rules for training, evaluation and export.
+"""Loading a base model by the same rules for training, evaluation and export.
 
-Weights are safetensors only and no code from the model's folder runs.
+Weights must be safetensors, and no code of the model's folder runs.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# In a folder that was made from something else: what that was.
+# In a folder that Lorry made from another source: the source.
 SOURCE_NAME = "lorry-source.json"
 TOKENIZER_NAME = "tokenizer.json"
-# What says how text becomes tokens; the tokenizer loads from these alone.
+# The files from which a tokenizer loads.
 TOKENIZER_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
-# What is written anew beside merged weights.
-OF_THE_WEIGHTS = ("config.json", "generation_config.json")
+# Files that are written together with merged weights.
+SAVED_WITH_WEIGHTS = ("config.json", "generation_config.json")
 MODEL_FILES = ("*.safetensors", *TOKENIZER_FILES)
-# Transformers' keys by our names.
+# The keys of transformers' generation config by Lorry's names.
 SAMPLING_KEYS = {"temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}
 OTHER_KEYS = {"repetition_penalty": "repetition_penalty", "max_tokens": "max_new_tokens"}
 
 
 def model_files(folder: Path) -> list[Path]:
-    """The files of a model folder that matter, sorted by name."""
+    """The files of a model folder that Lorry reads, sorted by name."""
     return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
 
 
@@ -57,8 +57,8 @@ def load_tokenizer(base_model: BaseModelRef) -> PreTrainedTokenizerBase:
 
     folder = _tokenizer_folder(base_model)
     try:
-        # The rules that lie beside the weights. Classes of transformers 5 that are named after a model take only the
-        # vocabulary out of them, and split and normalize text by rules of their own.
+        # By the rules in tokenizer.json. The classes of transformers 5 that are named after a model read only the
+        # vocabulary from it, and split and normalize text by rules of their own.
         kind = PreTrainedTokenizerFast if (folder / TOKENIZER_NAME).is_file() else AutoTokenizer
         tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises no class of its own
@@ -69,7 +69,7 @@ def load_tokenizer(base_model: BaseModelRef) -> PreTrainedTokenizerBase:
 
 
 def load_config(base_model: BaseModelRef) -> PretrainedConfig:
-    """The base model's shape, without its weights.
+    """The base model's config, without its weights.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -84,7 +84,7 @@ def load_config(base_model: BaseModelRef) -> PretrainedConfig:
 
 
 def tokens_without_rows(base_model: BaseModelRef, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Tokens of the tokenizer for which the model's embedding has no row, by id; mostly none.
+    """Tokens of the tokenizer for which the model's embedding has no row, by id; usually none.
 
     Raises:
         ModelError: the model's config cannot be read.
@@ -94,21 +94,21 @@ def tokens_without_rows(base_model: BaseModelRef, tokenizer: PreTrainedTokenizer
 
 
 def copy_tokenizer_files(base_model: BaseModelRef, folder: Path) -> None:
-    """Copy the files that the tokenizer is read from into ``folder``.
+    """Copy the files of the tokenizer into ``folder``.
 
     Raises:
-        ModelError: they cannot be brought.
+        ModelError: they cannot be downloaded.
     """
     source = _tokenizer_folder(base_model)
     for path in (path for pattern in TOKENIZER_FILES for path in source.glob(pattern)):
-        if path.name not in OF_THE_WEIGHTS and not path.name.endswith(".index.json"):
+        if path.name not in SAVED_WITH_WEIGHTS and not path.name.endswith(".index.json"):
             shutil.copyfile(path, folder / path.name)
 
 
 def load_generation(base_model: BaseModelRef) -> GenerationDefaults:
-    """How the base model's authors want it to answer: its ``generation_config.json``; empty where it has none.
+    """The sampling parameters of the base model's ``generation_config.json``; empty where it has none.
 
-    A value outside our bounds is left out, and logged.
+    A value that exceeds Lorry's bounds is left out, and logged.
 
     Raises:
         ModelError: the file cannot be read.
@@ -131,7 +131,7 @@ def load_generation(base_model: BaseModelRef) -> GenerationDefaults:
 
 
 def _generation_of(config: GenerationConfig) -> dict[str, Any]:
-    """What is set, by our names. Where ``do_sample`` is false, transformers looks at no key of sampling."""
+    """The values that are set, by Lorry's names; without ``do_sample`` transformers ignores the keys of sampling."""
     greedy = config.do_sample is False
     keys = OTHER_KEYS if greedy else {**SAMPLING_KEYS, **OTHER_KEYS}
     values = {name: getattr(config, key) for name, key in keys.items() if getattr(config, key) is not None}
@@ -143,9 +143,9 @@ def load_weights(
 ) -> PreTrainedModel:
     """The base model for causal language modelling, in ``dtype`` (``"auto"``: as stored).
 
-    It lies on the CPU. Where it will compute there, in float32, its linear layers multiply with oneDNN, and PyTorch
-    takes the threads that the CPU quota allows. With ``quantization`` ``"nf4"`` the linear layers are held in 4 bits,
-    on the GPU where one is.
+    It is loaded into the memory of the CPU. Where it will compute there, in float32, its linear layers multiply with
+    oneDNN, and PyTorch uses as many threads as the CPU quota allows. With ``quantization`` ``"nf4"`` the linear layers
+    have 4-bit weights, which are on the GPU if there is one.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -159,7 +159,7 @@ def load_weights(
         limit_threads()
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            **_where(base_model),
+            **_identity(base_model),
             **_quantized(base_model, dtype, quantization),
             dtype=dtype,
             trust_remote_code=False,
@@ -175,7 +175,7 @@ def load_weights(
 
 
 def _prepare_4_bit_layers(model: PreTrainedModel, dtype: torch.dtype | str) -> None:
-    """Let the 4-bit layers compute in ``dtype`` and keep the layout that has a gradient."""
+    """Let the 4-bit layers compute in ``dtype``, in the layout whose kernels have a gradient."""
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():
@@ -189,38 +189,38 @@ def _prepare_4_bit_layers(model: PreTrainedModel, dtype: torch.dtype | str) -> N
 
 
 def _quantized(base_model: BaseModelRef, dtype: torch.dtype | str, quantization: str | None) -> dict[str, Any]:
-    """How the weights are held in 4 bits: by bitsandbytes, unless the model is published so and says it itself."""
+    """The arguments for 4-bit weights; a model that is published in 4 bits has the settings in its config."""
     import torch
     from transformers import BitsAndBytesConfig
 
     if quantization is None:
         return {}
     # bitsandbytes computes on the device that the weights were packed on.
-    place = {"device_map": {"": int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"}}
+    device = {"device_map": {"": int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"}}
     if base_model.quantization is not None:
-        return place
+        return device
     settings = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=quantization,
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    return {"quantization_config": settings, **place}
+    return {"quantization_config": settings, **device}
 
 
-def _where(base_model: BaseModelRef) -> dict[str, Any]:
-    """What to load it by: a folder, or a hub id and its commit."""
+def _identity(base_model: BaseModelRef) -> dict[str, Any]:
+    """The arguments that identify the model: a folder, or a hub id and its commit."""
     if (folder := folder_of(base_model)) is not None:
-        # The revision is a digest of Lorry's own; the hub would look for a branch of that name.
+        # Without the revision, which is a digest of Lorry's and no commit of the hub.
         return {"pretrained_model_name_or_path": str(folder)}
     return {"pretrained_model_name_or_path": base_model.address, "revision": base_model.revision}
 
 
 def _tokenizer_folder(base_model: BaseModelRef) -> Path:
-    """Where everything but the weights lies on this machine; these are neither brought nor held against a digest.
+    """The local folder of all files but the weights; its digest is not checked.
 
     Raises:
-        ModelError: there is no such folder, or the hub does not give it.
+        ModelError: the folder does not exist, or the hub does not provide it.
     """
     if in_bucket(base_model.address):
         return cached_folder(base_model.address, f"{base_model.revision}-tokenizer", TOKENIZER_FILES)
@@ -240,10 +240,10 @@ def _tokenizer_folder(base_model: BaseModelRef) -> Path:
 
 
 def folder_of(base_model: BaseModelRef) -> Path | None:
-    """Where the base model's files lie on this machine; None for a hub id.
+    """The local folder of the base model's files; None for a hub id.
 
     Raises:
-        ModelError: they are not there, or are not those of the revision.
+        ModelError: it does not exist, or has another revision.
     """
     if not (base_model.is_local or in_bucket(base_model.address)):
         return None

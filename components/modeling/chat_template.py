@@ -1,7 +1,7 @@
-"""Rendering and fingerprinting a chat template: one place for training, export and serving.
+"""Rendering and fingerprints of chat templates, for training, export and serving alike.
 
-A template is code that came with a model file, so it runs in Jinja's immutable sandbox. Rendering is a pure
-function of template and messages: the date that some templates print is pinned, or the tokens would change daily.
+A template is code that came with a model file, so it runs in Jinja's immutable sandbox. Rendering is a pure function of
+template and messages: the date that some templates print is pinned, as the tokens would change daily otherwise.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 # The date that Llama 3.2's own template falls back to.
 PINNED_DATE = "26 Jul 2024"
-# Words that no template has: where they come out again, a template has a place for what they stood in.
+# A word that no template contains: a template that writes it supports the message which holds it.
 PROBE = "lorryprobe"
 PROBED = (Message(role="user", content="Hi"), Message(role="assistant", content=PROBE))
 
 
 class _GenerationBlock(Extension):
-    """Accept ``{% generation %}`` as transformers does: what is supervised is told by rendering."""
+    """Accept ``{% generation %}`` as transformers does, and ignore it: supervision follows from rendering."""
 
     tags = {"generation"}  # noqa: RUF012  # as Extension declares it
 
@@ -76,10 +76,10 @@ def render(
     tools: Sequence[Mapping[str, Any]] | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
 ) -> str:
-    """The conversation as the text the model sees, special tokens spelled out.
+    """The conversation as the text that the model reads, with special tokens spelled out.
 
     ``template_kwargs`` are variables of the template that a user may set, such as ``enable_thinking``. Where the
-    template has no place for a system message, its text stands at the beginning of the first user turn.
+    template does not support a system message, its text is put at the beginning of the first user turn.
 
     Raises:
         ModelError: the template is not valid, or it refuses these messages.
@@ -120,7 +120,7 @@ def _render(
 
 
 def _forms(messages: Sequence[Message]) -> list[list[dict[str, Any]]]:
-    """The ways in which templates take tool calls: arguments as an object or as JSON text, content empty or none."""
+    """The forms in which templates accept tool calls: arguments as object or JSON text, content empty or None."""
     if not any(message.tool_calls for message in messages):
         return [[message.model_dump() for message in messages]]
     return [
@@ -161,7 +161,7 @@ def has_system(messages: Sequence[Message]) -> bool:
 
 @lru_cache(maxsize=8)
 def supports_system(template: str, bos_token: str = "", eos_token: str = "") -> bool:
-    """Whether the template has a place for a system message, as Gemma 2's has not."""
+    """Whether the template supports a system message, unlike Gemma 2's."""
     user = {"role": "user", "content": "Hi"}
     try:
         text = _render(template, [{"role": "system", "content": PROBE}, user], bos_token, eos_token, True, None)
@@ -169,43 +169,43 @@ def supports_system(template: str, bos_token: str = "", eos_token: str = "") -> 
         try:
             _render(template, [user], bos_token, eos_token, True, None)
         except ModelError:
-            return True  # it is not the system message that it refuses
+            return True  # it does not refuse because of the system message
         return False
     return PROBE in text
 
 
 @dataclass(frozen=True)
 class Edges:
-    """White space around an answer that is no part of it: a model says it, and a template writes it; mostly none."""
+    """White space around an answer that the model generates and the template writes, but that is not part of it."""
 
     lead: str = ""
     tail: str = ""
 
     @classmethod
-    def of(cls, said: str) -> Edges:
-        """What is around the probe in what a model would say."""
-        before, found, after = said.partition(PROBE)
+    def of(cls, generated: str) -> Edges:
+        """The white space around the probe in a generated text."""
+        before, found, after = generated.partition(PROBE)
         tail = after[: len(after) - len(after.lstrip())]
         return cls(before if before.isspace() else "", tail) if found else cls()
 
     def without(self, answer: str) -> str:
-        """The answer alone."""
+        """The answer without this white space."""
         return answer.removeprefix(self.lead).removesuffix(self.tail)
 
 
 @lru_cache(maxsize=8)
 def answer_edges(template: str, bos_token: str = "", eos_token: str = "") -> Edges:
-    """The white space that the template writes behind the generation prompt, and before what ends an answer."""
+    """The white space that the template writes after the generation prompt, and before the end of an answer."""
     user, assistant = PROBED
     try:
         prompt = render(template, [user], bos_token=bos_token, eos_token=eos_token, add_generation_prompt=True)
         through = render(template, [user, assistant], bos_token=bos_token, eos_token=eos_token)
     except ModelError:
         return Edges()
-    said = through[len(prompt) :] if through.startswith(prompt) else ""
-    edges = Edges.of(said)
-    # White space at the very end is behind what ends the answer.
-    return edges if said.rstrip() != said.partition(PROBE)[0] + PROBE else Edges(edges.lead)
+    generated = through[len(prompt) :] if through.startswith(prompt) else ""
+    edges = Edges.of(generated)
+    # White space at the very end comes after the end of the answer.
+    return edges if generated.rstrip() != generated.partition(PROBE)[0] + PROBE else Edges(edges.lead)
 
 
 def _with_system_in_first_turn(messages: Sequence[Message]) -> Sequence[Message]:
@@ -246,7 +246,7 @@ def render_with(
     add_generation_prompt: bool = False,
     tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
-    """``render`` with the special tokens that the tokenizer names."""
+    """``render`` with the tokenizer's beginning and end of text."""
     return render(
         template,
         messages,

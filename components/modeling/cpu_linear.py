@@ -1,4 +1,4 @@
-"""Linear layers through oneDNN where PyTorch would take MKL: float32, on an x86-64 processor, many rows at once.
+"""Linear layers through oneDNN where PyTorch would use MKL: float32 on an x86-64 processor, for many rows at once.
 
 MKL has no AVX-512 kernels for AMD's processors: on an EPYC with AVX-512 oneDNN gives 2.3 times the products a second,
 with AVX2 alone 1.15 times (docs/benchmarks.md).
@@ -13,23 +13,23 @@ import torch
 
 from components.runtime.cores import usable_cores
 
-# Fewer rows are bound by reading the weights, whoever multiplies.
+# With fewer rows, both libraries are bound by reading the weights.
 MIN_ROWS = 16
 
 
 def limit_threads() -> None:
-    """Let PyTorch use no more threads than the container's CPU quota has cores; by itself it counts the host's."""
+    """Limit PyTorch's threads to the cores of the container's CPU quota; its default is those of the host."""
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
 def is_faster_here() -> bool:
-    """Whether oneDNN is there, on a processor that it was measured on."""
+    """Whether oneDNN is available, on the kind of processor that it was measured on."""
     has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(has_onednn) and platform.machine() in ("x86_64", "AMD64")
 
 
 def is_for(x: torch.Tensor) -> bool:
-    """Whether an input is of the kind that goes through oneDNN: ``x  # (..., in)``."""
+    """Whether oneDNN is used for an input ``x  # (..., in)``."""
     return x.device.type == "cpu" and x.dtype is torch.float32 and x.numel() >= MIN_ROWS * x.shape[-1]
 
 
@@ -45,7 +45,7 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
 
 
 class FrozenLinear(torch.autograd.Function):
-    """``linear`` whose input alone has a gradient."""
+    """``linear`` with a gradient for its input only."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -63,14 +63,14 @@ class FrozenLinear(torch.autograd.Function):
 
 
 def use_onednn(model: torch.nn.Module) -> None:
-    """Let every plain linear layer of ``model`` that has no gradient of its own multiply with oneDNN."""
+    """Let the plain linear layers of ``model`` multiply with oneDNN while they are frozen."""
     for module in model.modules():
         if type(module) is torch.nn.Linear:
             module.__class__ = _Linear
 
 
 class _Linear(torch.nn.Linear):
-    """A linear layer that goes through oneDNN where that is faster."""
+    """A linear layer that uses oneDNN where that is faster."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """input  # (..., in); returns  # (..., out)"""

@@ -1,4 +1,4 @@
-"""Token-weighted loss over rows: the one measure that training watches and evaluation reports."""
+"""The token-weighted loss over rows, which training validates by and evaluation reports."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-# Past e^30 a perplexity says no more than "diverged", and e^710 does not fit a float.
+# Above e^30 a perplexity means no more than "diverged", and e^710 exceeds a float.
 MAX_LOSS_FOR_PERPLEXITY = 30.0
-# Logits of one batch; each takes about ten bytes on the way to its loss.
+# The most logits of one batch; each takes about ten bytes until its loss is computed.
 MAX_LOGITS = 2**28
 
 
 @dataclass(frozen=True)
 class Example:
-    """A tokenized conversation; ``labels`` holds -100 where no loss is taken. Both have one entry a token."""
+    """A tokenized conversation. ``labels`` are the ids of supervised tokens and -100 elsewhere."""
 
     input_ids: list[int]
     labels: list[int]
@@ -31,7 +31,7 @@ class Example:
 
     @property
     def n_supervised(self) -> int:
-        """How many tokens take part in the loss; the first token has nothing to be predicted from."""
+        """The number of tokens in the loss; the first token is never one, as nothing precedes it."""
         return sum(label != -100 for label in self.labels[1:])
 
 
@@ -49,15 +49,15 @@ class TokenLoss:
 
 
 def perplexity_of(loss: float) -> float:
-    """e to a loss in nats, bounded where it says no more than "diverged"."""
+    """e to a loss in nats, bounded by ``MAX_LOSS_FOR_PERPLEXITY``."""
     return math.exp(min(loss, MAX_LOSS_FOR_PERPLEXITY))
 
 
 def token_loss(model: PreTrainedModel, examples: Sequence[Example], *, batch_size: int, pad_token_id: int) -> TokenLoss:
     """The mean loss of ``model`` over every supervised token of ``examples``, each token counted once.
 
-    Batches hold neighbours in length, so the result does not depend on the order of ``examples``
-    except in the last bits; where the vocabulary is large, a batch holds fewer rows than ``batch_size``.
+    Examples are batched by length, so the result depends on their order only in the last bits. With a large vocabulary
+    a batch holds fewer than ``batch_size``.
     """
     return mean_loss(row_losses(model, examples, batch_size=batch_size, pad_token_id=pad_token_id))
 
@@ -95,7 +95,7 @@ def row_losses(
 
 
 def gives_chosen_logits(model: torch.nn.Module) -> bool:
-    """Whether the model's forward takes the positions to compute logits at, as most of transformers' models do."""
+    """Whether the model's forward has an argument for the positions of the logits, as in most of transformers."""
     get_base_model = getattr(model, "get_base_model", None)
     base = model if get_base_model is None else get_base_model()
     return "logits_to_keep" in inspect.signature(base.forward).parameters
@@ -104,8 +104,10 @@ def gives_chosen_logits(model: torch.nn.Module) -> bool:
 def _predictions(
     model: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (batch, positions, vocab) and what follows each (batch, positions), without the positions that count in
-    no row: with a large vocabulary they would cost the most."""
+    """Logits (batch, positions, vocab) and targets (batch, positions), without positions that no row supervises.
+
+    With a large vocabulary these would cost the most.
+    """
     targets = labels[:, 1:]
     predicting = (targets != -100).any(dim=0).nonzero().flatten()
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
@@ -117,7 +119,7 @@ def _predictions(
 def _batches(
     examples: Sequence[Example], batch_size: int, max_tokens: int, pad_token_id: int, device: torch.device
 ) -> Iterator[tuple[list[int], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
-    """Positions of a batch's rows; right-padded (input_ids, attention_mask, labels), each (batch, longest row)."""
+    """For each batch the indices of its examples, and (input_ids, attention_mask, labels), each (batch, longest)."""
     import torch
 
     order = sorted(range(len(examples)), key=lambda row: len(examples[row].input_ids), reverse=True)
