@@ -373,14 +373,14 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path):
 
 def test_a_row_that_the_template_refuses_is_named(base, rows, tmp_path, monkeypatch):
     monkeypatch.setattr("components.train_lora.inputs.template_of", lambda *_: "{{ raise_exception('no such talk') }}")
-    with pytest.raises(DataError, match=r"row [0-9a-f]{32} \(the split's row outcomes have .*refuses.*no such talk"):
+    with pytest.raises(DataError, match=r"row [0-9a-f]{32} \(the split's row outcomes name its source.*refuses.*no such talk"):
         run(base, rows, tmp_path)
 
 
 def test_what_the_device_computes_in_and_why_is_logged(base, rows, tmp_path, caplog):
     caplog.set_level("INFO")
     run(base, rows, tmp_path, max_steps=1)
-    assert "computing in float32 (a CPU computes it best), base weights in float32 (nothing asks" in caplog.text
+    assert "computing in float32 (the fastest on a CPU), base weights in float32 (nothing asks" in caplog.text
     assert "attention sdpa_by_conversation: FlashAttention 2 is not available" in caplog.text
 
 
