@@ -373,7 +373,7 @@ def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path):
 
 def test_a_row_that_the_template_refuses_is_named(base, rows, tmp_path, monkeypatch):
     monkeypatch.setattr("components.train_lora.inputs.template_of", lambda *_: "{{ raise_exception('no such talk') }}")
-    with pytest.raises(DataError, match=r"row [0-9a-f]{32} \(the split's row outcomes name its source.*refuses.*no such talk"):
+    with pytest.raises(DataError, match=r"row [0-9a-f]{32} .*row outcomes name its source.*refuses.*no such talk"):
         run(base, rows, tmp_path)
 
 
