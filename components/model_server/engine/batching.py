@@ -7,7 +7,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -70,8 +70,17 @@ class EngineSettings:
 class BatchingEngine:
     """See ``Engine``. Each step gives every running answer a token, and prefills a chunk of the new prompts."""
 
-    def __init__(self, model: GgufModel, settings: EngineSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        model: GgufModel,
+        settings: EngineSettings,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``clock`` gives the seconds by which requests time out."""
         context = model.context
+        self._clock = clock
         self._model = model
         self._settings = settings
         self._metrics = metrics
@@ -82,7 +91,9 @@ class BatchingEngine:
         )
         self._batcher = DecodeBatcher()
         self._threads = ThreadTuner(context.n_threads, context.set_n_threads, waited=seconds_waited_for_a_core)
-        self._scheduler = Scheduler(model, self._slots, self._budget, self._batcher, self._threads, metrics)
+        self._scheduler = Scheduler(
+            model, self._slots, self._budget, self._batcher, self._threads, metrics, clock=clock
+        )
         self._queue: FairQueue[TokenSequence] = FairQueue(settings.max_waiting, settings.n_keys)
         # A slot is kept for each other key, up to half of them: no key's long answers hold all.
         self._max_slots_of_key = max(1, context.n_parallel - min(max(0, settings.n_keys - 1), context.n_parallel // 2))
@@ -93,7 +104,7 @@ class BatchingEngine:
         self._outbox = Outbox()
         self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
         self._grammars = Grammars(model)
-        self._last_step = time.monotonic()
+        self._last_step = clock()
         self._draining = threading.Event()
         self._stopping = threading.Event()
         self._warm = threading.Event()
@@ -115,7 +126,7 @@ class BatchingEngine:
     @property
     def alive(self) -> bool:
         """See ``Engine``."""
-        return self._thread.is_alive() and time.monotonic() - self._last_step < STUCK_SECONDS
+        return self._thread.is_alive() and self._clock() - self._last_step < STUCK_SECONDS
 
     @property
     def idle(self) -> bool:
@@ -217,11 +228,13 @@ class BatchingEngine:
         require_tokens(self._model, request.sampling.logit_bias, "logit_bias")
         prompt = self._prompt_tokens(request)
         n_left = self._model.n_ctx - len(prompt)
+        arrived = self._clock()
         return TokenSequence(
             request=request,
             prompt=prompt,
             max_tokens=n_left if request.max_tokens is None else min(request.max_tokens, n_left),
-            deadline=time.monotonic() + self._settings.max_seconds,
+            arrived=arrived,
+            deadline=arrived + self._settings.max_seconds,
             put=lambda item: self._outbox.put(loop, deltas, item),
             matcher=self._matcher(request),
             special_texts={} if request.tools is None else request.tools.call_format.specials,
@@ -259,7 +272,7 @@ class BatchingEngine:
             warm_up(self._model, self._budget, self._batcher)
             self._warm.set()
             while not self._stopping.is_set():
-                self._last_step = time.monotonic()
+                self._last_step = self._clock()
                 self._admit()
                 if self._scheduler.n_running == 0:
                     self._work_to_do.wait(IDLE_SECONDS)
@@ -276,7 +289,7 @@ class BatchingEngine:
 
     def _admit(self) -> None:
         """Admit sequences that wait while there are free slots; fail those that have waited too long."""
-        now = time.monotonic()
+        now = self._clock()
         for sequence in self._queue.remove(lambda sequence: now >= sequence.deadline):
             self._metrics.timed_out.inc()
             sequence.put(TimedOutError(f"no slot was free within {self._settings.max_seconds:g} s; ask again later"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from components.errors import LorryError, ModelError
@@ -41,7 +41,10 @@ class Scheduler:
         batcher: DecodeBatcher,
         threads: ThreadTuner,
         metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._model = model
         self._slots = slots
         self._budget = budget
@@ -87,7 +90,7 @@ class Scheduler:
             self._fail(sequence, UnavailableError("the server is stopping; ask again in a moment"))
 
     def _end_cancelled_and_late(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         for sequence in [*self._prefilling, *self._decoding]:
             if sequence.cancelled:
                 self._metrics.cancelled.inc()
@@ -104,21 +107,21 @@ class Scheduler:
         sequences = sorted(self._decoding, key=lambda sequence: sequence.running_slot.seq_id)
         if not sequences:
             return None
-        started = time.monotonic()
+        started = self._clock()
         for size in self._batcher.sizes(len(sequences)):
             batch, sequences = sequences[:size], sequences[size:]
             self._decode_batch(batch)
-        return time.monotonic() - started
+        return self._clock() - started
 
     def _decode_batch(self, sequences: list[TokenSequence]) -> None:
-        started = time.monotonic()
+        started = self._clock()
         try:
             indices = self._model.context.decode([_next_item(sequence) for sequence in sequences])
         except ModelError as error:
             for sequence in sequences:
                 self._fail(sequence, error)
             return
-        seconds = time.monotonic() - started
+        seconds = self._clock() - started
         self._batcher.learn(len(sequences), seconds)
         self._threads.learn(seconds)
         for sequence, index in zip(sequences, indices, strict=True):
@@ -156,10 +159,10 @@ class Scheduler:
         pos = len(slot.tokens)
         chunk = prompt[pos : pos + (min(n_tokens, self._model.context.n_outputs) if wants_all else n_tokens)]
         is_last = pos + len(chunk) == len(prompt)
-        started = time.monotonic()
+        started = self._clock()
         item = BatchItem(slot.seq_id, chunk, pos, [*[wants_all] * (len(chunk) - 1), is_last or wants_all])
         indices = self._model.context.decode([item], sequence.abort)
-        seconds = time.monotonic() - started
+        seconds = self._clock() - started
         self._budget.learn(len(chunk), seconds, pos=pos)
         self._threads.learn(seconds)
         self._metrics.prompt_tokens.labels("computed").inc(len(chunk))
@@ -214,7 +217,7 @@ class Scheduler:
             self._add_token(sequence, token)
 
     def _add_token(self, sequence: TokenSequence, token: int) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if sequence.n_generated == 0:
             self._metrics.first_token_seconds.observe(now - sequence.arrived)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +18,7 @@ class TokenSequence:
 
     It waits in the queue, is admitted by the scheduler, gets a slot with its first prefill chunk, and releases the slot
     at its end. The slot's tokens are those that are computed: the first ones of the prompt, later the whole prompt and
-    all that was generated but ``next_token``. Times are of ``time.monotonic``, in seconds.
+    all that was generated but ``next_token``. Times are of the engine's clock, in seconds.
     """
 
     request: Request
@@ -27,6 +26,7 @@ class TokenSequence:
     prompt: Sequence[int]
     # At most so many tokens are generated.
     max_tokens: int
+    arrived: float
     deadline: float
     # Takes the deltas in their order, or the error that ends the sequence.
     put: Callable[[Delta | Exception], None]
@@ -34,7 +34,6 @@ class TokenSequence:
     matcher: Any = None
     # Special tokens whose text is a part of the answer: the template writes calls of tools with them.
     special_texts: Mapping[int, str] = field(default_factory=dict)
-    arrived: float = field(default_factory=time.monotonic)
     abort: Abort = field(default_factory=Abort)
 
     # None until the first prefill chunk.

@@ -20,10 +20,11 @@ class StopStringFilter:
     def feed(self, piece: bytes) -> str:
         """Add a token's bytes; the text that can be sent now."""
         self._held += self._stream.feed(piece)
-        found = [begin for string in self._stop if (begin := self._held.find(string)) >= 0]
+        found = [(begin + len(string), begin) for string in self._stop if (begin := self._held.find(string)) >= 0]
         if found:
             self.stopped = True
-            return self._release(min(found), drop_rest=True)
+            # Of several in one token, the one that ends first: as if the text had come one character at a time.
+            return self._release(min(found)[1], drop_rest=True)
         n_held = max((n_overlap(self._held, string) for string in self._stop), default=0)
         return self._release(len(self._held) - n_held)
 

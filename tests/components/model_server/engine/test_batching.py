@@ -1,4 +1,4 @@
-"""The engine's own promises, with a stand-in for the model whose KV cache shows every mistake."""
+"""What the engine answers, with a stand-in for the model whose KV cache shows every mistake."""
 
 from __future__ import annotations
 
@@ -7,65 +7,17 @@ import random
 import threading
 import time
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from components.artifacts.contracts import Message
 from components.errors import ModelError
 from components.model_server.engine import batching, slots
-from components.model_server.engine.batching import BatchingEngine, EngineSettings
-from components.model_server.engine.interface import (
-    Delta,
-    PromptTooLongError,
-    QueueFullError,
-    Request,
-    TimedOutError,
-    UnavailableError,
-)
-from components.model_server.engine.metrics import Metrics
-from components.model_server.engine.stop_strings import StopStringFilter
+from components.model_server.engine.interface import Delta, PromptTooLongError, Request
 from tests.components.model_server.engine.echo_model import EchoModel
+from tests.components.model_server.engine.engines import ask, collect, ready_engine, run, until, value
 
-
-def ask(text: str = "hello", *, system: str = "", **settings: Any) -> Request:
-    messages = [Message(role="system", content=system)] if system else []
-    return Request(prompt=[*messages, Message(role="user", content=text)], **settings)
-
-
-@pytest.fixture(autouse=True)
-def without_a_vocabulary(monkeypatch):
-    """The stand-in has none for llguidance to read."""
-    monkeypatch.setattr(batching, "Grammars", lambda vocab: None)
-
-
-def engine_of(model: EchoModel, **settings: Any) -> BatchingEngine:
-    return BatchingEngine(model, EngineSettings(**settings), Metrics())  # type: ignore[arg-type]
-
-
-async def ready_engine(model: EchoModel, **settings: Any) -> BatchingEngine:
-    engine = engine_of(model, **settings)
-    await until(lambda: engine.ready)
-    return engine
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-async def collect(engine: BatchingEngine, request: Request) -> tuple[str, Delta]:
-    deltas = [delta async for delta in engine.stream(request)]
-    return "".join(delta.text for delta in deltas), deltas[-1]
-
-
-def value(engine: BatchingEngine, name: str, **labels: str) -> float:
-    return engine._metrics.registry.get_sample_value(name, labels) or 0.0
-
-
-def run(scenario: Any) -> None:
-    asyncio.run(scenario())
+pytestmark = pytest.mark.usefixtures("without_a_vocabulary")
 
 
 def test_an_answer_ends_with_stop_and_its_counts():
@@ -235,180 +187,6 @@ def test_the_same_requests_mix_up_words_when_the_prefix_key_is_broken(monkeypatc
     assert any(asked != said for asked, said in answers)
 
 
-def test_requests_past_the_bound_are_refused_at_once_and_the_others_answered():
-    async def scenario() -> None:
-        model = EchoModel(n_parallel=1)
-        engine = await ready_engine(model, max_waiting=2)
-        go = model.begin_from_here()
-        running = asyncio.create_task(collect(engine, ask("one")))
-        await until(lambda: engine._scheduler.n_running == 1)
-        waiting = [asyncio.create_task(collect(engine, ask(text))) for text in ("two", "three")]
-        await until(lambda: value(engine, "lorry_requests_waiting") == 2)
-        with pytest.raises(QueueFullError, match="2 requests are waiting already; try again later"):
-            await collect(engine, ask())
-        assert value(engine, "lorry_requests_rejected_total", reason="queue_full") == 1
-        go.release(1_000_000)
-        answers = await asyncio.gather(running, *waiting)
-        assert [text for text, _ in answers] == ["one", "two", "three"]
-        engine.close()
-
-    run(scenario)
-
-
-def test_one_keys_flood_leaves_turns_and_capacity_to_another():
-    async def scenario() -> None:
-        model = EchoModel(n_parallel=1)
-        engine = await ready_engine(model, max_waiting=8, n_keys=2)
-        go = model.begin_from_here()
-        ended: list[str] = []
-
-        async def one(key: str, text: str) -> None:
-            await collect(engine, ask(text, key=key))
-            ended.append(text)
-
-        tasks = [asyncio.create_task(one("a", "a0"))]
-        await until(lambda: engine._scheduler.n_running == 1)
-        tasks += [asyncio.create_task(one("a", f"a{n}")) for n in (1, 2, 3, 4)]
-        await until(lambda: value(engine, "lorry_requests_waiting") == 4)
-        with pytest.raises(QueueFullError):
-            await collect(engine, ask(key="a"))
-        tasks.append(asyncio.create_task(one("b", "b0")))
-        await until(lambda: value(engine, "lorry_requests_waiting") == 5)
-        go.release(1_000_000)
-        await asyncio.gather(*tasks)
-        assert ended.index("b0") <= 2
-        engine.close()
-
-    run(scenario)
-
-
-def test_one_keys_long_answers_leave_a_slot_to_another_key():
-    async def scenario() -> None:
-        model = EchoModel(n_parallel=4)
-        engine = await ready_engine(model, n_keys=2)
-        go = model.begin_from_here()
-        running = engine._scheduler.n_running_by_key
-
-        async def step_until(condition: Any) -> None:
-            await until(lambda: go.release() or condition())
-
-        tasks = [asyncio.create_task(collect(engine, ask(f"{n}" * 90, key="a"))) for n in range(5)]
-        await step_until(lambda: running() == {"a": 3} and value(engine, "lorry_requests_waiting") == 2)
-        tasks.append(asyncio.create_task(collect(engine, ask("b" * 90, key="b"))))
-        await step_until(lambda: running() == {"a": 3, "b": 1})
-        go.release(1_000_000)
-        assert [text for text, _ in await asyncio.gather(*tasks)] == [*(f"{n}" * 90 for n in range(5)), "b" * 90]
-        engine.close()
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("steps", [0, 3, 12])
-def test_a_closed_stream_frees_its_slot_within_a_step_also_during_prefill(steps):
-    async def scenario() -> None:
-        model = EchoModel(n_parallel=1, n_ctx=512, n_batch=16)
-        engine = await ready_engine(model)
-        go = model.begin_from_here(steps)
-        stream = asyncio.create_task(collect(engine, ask("x" * 100)))
-        await until(lambda: engine._scheduler.n_running == 1 and len(model.context.steps) == steps)
-        stream.cancel()
-        await asyncio.wait({stream})
-        go.release()  # the step that it is in
-        await until(lambda: engine.idle and engine._scheduler.n_running == 0)
-        assert len(model.context.steps) <= steps + 1
-        assert engine._slots.n_free == 1
-        assert value(engine, "lorry_requests_cancelled_total") == 1
-        go.release(1_000_000)
-        assert (await collect(engine, ask("x" * 100)))[0] == "x" * 100
-        engine.close()
-
-    run(scenario)
-
-
-def test_one_that_waits_and_goes_away_is_forgotten():
-    async def scenario() -> None:
-        model = EchoModel(n_parallel=1)
-        engine = await ready_engine(model)
-        go = model.begin_from_here()
-        running = asyncio.create_task(collect(engine, ask("one")))
-        await until(lambda: engine._scheduler.n_running == 1)
-        waiting = asyncio.create_task(collect(engine, ask("two")))
-        await until(lambda: value(engine, "lorry_requests_waiting") == 1)
-        waiting.cancel()
-        await asyncio.wait({waiting})
-        assert value(engine, "lorry_requests_waiting") == 0
-        go.release(1_000_000)
-        assert (await running)[0] == "one"
-        engine.close()
-
-    run(scenario)
-
-
-def test_a_deadline_ends_an_answer_with_length_and_a_waiting_request_with_an_error():
-    async def scenario() -> None:
-        model = EchoModel(n_parallel=1)
-        engine = await ready_engine(model, max_seconds=0.5)
-        go = model.begin_from_here(3)
-        running = asyncio.create_task(collect(engine, ask("x" * 20)))
-        await until(lambda: len(model.context.steps) == 3)
-        waiting = asyncio.create_task(collect(engine, ask("two")))
-        await asyncio.sleep(0.6)
-        go.release(1_000_000)
-        text, last = await running
-        assert (last.finish_reason, text) == ("length", "x" * last.completion_tokens)
-        with pytest.raises(TimedOutError, match=r"no slot was free within 0\.5 s; ask again later"):
-            await waiting
-        assert value(engine, "lorry_requests_timed_out_total") == 2
-        engine.close()
-
-    run(scenario)
-
-
-def test_draining_takes_nothing_new_and_finishes_what_runs_and_waits():
-    async def scenario() -> None:
-        model = EchoModel(n_parallel=1)
-        engine = await ready_engine(model)
-        go = model.begin_from_here(2)
-        tasks = [asyncio.create_task(collect(engine, ask(text))) for text in ("one", "two")]
-        await until(lambda: value(engine, "lorry_requests_waiting") == 1)
-        engine.drain()
-        assert not engine.ready
-        assert engine.alive
-        with pytest.raises(UnavailableError, match="the server is stopping; ask again in a moment"):
-            await collect(engine, ask())
-        go.release(1_000_000)
-        assert [text for text, _ in await asyncio.gather(*tasks)] == ["one", "two"]
-        await until(lambda: engine.idle)
-        engine.close()
-
-    run(scenario)
-
-
-def test_stopping_ends_a_running_stream_with_length_and_tells_who_waits():
-    async def scenario() -> None:
-        model = EchoModel(n_parallel=1)
-        engine = await ready_engine(model)
-        go = model.begin_from_here(4)
-        running = asyncio.create_task(collect(engine, ask("x" * 30)))
-        await until(lambda: len(model.context.steps) == 4)
-        waiting = asyncio.create_task(collect(engine, ask("two")))
-        await until(lambda: value(engine, "lorry_requests_waiting") == 1)
-        engine.stop()
-        go.release(2)
-        text, last = await running
-        assert (last.finish_reason, text) == ("length", "x" * last.completion_tokens)
-        with pytest.raises(UnavailableError, match="the server is stopping"):
-            await waiting
-        closing = threading.Thread(target=engine.close)
-        closing.start()
-        closing.join(10)
-        assert not engine.alive
-        with pytest.raises(UnavailableError):
-            await collect(engine, ask())
-
-    run(scenario)
-
-
 def test_a_batch_that_llama_cannot_compute_fails_alone_and_its_slot_is_clean():
     async def scenario() -> None:
         model = EchoModel(n_parallel=2)
@@ -443,37 +221,6 @@ def test_a_failing_request_reaches_its_client_and_the_others_go_on(monkeypatch):
     run(scenario)
 
 
-def test_an_engine_whose_thread_died_says_so_and_lets_nobody_wait(monkeypatch):
-    async def scenario() -> None:
-        engine = await ready_engine(EchoModel())
-        monkeypatch.setattr(engine._scheduler, "step", lambda: 1 // 0)
-        assert engine.alive
-        monkeypatch.setattr(threading, "excepthook", lambda _: None)
-        with pytest.raises(UnavailableError):
-            await collect(engine, ask())
-        await until(lambda: not engine.alive)
-        assert not engine.ready
-
-    run(scenario)
-
-
-def test_an_engine_that_hangs_is_not_alive(monkeypatch):
-    async def scenario() -> None:
-        model = EchoModel()
-        engine = await ready_engine(model)
-        go = model.begin_from_here()
-        running = asyncio.create_task(collect(engine, ask("one")))
-        await until(lambda: engine._scheduler.n_running == 1)
-        assert engine.alive
-        monkeypatch.setattr(batching, "STUCK_SECONDS", 0.1)
-        await until(lambda: not engine.alive)
-        go.release(1_000_000)
-        await running
-        engine.close()
-
-    run(scenario)
-
-
 def test_a_model_that_removes_all_or_nothing_shares_nothing_and_answers_right():
     async def scenario() -> None:
         model = EchoModel(n_parallel=1)
@@ -501,25 +248,3 @@ def test_a_token_is_counted_once_and_times_are_observed():
         engine.close()
 
     run(scenario)
-
-
-@pytest.mark.parametrize(
-    ("pieces", "stop", "expected", "stopped"),
-    [
-        (["ab", "cd"], [], "abcd", False),
-        (["ab", "cd"], ["bc"], "a", True),
-        (["ab", "cd"], ["dx"], "abcd", False),
-        (["one ", "EN", "D two"], ["END"], "one ", True),
-        (["x", "y", "z"], ["yz", "z"], "x", True),
-        ([b"\xc3", b"\xa9!"], ["!"], "é", True),
-        ([b"\xc3"], [], "", False),
-    ],
-)
-def test_stop_strings_are_cut_wherever_tokens_part_them(pieces, stop, expected, stopped):
-    text, said = StopStringFilter(stop), ""
-    for piece in pieces:
-        said += text.feed(piece if isinstance(piece, bytes) else piece.encode())
-        if text.stopped:
-            break
-    said += text.rest()
-    assert (said, text.stopped) == (expected, stopped)
