@@ -39,10 +39,10 @@ def address_of(endpoint: str) -> str:
 
 def names_no_user(error: kfp_server_api.ApiException) -> bool:
     """Whether a refusal misses the user that the gateway of a Kubeflow for several users adds."""
-    return "user identity" in words_of(error).lower()
+    return "user identity" in message_of(error).lower()
 
 
-def words_of(error: kfp_server_api.ApiException) -> str:
+def message_of(error: kfp_server_api.ApiException) -> str:
     """The text of a refusal: Kubeflow's in JSON, a proxy's in a line of text or a page."""
     try:
         body = json.loads(error.body)

@@ -17,7 +17,7 @@ import urllib3
 from ruamel.yaml import YAML
 
 from components.errors import ClusterError
-from pipelines.cluster.endpoint_errors import address_of, content_of, in_one_line, names_no_user, words_of
+from pipelines.cluster.endpoint_errors import address_of, content_of, in_one_line, names_no_user, message_of
 
 SECONDS_TO_ANSWER = 30
 WAY = "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80"
@@ -174,7 +174,7 @@ class Kubeflow:
         )
 
     def _refusal(self, error: kfp_server_api.ApiException) -> str:
-        text = words_of(error)
+        text = message_of(error)
         if 300 <= error.status < 400:
             return self._redirect(str((error.headers or {}).get("Location") or "nowhere"))
         if names_no_user(error) and error.status >= 500:

@@ -1,4 +1,4 @@
-"""A YAML document that a user writes: read with its line numbers, and its problems in words."""
+"""A YAML document that a user writes: read with its line numbers, its problems described."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def validated(path: Path, document: CommentedMap, model: type[Model]) -> Model:
     try:
         return model.model_validate(plain(document))
     except ValidationError as error:
-        problems = [_in_words(detail, document, model) for detail in _worth_telling(error.errors(), document)]
+        problems = [_describe(detail, document, model) for detail in _first_of_each_key(error.errors(), document)]
         raise RecipeError("\n".join(f"{path}: {problem}" for problem in problems)) from error
 
 
-def _worth_telling(errors: Sequence[ErrorDetails], document: CommentedMap) -> list[ErrorDetails]:
+def _first_of_each_key(errors: Sequence[ErrorDetails], document: CommentedMap) -> list[ErrorDetails]:
     # A union reports each of its branches; the first is enough.
     first_of_key: dict[str, ErrorDetails] = {}
     for detail in errors:
@@ -70,7 +70,7 @@ def _worth_telling(errors: Sequence[ErrorDetails], document: CommentedMap) -> li
     return list(first_of_key.values())
 
 
-def _in_words(detail: ErrorDetails, document: CommentedMap, model: type[BaseModel]) -> str:
+def _describe(detail: ErrorDetails, document: CommentedMap, model: type[BaseModel]) -> str:
     key = _key_of(document, detail["loc"])
     line = line_of(document, detail["loc"])
     if detail["type"] == "extra_forbidden":
@@ -149,5 +149,5 @@ def _lower_first(message: str) -> str:
 
 
 def location(key: str) -> list[int | str]:
-    """The way to a dotted key; a number is a key in a list."""
+    """The parts of a dotted key; a number is an index of a list."""
     return [int(part) if part.isdecimal() else part for part in key.split(".")]

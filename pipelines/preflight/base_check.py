@@ -1,4 +1,4 @@
-"""Base models are checked before a run begins, once each: what could not be served is known before it is trained."""
+"""Base models are checked before a run, once each: one that cannot be served is refused before it is trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Targets = str | list[str]
 
 
 def require_usable_bases(uses: Iterable[tuple[BaseModelRef, Targets]], report: Callable[[str], None]) -> None:
-    """Check each base model with the layers that are trained on it; what was found passed is not checked again.
+    """Check each base model with the layers that are trained on it; one that has passed is not checked again.
 
     Raises:
         ModelError: a base model cannot be used; the message has the reason.

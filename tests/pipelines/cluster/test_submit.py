@@ -196,7 +196,7 @@ PLACES: dict[str, tuple[int, str, bytes, str]] = {
     "an empty object": (200, "application/json", b"{}", "(it sent '{}')"),
     "null": (200, "application/json", b"null", "(it sent 'null')"),
     "a number": (200, "application/json", b"7", "(it sent '7')"),
-    "a list": (200, "application/json", b'["experiments", "run_id"]', "set KFP_TOKEN, or mend --endpoint (it sent"),
+    "a list": (200, "application/json", b'["experiments", "run_id"]', "set KFP_TOKEN, or correct --endpoint (it sent"),
     "other types": (200, "application/json", b'{"experiments": 7, "run_id": [], "state": 1}', "(it sent"),
     "empty experiments": (200, "application/json", b'{"experiments": [null], "run_id": null}', "(it sent"),
     "a time that is none": (

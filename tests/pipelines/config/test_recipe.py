@@ -146,7 +146,7 @@ def test_what_is_no_recipe_is_said(tmp_path, text, message):
 def test_a_missing_data_file_is_found_by_check(good):
     good.write_text(good.read_text().replace("data.jsonl", "gone.jsonl"))
     assert "line 4: split.data = " in problems(good)
-    assert "gone.jsonl': no such file or folder, and not a hub id; mend the path" in problems(good)
+    assert "gone.jsonl': no such file or folder, and not a hub id; correct the path" in problems(good)
 
 
 def test_a_missing_recipe_names_the_shipped_ones(tmp_path):
@@ -189,7 +189,7 @@ def test_a_base_model_that_is_not_there_is_named(good, tmp_path, tiny_base):
 def test_a_folder_that_is_no_model_is_named(good, tmp_path, tiny_base):
     (tmp_path / "empty").mkdir()
     good.write_text(good.read_text().replace(str(tiny_base), str(tmp_path / "empty")))
-    with pytest.raises(ModelError, match=r"empty: no base model there \(no config.json\); mend base_model"):
+    with pytest.raises(ModelError, match=r"empty: no base model there \(no config.json\); correct base_model"):
         resolve(load_recipe(good), tmp_path, print)
 
 
