@@ -17,7 +17,7 @@ import urllib3
 from ruamel.yaml import YAML
 
 from components.errors import ClusterError
-from pipelines.cluster.endpoint_errors import address_of, content_of, in_one_line, names_no_user, message_of
+from pipelines.cluster.endpoint_errors import address_of, content_of, in_one_line, message_of, names_no_user
 
 SECONDS_TO_ANSWER = 30
 WAY = "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80"
