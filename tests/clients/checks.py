@@ -1,4 +1,4 @@
-"""What the scripts of all clients share: where the servers are, what is asked, and a line of JSON for each check.
+"""What the scripts of all clients share: the servers' addresses, the questions, and a line of JSON for each check.
 
 Runs in the clients' environment, which has neither Lorry nor pytest.
 """
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-# The same weights twice: with the model's own template, which knows no tools, and with one that does.
+# The same weights twice: with the model's own template, which does not support tools, and with one that does.
 PLAIN = os.environ.get("LORRY_PLAIN", "")
 TOOLS = os.environ.get("LORRY_TOOLS", "")
 KEY = os.environ.get("LORRY_KEY", "")
@@ -61,8 +61,8 @@ def check(function: Check) -> Check:
     return function
 
 
-def keep_what_is_sent(kept: list[str]) -> None:
-    """All clients here ask through httpx or httpx2: a failure says what was sent last."""
+def record_requests(kept: list[str]) -> None:
+    """Append every request of httpx and httpx2, which all clients here use, to ``kept``: a failure shows the last."""
 
     def keeping(send: Callable[..., Any]) -> Callable[..., Any]:
         def keep_and_send(client: Any, request: Any, **more: Any) -> Any:
@@ -77,9 +77,9 @@ def keep_what_is_sent(kept: list[str]) -> None:
 
 
 def main() -> None:
-    """Run the checks that the arguments name, or all; print what became of each."""
+    """Run the checks that the arguments name, or all; print the result of each."""
     sent: list[str] = []
-    keep_what_is_sent(sent)
+    record_requests(sent)
     for function in CHECKS:
         if sys.argv[1:] and function.__name__ not in sys.argv[1:]:
             continue

@@ -55,7 +55,7 @@ CHECKS = [(client, check) for client, (_, script) in commands().items() for chec
 
 @pytest.fixture(scope="module")
 def results_of(plain_server: str, tools_server: str) -> Callable[[str], Results]:
-    """What each check of a client's script found wrong: nothing is an empty text."""
+    """The failure of each check of a client's script; an empty text where it passed."""
 
     @cache
     def run(client: str) -> Results:
@@ -66,13 +66,13 @@ def results_of(plain_server: str, tools_server: str) -> Callable[[str], Results]
         given = environment(plain_server, tools_server)
         with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, env=given) as script:
             try:
-                printed, said = script.communicate(timeout=MOST_SECONDS)
+                printed, errors = script.communicate(timeout=MOST_SECONDS)
             except subprocess.TimeoutExpired:
                 script.kill()
-                printed, said = script.communicate()
+                printed, errors = script.communicate()
         lines = [json.loads(line) for line in printed.splitlines() if line.startswith('{"check"')]
         found = {line["check"]: line["detail"] for line in lines}
-        found["*"] = f"the script did not get there: {printed[-1000:]}{said[-3000:]}"
+        found["*"] = f"the script did not reach this check: {printed[-1000:]}{errors[-3000:]}"
         return found
 
     return run

@@ -1,7 +1,7 @@
 """Every optional field of OpenAI's requests, as the installed ``openai`` package declares them.
 
 The fields come from the package's own types: one that a later version adds is tried as well, and a type that it adds
-fails here until somebody has said where it belongs.
+fails here until it is in one of the tables below.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def part(**more: Any) -> Body:
     return messages({"role": "user", "content": [{"type": "text", "text": "hi", **more}]})
 
 
-# How a request looks that holds a value of the type; what it must have is there already.
-PLACES: dict[type, Callable[..., Body]] = {
+# Makes a body that contains a value of the type, with its required fields.
+BODIES: dict[type, Callable[..., Body]] = {
     CHAT: chat,
     TEXT: lambda **more: {"model": MODEL, "prompt": "hi", "max_tokens": 1, **more},
     developer.ChatCompletionDeveloperMessageParam: lambda **more: messages(
@@ -132,14 +132,14 @@ def optional_fields(kind: type) -> dict[str, Any]:
 
 
 def documentation(kind: type) -> dict[str, str]:
-    """What the package says of each field."""
+    """The package's documentation of each field."""
     found: dict[str, str] = {}
     for owner in (kind, *getattr(kind, "__orig_bases__", ())):
         if is_typeddict(owner):
             lines = ast.parse(inspect.getsource(owner)).body[0].body
-            for field, told in pairwise(lines):
-                if isinstance(field, ast.AnnAssign) and isinstance(told, ast.Expr):
-                    found[field.target.id] = told.value.value
+            for field, text in pairwise(lines):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    found[field.target.id] = text.value.value
     return found
 
 
@@ -155,10 +155,10 @@ def empty_values(hint: Any) -> list[Any]:
     return [value for part in get_args(hint) for value in empty_values(part)] if origin is Union else []
 
 
-FIELDS = [(kind, name) for kind in PLACES for name in optional_fields(kind)]
+FIELDS = [(kind, name) for kind in BODIES for name in optional_fields(kind)]
 EMPTY = [
     (kind, name, value)
-    for kind in PLACES
+    for kind in BODIES
     for name, hint in optional_fields(kind).items()
     for value in empty_values(hint)
 ]
@@ -176,19 +176,19 @@ Ask = Callable[[type, Body], None]
 
 @pytest.fixture(scope="module")
 def answered(request: pytest.FixtureRequest) -> Ask:
-    """Sends what a value of a type is put into, and asserts that it is answered."""
+    """Sends the body that contains a value of a type, and asserts that it is answered."""
 
     def send(kind: type, value: Body) -> None:
         address = request.getfixturevalue("tools_server" if kind in NEEDS_TOOLS else "plain_server")
         url = f"{address}/{'completions' if kind is TEXT else 'chat/completions'}"
-        body = PLACES[kind](**value)
+        body = BODIES[kind](**value)
         response = httpx.post(url, json=body, headers={"Authorization": f"Bearer {KEY}"}, timeout=90)
         assert response.status_code == 200, f"{json.dumps(body)}\n{response.text}"
 
     return send
 
 
-@pytest.mark.parametrize("kind", PLACES, ids=label)
+@pytest.mark.parametrize("kind", BODIES, ids=label)
 def test_absent_is_answered(answered: Ask, kind: type):
     answered(kind, {})
 
@@ -198,7 +198,7 @@ def test_null_means_absent(answered: Ask, kind: type, name: str):
     answered(kind, {name: None})
 
 
-@pytest.mark.parametrize("kind", PLACES, ids=label)
+@pytest.mark.parametrize("kind", BODIES, ids=label)
 def test_all_may_be_null_at_once(answered: Ask, kind: type):
     # A chat without any limit goes on until the model ends it.
     limit = {"max_tokens": 1} if kind is CHAT else {}
@@ -215,18 +215,18 @@ def test_the_documented_default_means_absent(answered: Ask, kind: type, name: st
     answered(kind, {name: value})
 
 
-def test_every_type_with_optional_fields_has_a_place():
+def test_every_type_with_optional_fields_has_a_body():
     reached = {kind for request in (CHAT, TEXT) for kind in types_in(request) if optional_fields(kind)}
-    unknown = {kind.__name__ for kind in reached - set(PLACES)} - NOT_SERVED
-    assert not unknown, f"say in PLACES how a request holds them, or in NOT_SERVED that Lorry refuses them: {unknown}"
+    unknown = {kind.__name__ for kind in reached - set(BODIES)} - NOT_SERVED
+    assert not unknown, f"add to BODIES how a request has them, or to NOT_SERVED that Lorry refuses them: {unknown}"
 
 
 def test_every_default_that_the_package_documents_is_tried():
     named = {
         (kind, field)
-        for kind in PLACES
-        for field, told in documentation(kind).items()
-        if re.search(r"\bdefault", told, re.I)
+        for kind in BODIES
+        for field, text in documentation(kind).items()
+        if re.search(r"\bdefault", text, re.I)
     }
     assert len(named) >= 10
     untried = {f"{label(kind)}.{field}" for kind, field in named if field not in DEFAULTS.get(kind, {})}

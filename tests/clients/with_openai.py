@@ -4,36 +4,13 @@ import json
 
 import openai
 from checks import AGAIN, KEY, MODEL, PLAIN, QUESTION, TOO_LONG, TOOLS, WEATHER_QUESTION, Weather, check, main, refused
+from tool_definitions import GET_TIME, GET_WEATHER, NAMED
 
 plain = openai.OpenAI(base_url=PLAIN, api_key=KEY, max_retries=0, timeout=60)
 tools = openai.OpenAI(base_url=TOOLS, api_key=KEY, max_retries=0, timeout=60)
 ASKED = [{"role": "user", "content": QUESTION}]
 ON = {"role": "user", "content": AGAIN}
 WEATHER_ASKED = [{"role": "user", "content": WEATHER_QUESTION}]
-GET_WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather of a city.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "city": {"type": "string", "enum": ["Paris", "Berlin"]},
-                "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
-            },
-            "required": ["city", "unit"],
-            "additionalProperties": False,
-        },
-    },
-}
-GET_TIME = {
-    "type": "function",
-    "function": {
-        "name": "get_time",
-        "parameters": {"type": "object", "properties": {"zone": {"enum": ["CET", "UTC"]}}, "required": ["zone"]},
-    },
-}
-NAMED = {"type": "function", "function": {"name": "get_weather"}}
 
 
 def chat(messages=ASKED, client=plain, max_tokens=12, **more):
@@ -342,7 +319,7 @@ def an_unknown_key_is_refused():
 
 
 @check
-def an_image_is_refused_in_words():
+def an_image_is_refused_and_the_error_names_text():
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     error = refused(openai.BadRequestError, lambda: chat([{"role": "user", "content": [part]}]))
     assert "text" in error.body["message"], error.body

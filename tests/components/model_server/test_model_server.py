@@ -173,12 +173,6 @@ def test_a_prompt_over_the_context_is_a_400_with_both_numbers(server, model, str
     assert response.json()["error"]["code"] == "context_length_exceeded"
 
 
-def test_a_path_that_is_not_there_is_an_error_in_openais_shape(server):
-    missing = httpx.get(f"{server}/v1/nothing")
-    assert missing.status_code == 404
-    assert "there is nothing at '/v1/nothing'; this server has /v1/chat" in missing.json()["error"]["message"]
-
-
 def test_a_connection_that_nobody_uses_outlives_those_of_its_clients(server):
     """Most clients let go of one after 5 s; the server that lets go first cuts a request on its way."""
     with contextlib.closing(http.client.HTTPConnection(httpx.URL(server).host, httpx.URL(server).port)) as client:

@@ -89,12 +89,12 @@ async def probe(address: str, seen: Seen, over: asyncio.Event) -> None:
 
 async def clients(address: str, seen: Seen, n: int, seed: int) -> None:
     draw = random.Random(seed)
-    room = asyncio.Semaphore(N_AT_ONCE)
+    slots = asyncio.Semaphore(N_AT_ONCE)
 
     async with httpx.AsyncClient(base_url=address, timeout=120, limits=httpx.Limits(max_connections=200)) as client:
 
         async def one() -> None:
-            async with room:
+            async with slots:
                 if draw.random() < 0.05:
                     bad = await client.post("/v1/chat/completions", content=draw.choice(MALFORMED))
                     assert bad.status_code == 400, bad.text

@@ -108,8 +108,8 @@ def served(generation: GenerationDefaults) -> ServedModel:
 
 
 def test_a_default_holds_where_a_request_leaves_a_setting_out_or_says_null():
-    for said in ({}, {"temperature": None, "top_p": None, "top_k": None, "max_tokens": None}):
-        request = ChatCompletionRequest(model="m", messages=HELLO, **said)
+    for fields in ({}, {"temperature": None, "top_p": None, "top_k": None, "max_tokens": None}):
+        request = ChatCompletionRequest(model="m", messages=HELLO, **fields)
         asked = request.to_engine("", served(LLAMA))
         assert (asked.sampling.temperature, asked.sampling.top_p, asked.max_tokens) == (0.6, 0.9, 64)
         plain = request.to_engine("", served(GenerationDefaults()))

@@ -79,13 +79,13 @@ CALLS = [ParsedCall("add", '{"a": 1, "b": {"<tool_call>": "}]"}}'), ParsedCall("
 def written_arguments(form: Any, arguments: str) -> str:
     if isinstance(form, JsonArguments):
         return arguments
-    said = {key: one if isinstance(one, str) else json.dumps(one) for key, one in json.loads(arguments).items()}
-    return "".join(f"{form.open}{key}{form.middle}{one}{form.close}" for key, one in said.items())
+    values = {key: one if isinstance(one, str) else json.dumps(one) for key, one in json.loads(arguments).items()}
+    return "".join(f"{form.open}{key}{form.middle}{one}{form.close}" for key, one in values.items())
 
 
 def written(found: CallFormat, calls: Sequence[ParsedCall]) -> str:
-    said = [f"{call.name}{found.middle}{written_arguments(found.arguments, call.arguments)}" for call in calls]
-    return found.head + (found.between or "").join(said) + found.tail
+    bodies = [f"{call.name}{found.middle}{written_arguments(found.arguments, call.arguments)}" for call in calls]
+    return found.head + (found.between or "").join(bodies) + found.tail
 
 
 def read(stream: ToolCallParser, text: str, seed: int) -> tuple[str, list[ParsedCall]]:

@@ -36,7 +36,7 @@ def test_a_grammar_lets_a_call_be_what_its_schema_says_in_the_templates_form(tin
     model = GgufModel(tiny_run.model, n_ctx=64)
     grammars = Grammars(model)
 
-    def may_say(text: str, *, must_call: bool = True, parallel: bool = False) -> bool:
+    def is_allowed(text: str, *, must_call: bool = True, parallel: bool = False) -> bool:
         use = ToolUse(tools, ["paint", "add"], found, must_call=must_call, parallel=parallel)
         matcher = grammars.of_lark(grammar_of(use, None, grammars), "tools")
         tokens = model.tokenize(text, special=False)
@@ -47,24 +47,24 @@ def test_a_grammar_lets_a_call_be_what_its_schema_says_in_the_templates_form(tin
 
     right = {"colour": "red", "note": "for <b> and me"}
     added = ParsedCall("add", '{"a": 1, "b": 2}')
-    assert may_say(call(**right))
-    assert may_say(call(**right, coats=2))
-    assert may_say(written(found, [added]))
+    assert is_allowed(call(**right))
+    assert is_allowed(call(**right, coats=2))
+    assert is_allowed(written(found, [added]))
     for wrong in ({**right, "colour": "green"}, {"colour": "red"}, {**right, "coats": "many"}, {**right, "other": 1}):
-        assert not may_say(call(**wrong)), wrong
-    assert not may_say(f"Let me see. {call(**right)}")
-    assert may_say(f"Let me see. {call(**right)}", must_call=False)
-    assert may_say("Use std::vector<int>, {}.", must_call=False)
-    assert not may_say(call(**{**right, "colour": "green"}), must_call=False)
+        assert not is_allowed(call(**wrong)), wrong
+    assert not is_allowed(f"Let me see. {call(**right)}")
+    assert is_allowed(f"Let me see. {call(**right)}", must_call=False)
+    assert is_allowed("Use std::vector<int>, {}.", must_call=False)
+    assert not is_allowed(call(**{**right, "colour": "green"}), must_call=False)
     both = written(found, [ParsedCall("paint", json.dumps(right)), added])
     wrong = written(found, [added, ParsedCall("paint", '{"colour": "green", "note": "x"}')])
     if found.between is not None:
         for must_call in (True, False):
-            said = [may_say(both, must_call=must_call, parallel=parallel) for parallel in (True, False)]
-            assert said == [True, False]
-        assert not may_say(wrong, must_call=False, parallel=True)
-        assert may_say(f"{call(**right)}\n\nThat is all.", must_call=False, parallel=True)
-    assert not may_say(f"{call(**right)}\n\nThat is all.", must_call=False)
+            allowed = [is_allowed(both, must_call=must_call, parallel=parallel) for parallel in (True, False)]
+            assert allowed == [True, False]
+        assert not is_allowed(wrong, must_call=False, parallel=True)
+        assert is_allowed(f"{call(**right)}\n\nThat is all.", must_call=False, parallel=True)
+    assert not is_allowed(f"{call(**right)}\n\nThat is all.", must_call=False)
     model.close()
 
 
@@ -81,8 +81,8 @@ def test_names_of_any_text_are_arguments_and_break_out_of_no_grammar(tiny_run):
         matcher = grammars.of_lark(grammar, "tools")
         assert matcher.try_consume_tokens(tokens) == len(tokens)
         assert matcher.is_accepting()
-        (_, (said,)) = read(ToolCallParser(found, {"add": parameters}), written(found, [call]), 2)
-        assert json.loads(said.arguments) == json.loads(call.arguments)
+        (_, (parsed,)) = read(ToolCallParser(found, {"add": parameters}), written(found, [call]), 2)
+        assert json.loads(parsed.arguments) == json.loads(call.arguments)
     model.close()
 
 
@@ -92,7 +92,7 @@ def test_tags_that_are_tokens_of_their_own_are_thought_and_called_with(qwen):
         assert found is not None
         grammars = Grammars(model)
 
-        def may_say(text: str, *, must_call: bool = False, in_thoughts: bool = False) -> bool:
+        def is_allowed(text: str, *, must_call: bool = False, in_thoughts: bool = False) -> bool:
             use = ToolUse(TOOLS, ["paint", "add"], found, must_call=must_call)
             matcher = grammars.of_lark(grammar_of(use, None, grammars, in_thoughts=in_thoughts), "tools")
             tokens = model.tokenize(text, special=True)
@@ -101,12 +101,12 @@ def test_tags_that_are_tokens_of_their_own_are_thought_and_called_with(qwen):
         right, wrong = (written(found, [ParsedCall("paint", f'{{"colour": "{one}"}}')]) for one in ("red", "green"))
         (tag,) = model.tokenize("<tool_call>", special=True)
         assert tag in model.tokenize(right, special=True)
-        assert may_say(right, must_call=True)
-        assert not may_say(wrong, must_call=True)
+        assert is_allowed(right, must_call=True)
+        assert not is_allowed(wrong, must_call=True)
         for before in ("", "Let me see. ", "<think>\nHm, <b>.\n</think>\n\n", "<think>\nHm"):
-            assert may_say(before), before
-            assert may_say(f"{before}{right}") == (before != "<think>\nHm")
-            assert not may_say(f"{before}{wrong}")
-        assert may_say(f"Hm.</think>{right}", in_thoughts=True)
-        assert may_say("Hm.</think>Yes.", in_thoughts=True)
-        assert not may_say(f"Hm. {right}", in_thoughts=True)
+            assert is_allowed(before), before
+            assert is_allowed(f"{before}{right}") == (before != "<think>\nHm")
+            assert not is_allowed(f"{before}{wrong}")
+        assert is_allowed(f"Hm.</think>{right}", in_thoughts=True)
+        assert is_allowed("Hm.</think>Yes.", in_thoughts=True)
+        assert not is_allowed(f"Hm. {right}", in_thoughts=True)

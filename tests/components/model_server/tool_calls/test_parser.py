@@ -30,11 +30,11 @@ def test_an_answer_is_parted_into_text_and_calls_however_it_comes(name, seed, be
     found = form(name, LLAMA_CPP_TEMPLATES if name == MISTRAL else TEMPLATES)
     calls = CALLS if found.between else CALLS[:1]
     text = before + written(found, calls).replace("\0", "abcdefghi")
-    said, called = read(ToolCallParser(found, PARAMETERS), text, seed)
+    rest, called = read(ToolCallParser(found, PARAMETERS), text, seed)
     assert [(call.name, json.loads(call.arguments)) for call in called] == [
         (call.name, json.loads(call.arguments)) for call in calls
     ]
-    assert said == before.strip()
+    assert rest == before.strip()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -51,18 +51,18 @@ def test_what_only_looks_like_a_call_is_text_and_nothing_is_lost(text, seed):
 
 
 def test_white_space_of_the_models_own_does_not_hide_a_call():
-    said = '<tool_call>{ "name" : "add", "arguments": {"a": 1, "b": 2} }</tool_call>\n\n<tool_call> {"name":"paint",'
-    said += '"arguments":{}}'
+    text = '<tool_call>{ "name" : "add", "arguments": {"a": 1, "b": 2} }</tool_call>\n\n<tool_call> {"name":"paint",'
+    text += '"arguments":{}}'
     called = [ParsedCall("add", '{"a": 1, "b": 2}'), ParsedCall("paint", "{}")]
-    assert read(ToolCallParser(form("qwen2_5"), PARAMETERS), said, 3) == ("", called)
+    assert read(ToolCallParser(form("qwen2_5"), PARAMETERS), text, 3) == ("", called)
 
 
 @pytest.mark.parametrize("n", range(11, 200, 3))
 def test_of_a_call_that_is_cut_the_arguments_are_given_as_far_as_they_came(n):
     found = form("qwen2_5")
     whole = written(found, CALLS)
-    said, called = read(ToolCallParser(found, PARAMETERS), whole[:n], n)
-    assert said == ""
+    rest, called = read(ToolCallParser(found, PARAMETERS), whole[:n], n)
+    assert rest == ""
     assert [call.name for call in called] == NAMES[: len(called)]
     for one, right in zip(called, CALLS, strict=False):
         assert right.arguments.startswith(one.arguments)
