@@ -27,10 +27,8 @@ from components.errors import (
     OutOfMemoryError,
     StepFailedError,
 )
-from components.runtime.memory import memory_limit, oom_kills
 from components.train_lora import checkpoints, supervise
 from components.train_lora.config import TrainConfig
-from components.train_lora.job import exit_signal
 from components.train_lora.supervise import MAX_RESTARTS, train_supervised
 from tests.components.train_lora.training import SETTINGS, losses, run, weights
 
@@ -162,28 +160,3 @@ def test_what_the_kernel_kills_for_want_of_memory_is_a_record_with_what_would_fi
     assert (record.status, record.reason) == ("out_of_memory", str(caught.value))
     assert record.steps >= 5
     assert (record.precision, record.final_eval_loss) == ("float32", None)
-
-
-@pytest.mark.parametrize(("code", "number"), [(-9, 9), (137, 9), (143, 15), (1, None), (0, None), (255, None)])
-def test_an_exit_code_tells_the_signal(code, number):
-    assert exit_signal(code) == number
-
-
-@pytest.mark.parametrize(
-    ("files", "kills", "limit"),
-    [
-        ({"proc/self/cgroup": "0::/pod", "sys/fs/cgroup/memory.events": "low 0\noom 2\noom_kill 1\n",
-          "sys/fs/cgroup/memory.max": "4294967296\n"}, 1, 4294967296),
-        ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/memory.max": "max\n"}, 0, None),
-        ({"proc/self/cgroup": "4:memory:/pod", "sys/fs/cgroup/memory/memory.oom_control": "under_oom 0\noom_kill 2\n",
-          "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, 2, None),
-        ({}, 0, None),
-    ],
-    ids=["v2", "v2 without a limit", "v1 without a limit", "neither"],
-)  # fmt: skip
-def test_the_memory_of_the_container_is_read_from_its_control_group(files, kills, limit, tmp_path):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert oom_kills(tmp_path) == kills
-    assert memory_limit(tmp_path) == limit
