@@ -93,7 +93,7 @@ def push(engine: str, image: str) -> None:
     """
     print(f"{image}: pushing", flush=True)
     if subprocess.run([engine, "push", image], check=False).returncode != 0:
-        raise LorryError(f"{image}: {engine} cannot push it; log in to the registry, or mend LORRY_REGISTRY")
+        raise LorryError(f"{image}: {engine} cannot push it; log in to the registry, or correct LORRY_REGISTRY")
 
 
 def main() -> None:

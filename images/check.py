@@ -165,7 +165,7 @@ class Checker:
         return int(self._done(inspect, image))
 
     def _command(self, verb: str, *arguments: str) -> list[str]:
-        position = next(place for place, argument in enumerate(arguments) if not argument.startswith("--"))
+        position = next(index for index, argument in enumerate(arguments) if not argument.startswith("--"))
         flags, image, rest = arguments[:position], arguments[position], arguments[position + 1 :]
         mount = f"--volume={self.folder}:/check"
         return [self.engine, verb, *LOCKED, mount, *flags, reference(image, self.settings), *rest]
