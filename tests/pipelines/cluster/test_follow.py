@@ -115,7 +115,7 @@ def test_a_pod_that_was_deleted_is_tried_again_and_an_end_by_hand_is_no_failure(
         "train_lora: its pod was lost or killed; try 2",
         "train_lora: canceled",
     ]
-    assert "somebody ends the run; training writes a checkpoint before it goes" in done.stdout
+    assert "somebody ends the run; training writes a checkpoint before it ends" in done.stdout
     assert done.returncode == 1
     assert done.stderr.startswith("error: the run was canceled in train_lora: somebody ended it; submit it again")
 
@@ -293,7 +293,7 @@ def test_a_run_of_another_pipeline_is_refused_in_a_line(parameters, tmp_path):
     answer["runtime_config"]["parameters"] = parameters
     done = follow([answer], tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: run 'demo-20261127-205817': is none that lorry submit or lorry sweep started")
+    assert done.stderr.startswith("error: run 'demo-20261127-205817': was not started by lorry submit or lorry sweep")
 
 
 def test_a_store_that_does_not_answer_is_said_once_and_the_run_is_followed(figures, tmp_path):
