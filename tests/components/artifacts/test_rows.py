@@ -31,7 +31,7 @@ ROWS = [
     row(message(), message("Yo", "assistant")),
     row(message("Weather?"), message("", "assistant", tool_calls=[CALL]),
         message("20", "tool", tool_call_id="c1", name="weather"), message("Warm.", "assistant"), tools=[TOOL]),
-    row(message("Think"), message("b", "assistant", reasoning_content="a", weight=0), message("c", "assistant", weight=1)),
+    row(message("Think"), message("b", "assistant", reasoning_content="a", weight=0), message("c", "assistant")),
     row(message("ünï 日本 🙂\n\t\x00"), message(" spaces ", "assistant")),
 ]  # fmt: skip
 
