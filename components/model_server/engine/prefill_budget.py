@@ -19,6 +19,8 @@ TOLERANCE = 1.05
 # Each further prompt that is prefilled lets the latency grow by this share. A crowd that comes at once is prefilled in
 # larger chunks, and its answers then come in larger batches: both are cheaper.
 ITL_GROWTH_PER_PROMPT = 0.5
+# Two readings of a coarse clock can be equal, and costs are divided by each other.
+SHORTEST_SECONDS = 1e-6
 # Until something was measured.
 FIRST_GUESS_SECONDS_PER_TOKEN = 0.005
 
@@ -78,7 +80,7 @@ class _Costs:
         """Learn from a chunk; one between two sizes says little about either and is left out."""
         if n_tokens not in self._per_token:
             return
-        per_token = seconds / n_tokens
+        per_token = max(seconds, SHORTEST_SECONDS) / n_tokens
         if n_tokens in self._measured:
             per_token = WEIGHT * per_token + (1 - WEIGHT) * self._per_token[n_tokens]
         change = per_token / self._per_token[n_tokens]

@@ -1,4 +1,4 @@
-"""Which token may come next, where an answer must follow a grammar: llguidance over the model's vocabulary."""
+"""Guided decoding: which tokens are allowed next where an answer must follow a grammar, by llguidance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Grammars:
-    """Makes matchers for one model; a matcher says which token may come next."""
+    """Makes matchers for one model's vocabulary; a matcher says which tokens are allowed next."""
 
     def __init__(self, model: GgufVocabulary) -> None:
         """Takes about a second for 128,000 tokens."""
@@ -22,7 +22,7 @@ class Grammars:
         self._model = model
         ends = [token for token in range(model.n_vocab) if model.is_end(token)]
         with warnings.catch_warnings():
-            # llguidance asks for a token's attributes by a name that llama-cpp-python will give up.
+            # llguidance reads a token's attributes by a name that llama-cpp-python has deprecated.
             warnings.simplefilter("ignore", DeprecationWarning)
             self._tokenizer = lltokenizer_from_vocab(model.vocab, eos_token=ends)
         # Tokens of an answer's text that no text of a grammar matches, such as <think> where it is a token of its own.

@@ -1,8 +1,8 @@
-"""JSON that follows a client's schema, as people write schemas.
+"""JSON schemas of clients, in the form in which llguidance follows them.
 
-A key that a schema does not name is not invented, white space is bounded, and what llguidance has no rule for (a format
-that it does not know, ``uniqueItems``, ``not``) is left to the model. A schema is hostile: llguidance takes it or says
-no, and bounds its own work; its options (``x-guidance``) are not the client's.
+The model cannot add a key that the schema does not name, white space is bounded, and keywords that llguidance has no
+rule for (an unknown ``format``, ``uniqueItems``, ``not``) do not restrict the model. A schema is hostile: llguidance
+accepts or refuses it, and bounds its own work; its options (``x-guidance``) cannot be set by the client.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ MAX_BYTES = 16_384
 OPTIONS: dict[str, Any] = {"whitespace_pattern": r"[ ]?|\n[ \t]{0,32}", "coerce_one_of": True, "lenient": True}
 OPTIONS_KEY = "x-guidance"
 
-# Where schemas lie within a schema: one, a list of them, or many by name.
+# Keywords whose value is a subschema, a list of subschemas, or subschemas by name.
 SINGLE = ("items", "additionalItems", "additionalProperties", "unevaluatedItems", "unevaluatedProperties", "contains",
           "propertyNames", "not", "if", "then", "else")  # fmt: skip
 LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 DEFINITIONS = ("$defs", "definitions")
 BY_NAME = ("properties", "patternProperties", "dependentSchemas", *DEFINITIONS)
-# Schemas of these say more of the same value.
-OF_SAME_VALUE = ("allOf", "anyOf", "oneOf")
+# "In-place applicators": their subschemas apply to the same value as the schema itself.
+IN_PLACE = ("allOf", "anyOf", "oneOf")
 ABOUT_OTHER_KEYS = ("additionalProperties", "patternProperties", "unevaluatedProperties")
 
 
@@ -63,20 +63,20 @@ def as_followed(text: str, field: str = "response_format") -> str:
         for form in _forms(_without_options(json.loads(text))):
             followed = json.dumps({**form, OPTIONS_KEY: OPTIONS}, ensure_ascii=False)
             try:
-                wrong, said = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(followed))
+                wrong, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(followed))
             except ValueError as error:
-                wrong, said = True, [str(error)]
+                wrong, messages = True, [str(error)]
             if not wrong:
                 return followed
     except RecursionError as error:
         raise SchemaError(field, "the schema has too many levels; make it flatter") from error
-    why = " ".join(" ".join(map(str, said)).split())[:300]
+    why = " ".join(" ".join(map(str, messages)).split())[:300]
     raise SchemaError(field, f"the schema cannot be followed ({why}); simplify it")
 
 
 def _forms(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The schema as it would best be followed, and as it is; last both without patterns that cannot be read."""
-    closed = _closed(schema, schema, _references_of_parts(schema))
+    """The schema with its objects closed, and as it is; then both without patterns that llguidance cannot read."""
+    closed = _closed(schema, schema, _in_place_references(schema))
     yield from (closed, schema)
     yield from map(_without_unknown_patterns, (closed, schema))
 
@@ -85,11 +85,11 @@ def _without_options(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     kept = {key: value for key, value in schema.items() if key != OPTIONS_KEY}
-    return _with_schemas(kept, _without_options)
+    return _map_subschemas(kept, _without_options)
 
 
-def _with_schemas(schema: dict[str, Any], change: Any) -> dict[str, Any]:
-    """A schema whose schemas are changed, each in its place."""
+def _map_subschemas(schema: dict[str, Any], change: Any) -> dict[str, Any]:
+    """The schema with ``change`` applied to each of its direct subschemas."""
     changed = dict(schema)
     for key, value in schema.items():
         if key in BY_NAME and isinstance(value, dict):
@@ -104,22 +104,22 @@ def _with_schemas(schema: dict[str, Any], change: Any) -> dict[str, Any]:
 def _closed(schema: Any, root: Any, parts: set[str], *, is_part: bool = False) -> Any:
     """The schema, in which an object has only keys that are named.
 
-    ``is_part``: of what another schema says of that value, which is closed as a whole; ``parts`` are the references of
-    such ones.
+    ``is_part``: another schema applies it in place, and is closed as a whole; ``parts`` are the references to such
+    schemas.
     """
     if not isinstance(schema, dict):
         return schema
     names = None if is_part else _names(schema, root)
     closed = dict(schema)
     for key, value in schema.items():
-        if key in OF_SAME_VALUE and isinstance(value, list):
+        if key in IN_PLACE and isinstance(value, list):
             closed[key] = [_closed(one, root, parts, is_part=is_part or names is not None) for one in value]
         elif key in DEFINITIONS and isinstance(value, dict):
             closed[key] = {
                 name: _closed(one, root, parts, is_part=f"#/{key}/{name}" in parts) for name, one in value.items()
             }
         else:
-            closed |= _with_schemas({key: value}, lambda one: _closed(one, root, parts))
+            closed |= _map_subschemas({key: value}, lambda one: _closed(one, root, parts))
     if names is None or (_is_composed(schema) and not names):
         return closed
     named = dict.fromkeys(sorted(names), True)
@@ -134,22 +134,22 @@ def _closed(schema: Any, root: Any, parts: set[str], *, is_part: bool = False) -
 
 
 def _is_composed(schema: Mapping[str, Any]) -> bool:
-    return "$ref" in schema or any(isinstance(schema.get(key), list) for key in OF_SAME_VALUE)
+    return "$ref" in schema or any(isinstance(schema.get(key), list) for key in IN_PLACE)
 
 
 def _names(schema: Mapping[str, Any], root: Any) -> set[str] | None:
-    """The keys that an object may have: those that its schema and the parts of it name.
+    """The keys that an object may have: those that its schema and the schemas applied in place name.
 
     None where it is no object, or may have others, or where each of its branches is closed by itself.
     """
     several = schema.get("allOf")
     if not isinstance(schema.get("properties"), dict) and not (isinstance(several, list) and len(several) > 1):
         return None
-    return _named_in(schema, root, set())
+    return _names_in(schema, root, set())
 
 
-def _named_in(schema: Any, root: Any, seen: set[str]) -> set[str] | None:
-    """The keys that a schema names with what it is composed of; None: it says that others may be there."""
+def _names_in(schema: Any, root: Any, seen: set[str]) -> set[str] | None:
+    """The keys that a schema names, with the schemas that it applies in place; None: others are allowed, too."""
     if not isinstance(schema, dict):
         return set()
     if any(key in schema for key in ABOUT_OTHER_KEYS):
@@ -157,17 +157,17 @@ def _named_in(schema: Any, root: Any, seen: set[str]) -> set[str] | None:
     properties, required = schema.get("properties"), schema.get("required")
     names = {*(properties if isinstance(properties, dict) else ())}
     names |= {name for name in (required if isinstance(required, list) else ()) if isinstance(name, str)}
-    for part in _parts(schema, root, seen):
-        more = _named_in(part, root, seen)
+    for part in _in_place_subschemas(schema, root, seen):
+        more = _names_in(part, root, seen)
         if more is None:
             return None
         names |= more
     return names
 
 
-def _parts(schema: Mapping[str, Any], root: Any, seen: set[str]) -> list[Any]:
-    """What else is said of the same value; a reference that was ``seen`` is not followed again."""
-    parts = [one for key in OF_SAME_VALUE if isinstance(schema.get(key), list) for one in schema[key]]
+def _in_place_subschemas(schema: Mapping[str, Any], root: Any, seen: set[str]) -> list[Any]:
+    """The schemas that are applied in place; a reference that was ``seen`` is not followed again."""
+    parts = [one for key in IN_PLACE if isinstance(schema.get(key), list) for one in schema[key]]
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference not in seen:
         seen.add(reference)
@@ -185,30 +185,30 @@ def resolved(reference: Any, root: Any) -> Any:
     return found
 
 
-def _references_of_parts(root: Any) -> set[str]:
-    """References to what is only a part of what another schema says of a value."""
+def _in_place_references(root: Any) -> set[str]:
+    """The references to schemas that another schema applies in place."""
     seen: set[str] = set()
-    waiting: list[Any] = [one for one in _all_schemas(root) if _is_composed(one) and _names(one, root) is not None]
+    waiting: list[Any] = [one for one in _all_subschemas(root) if _is_composed(one) and _names(one, root) is not None]
     while waiting:
         at = waiting.pop()
         if isinstance(at, dict):
-            waiting += _parts(at, root, seen)
+            waiting += _in_place_subschemas(at, root, seen)
     return seen
 
 
-def _all_schemas(schema: Any) -> Iterator[dict[str, Any]]:
+def _all_subschemas(schema: Any) -> Iterator[dict[str, Any]]:
     if not isinstance(schema, dict):
         return
     yield schema
     for key, value in schema.items():
         if key in BY_NAME and isinstance(value, dict):
             for one in value.values():
-                yield from _all_schemas(one)
+                yield from _all_subschemas(one)
         elif key in LISTS and isinstance(value, list):
             for one in value:
-                yield from _all_schemas(one)
+                yield from _all_subschemas(one)
         elif key in SINGLE:
-            yield from _all_schemas(value)
+            yield from _all_subschemas(value)
 
 
 def _is_regex(pattern: str) -> bool:
@@ -222,7 +222,7 @@ def _is_regex(pattern: str) -> bool:
 def _without_unknown_patterns(schema: Any) -> Any:
     """The schema without patterns that llguidance cannot read, such as those that look ahead.
 
-    Where a value may be something else instead, it is that.
+    Of several alternatives, those without such patterns are kept.
     """
     if not isinstance(schema, dict):
         return schema
@@ -232,7 +232,7 @@ def _without_unknown_patterns(schema: Any) -> Any:
             kept[key] = [one for one in schema[key] if not _has_unknown_pattern(one)] or schema[key]
     if _has_unknown_pattern(schema):
         del kept["pattern"]
-    return _with_schemas(kept, _without_unknown_patterns)
+    return _map_subschemas(kept, _without_unknown_patterns)
 
 
 def _has_unknown_pattern(schema: Any) -> bool:

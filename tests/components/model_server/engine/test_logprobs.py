@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from components.artifacts.contracts import Message
 from components.gguf.model import GgufModel, TextStream
+from components.model_server.engine.logprobs import LEAST, Logprobs
 
 HELLO = [{"role": "user", "content": "Hello there"}]
 TEXT = "Lorry carries chat data to a browser. " * 4
@@ -44,6 +46,49 @@ def logprobs_of(model: GgufModel, tokens: list[int]) -> np.ndarray:
         - np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1, keepdims=True))
         - logits.max(axis=1, keepdims=True)
     )
+
+
+class Fixed:
+    """A model whose last batch has given logits; its tokens are letters."""
+
+    def __init__(self, *logits: float) -> None:
+        self.context = self
+        self._logits = np.array(logits, dtype=np.float32)
+
+    def logits(self, index: int) -> np.ndarray:
+        return self._logits + index
+
+    def spelled(self, token: int) -> str:
+        return "abcdef"[token]
+
+    def piece(self, token: int) -> bytes:
+        return self.spelled(token).encode()
+
+
+def test_the_probabilities_of_all_tokens_add_up_to_one_whatever_the_logits_level():
+    for index in (0, 10_000):
+        logprobs = Logprobs(Fixed(1.0, 3.0, 2.0, -1.0))  # type: ignore[arg-type]
+        found = logprobs.of(index, 2, 4)
+        assert [top.text for top in found.top] == ["b", "c", "a", "d"]
+        assert sum(np.exp(top.logprob) for top in found.top) == pytest.approx(1, abs=1e-3)
+        assert (found.text, found.bytes, found.logprob) == ("c", b"c", found.top[1].logprob)
+
+
+def test_of_equally_likely_tokens_the_lower_number_comes_first():
+    found = Logprobs(Fixed(2.0, 5.0, 2.0, 5.0)).of(0, 0, 4)  # type: ignore[arg-type]
+    assert [top.text for top in found.top] == ["b", "d", "a", "c"]
+    assert Logprobs(Fixed(2.0, 5.0)).of(0, 0, 0).top == []  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_has_a_finite_log_probability():
+    found = Logprobs(Fixed(0.0, -np.inf)).of(0, 1, 2)  # type: ignore[arg-type]
+    assert [found.logprob, found.top[0].logprob] == [LEAST, 0.0]
+    json.dumps(found.logprob, allow_nan=False)
+
+
+def test_nothing_predicts_the_first_token_of_a_prompt():
+    found = Logprobs(Fixed(0.0)).of_first(0)  # type: ignore[arg-type]
+    assert (found.text, found.logprob, found.top) == ("a", None, ())
 
 
 def test_a_chats_logprobs_are_the_models_own_whatever_the_temperature(client, name, own):

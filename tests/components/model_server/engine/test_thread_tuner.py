@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from components.model_server.engine.thread_tuner import ThreadTuner
+import pytest
+
+from components.model_server.engine import thread_tuner
+from components.model_server.engine.thread_tuner import ThreadTuner, seconds_waited_for_a_core
 
 
 class Node:
@@ -75,3 +78,30 @@ def test_where_linux_does_not_count_waiting_the_threads_stay():
     for _ in range(100):
         threads.learn(1.0)
     assert (threads.n_threads, used) == (4, [])
+
+
+def test_waiting_is_counted_over_all_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr(thread_tuner, "TASKS", tmp_path)
+    for task, waited in (("1", 1_500_000_000), ("2", 500_000_000)):
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "schedstat").write_text(f"123 {waited} 4\n")
+    (tmp_path / "3").mkdir()  # it ended while they were counted
+    assert seconds_waited_for_a_core() == 2.0
+
+
+@pytest.mark.parametrize("content", ["", "1", "1 x 2"])
+def test_where_linux_counts_otherwise_nothing_is_known(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(thread_tuner, "TASKS", tmp_path)
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "schedstat").write_text(content)
+    assert seconds_waited_for_a_core() is None
+    monkeypatch.setattr(thread_tuner, "TASKS", tmp_path / "none")
+    assert seconds_waited_for_a_core() is None
+
+
+def test_one_thread_is_never_given_up():
+    node = Node(1)
+    threads = ThreadTuner(1, node.use, waited=lambda: node.waited, clock=lambda: node.now)
+    node.n_busy = 5
+    node.compute(threads, 30)
+    assert (threads.n_threads, node.history) == (1, [])
