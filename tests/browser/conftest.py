@@ -1,4 +1,4 @@
-"""Chromium, and chat pages for it to open."""
+"""Chromium, and chat pages for it to open. A module may have its own ``stub`` and ``address``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import free_port, lorry_process
+from tests.openai_stub import Stub
 
 # Playwright's five seconds are few where other tests keep the cores busy.
 expect.set_options(timeout=30_000)
@@ -61,3 +62,25 @@ def visit(browser) -> Iterator[Callable[..., Page]]:
             return page
 
         yield open_page
+
+
+@pytest.fixture(scope="module")
+def stub() -> Iterator[Stub]:
+    with Stub(meta={"example_prompts": ["What is quantization?"]}) as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("chat")
+
+
+@pytest.fixture(scope="module")
+def address(stub: Stub, data_dir: Path) -> Iterator[str]:
+    with chat_process("--server", f"{stub.address}/v1", data_dir=data_dir) as address:
+        yield address
+
+
+@pytest.fixture
+def page(visit: Callable[..., Page], address: str) -> Page:
+    return visit(address)

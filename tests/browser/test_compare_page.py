@@ -50,7 +50,7 @@ def compare(page: Page, prompt: str) -> dict[str, str]:
     return {letter: page.locator(f"#answer-{letter}").inner_text().strip() for letter in "AB"}
 
 
-def test_a_blind_comparison_tells_who_is_who_after_the_vote_and_votes_add_up(page, data_dir, tmp_path):
+def test_a_blind_comparison_names_the_models_after_the_vote_and_votes_add_up(page, data_dir, tmp_path):
     answers = compare(page, "Which is better?")
     assert sorted(answers.values()) == ["base heard: Which is better?", "tuned heard: Which is better?"]
     for letter in "AB":
@@ -97,7 +97,7 @@ def test_an_open_comparison_shows_names_and_figures_and_stop_ends_both(page, stu
 
 def test_a_model_that_refuses_does_not_stop_the_other(page, stubs):
     stubs[0].refuses.add("half")
-    # The words of an error could tell who it is.
+    # The message of an error could identify the model.
     blind = compare(page, "half")
     assert sorted(blind.values()) == ["tuned heard: half", "⚠ This model cannot answer now."]
     page.locator("#blind input").uncheck()
@@ -134,7 +134,7 @@ def test_one_model_alone_is_no_comparison(visit, stubs, tmp_path):
         expect(page.locator("#compare-status")).to_contain_text("Choose at least two models.")
 
 
-def test_a_blind_comparison_outlives_a_reload_and_tells_the_browser_nothing_before_the_vote(page, stubs):
+def test_a_blind_comparison_outlives_a_reload_and_sends_the_browser_no_names_before_the_vote(page, stubs):
     seen: list[str] = []
     page.on("response", lambda response: seen.append(response.url))
     stubs[0].answers["slowly"] = stubs[1].answers["slowly"] = " ".join("abcdefghij")
@@ -163,11 +163,11 @@ def test_a_comparison_that_has_ended_is_there_to_vote_on_after_a_reload_and_gone
     page.locator("#compare-prompt textarea").fill("quickly")
     page.locator("#compare").click()
     expect(page.locator("#ballot")).to_be_visible()
-    said = page.locator("#answer-A").inner_text()
+    answer = page.locator("#answer-A").inner_text()
     page.reload()
     page.get_by_role("tab", name="Compare").click()
     expect(page.locator("#ballot")).to_be_visible()
-    expect(page.locator("#answer-A")).to_have_text(said)
+    expect(page.locator("#answer-A")).to_have_text(answer)
     page.locator("#ballot").get_by_label("A", exact=True).click()
     expect(page.locator("#compare-status")).to_contain_text("Thank you.")
     page.get_by_role("tab", name="Votes").click()

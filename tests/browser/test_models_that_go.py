@@ -1,4 +1,4 @@
-"""Models that are renamed, servers that go, contexts that are full: the page goes on and says with what."""
+"""Models that are renamed, servers that go, contexts that are full: the page goes on and names the model."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def test_a_full_context_is_no_dead_end(page, stub):
     ask(page, "short", "model-Q5_K_M heard: short")
 
 
-def test_thoughts_are_shown_while_they_come_and_a_page_with_nothing_else_says_so(page, stub):
-    thought = 'data: {"choices": [{"delta": {"reasoning_content": "let me think"}, "finish_reason": "length"}]}\n\n'
-    stub.streams["think"] = thought
+def test_reasoning_is_shown_while_it_comes_and_the_status_says_if_no_answer_follows(page, stub):
+    reasoning = 'data: {"choices": [{"delta": {"reasoning_content": "let me think"}, "finish_reason": "length"}]}\n\n'
+    stub.streams["think"] = reasoning
     ask(page, "think", "let me think")
     expect(page.locator("#status")).to_contain_text("The model only thought, and gave no answer")
     expect(page.locator("#chat .bot-row blockquote")).to_have_text("let me think")

@@ -46,7 +46,7 @@ def ask(page: Page, question: str) -> None:
 
 
 def grows(page: Page) -> None:
-    """More comes than there is."""
+    """The answer gets longer."""
     answer = page.locator("#chat .bot-row").last
     expect(answer).to_contain_text(" 3 ")
     number = int(answer.inner_text().split()[-1]) if answer.inner_text().split()[-1].isdecimal() else 3
@@ -125,9 +125,9 @@ def test_a_reload_follows_the_answer_that_runs_and_typed_text_stays(visit, addre
 
 
 def test_a_closed_page_does_not_end_the_answer(visit, address, stub):
-    stub.answers["tell"] = " ".join(map(str, range(30)))
+    stub.answers["recite"] = " ".join(map(str, range(30)))
     page = visit(address)
-    ask(page, "tell")
+    ask(page, "recite")
     expect(page.locator("#chat .bot-row").last).to_contain_text("0 1 2")
     context = page.context
     page.close()
@@ -151,7 +151,7 @@ def test_what_is_typed_after_sending_stays_and_what_was_not_taken_comes_back(vis
     page.locator("#send").click()
     page.locator("#question textarea").fill("and more")
     page.context.set_offline(False)
-    # Gradio loads the page again once it is there.
+    # Gradio loads the page again once it is reachable.
     expect(page.locator("#question textarea")).to_have_value("next words\nand more")
     expect(page.locator("#chat .bot-row")).to_contain_text("stub heard: first words")
 
@@ -219,7 +219,7 @@ def nginx(address, port, tmp_path_factory) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("where", ["plain/", "tls/", "tls/stripped/", "tls/lorry/", "tls/lorry"])
-def test_behind_nginx_with_its_defaults_words_come_as_they_are_written(where, nginx, visit):
+def test_behind_nginx_with_its_defaults_words_come_as_they_are_generated(where, nginx, visit):
     scheme, _, path = where.partition("/")
     failed: list[str] = []
 
@@ -229,16 +229,16 @@ def test_behind_nginx_with_its_defaults_words_come_as_they_are_written(where, ng
 
     page = visit(f"{nginx[scheme]}/{path}", watch=watch, ignore_https_errors=True)
     ask(page, "count")
-    # The stub writes ten words a second: a buffer would hold back minutes of them.
+    # The stub sends ten words a second: a buffer would delay them by minutes.
     expect(page.locator("#chat .bot-row").last).to_contain_text("0 1", timeout=3000)
     grows(page)
     assert failed == []
     stops(page)
 
 
-def test_streams_tell_proxies_not_to_hold_them_back(address, visit):
+def test_streams_ask_proxies_not_to_buffer_them(address, visit):
     page = visit(address)
-    ask(page, "tell")
+    ask(page, "recite")
     with httpx.Client(cookies={"lorry_chat": page.context.cookies()[0]["value"]}) as client:
         for path in ("answers/none", "comparisons/none", "gradio_api/queue/data?session_hash=x"):
             with client.stream("GET", f"{address}/{path}") as response:
