@@ -20,8 +20,8 @@ from components.chat.ui.reply_events import ReplyEvents
 
 def draw_chat(
     page: gr.Blocks, servers: Servers, conversations: Conversations, replies: Replies, examples: Sequence[str]
-) -> None:
-    """Draw the components within a ``gr.Blocks``, and connect their events."""
+) -> ChatComponents:
+    """The components, drawn within a ``gr.Blocks``, with their events connected."""
     parts = ChatComponents(examples)
 
     def follow_shown(event: Any) -> None:
@@ -33,3 +33,4 @@ def draw_chat(
     arrival = ConversationEvents(parts, conversations, replies, models).connect(page, follow_shown)
     models.connect(arrival)
     OpinionEvents(parts, conversations, replies).connect()
+    return parts
