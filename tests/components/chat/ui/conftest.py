@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -53,8 +53,10 @@ class Api:
 class View:
     """The chat and the comparison, without a browser."""
 
-    def __init__(self, api: Api, database: Database) -> None:
-        self.api = api
+    api: Api
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
         self.servers = Servers(["http://api/v1"], "none")
         self.conversations, self.comparisons = Conversations(database), Comparisons(database)
         self.running = RunningAnswers()
@@ -94,6 +96,24 @@ class View:
             await asyncio.sleep(0)
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
+    """The page, which takes a while to build."""
+
+    async def build() -> View:
+        return View(database)
+
+    database = Database(tmp_path_factory.mktemp("chat") / "chat.sqlite")
+    # Without a running event loop Gradio would make one and leave it open.
+    yield asyncio.run(build())
+    database.close()
+
+
 @pytest.fixture
-def view(monkeypatch, database) -> View:
-    return View(Api(monkeypatch), database)
+def view(built: View, monkeypatch: pytest.MonkeyPatch) -> View:
+    """The page with an empty database."""
+    with built.database.transaction() as tables:
+        tables.execute("DELETE FROM conversation")
+        tables.execute("DELETE FROM comparison")
+    built.api = Api(monkeypatch)
+    return built

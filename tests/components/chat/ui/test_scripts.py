@@ -10,9 +10,8 @@ from components.chat.ui import scripts
 
 
 def dependency(view, script: str):
-    """The event that runs a script."""
-    (known,) = [fn for fn in view.page.fns.values() if fn.js and script.strip() in str(fn.js)]
-    return known
+    """An event that runs a script."""
+    return next(fn for fn in view.page.fns.values() if fn.js and script.strip() in str(fn.js))
 
 
 def n_parameters(script: str) -> int:

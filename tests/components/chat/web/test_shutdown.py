@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
+from starlette.applications import Starlette
 from uvicorn import Config
 
 from components.chat.answering.running import RunningAnswers
@@ -26,9 +27,7 @@ def test_running_answers_are_saved_before_the_server_ends_its_streams():
         async def save(completion: Completion) -> None:
             saved.append((completion.finish_reason, stop_event.is_set()))
 
-        async def app(*_: object) -> None: ...
-
-        server = ChatPageServer(Config(app, lifespan="off", log_config=None), running, stop_event)
+        server = ChatPageServer(Config(Starlette(), lifespan="off", log_config=None), running, stop_event)
         server.config.load()
         server.lifespan = server.config.lifespan_class(server.config)
         server.servers = []

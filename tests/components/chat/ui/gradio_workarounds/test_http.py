@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import gradio as gr
 import pytest
 from fastapi import FastAPI, Request
@@ -13,6 +15,11 @@ from components.chat.ui.gradio_workarounds.http import GradioRoutes, mounted_pag
 
 def page_with(**authentication: object) -> FastAPI:
     """Gradio's smallest page."""
+    # Without a running event loop Gradio would make one and leave it open.
+    return asyncio.run(_page_with(**authentication))
+
+
+async def _page_with(**authentication: object) -> FastAPI:
     with gr.Blocks(analytics_enabled=False) as page:
         gr.Markdown("page")
     app = FastAPI()

@@ -20,8 +20,8 @@ def environment(monkeypatch):
 
 def test_the_root_in_gradios_configuration_is_a_script_and_other_values_are_json(environment):
     to_script = environment.filters["toorjson"]
-    text = to_script({"root": "http://wrong/", "title": "a </script>"})
-    assert f'"root":{ADDRESS_IN_BROWSER}' in text.replace(" ", "").replace('newURL(".",', 'new URL(".", ')
+    text = str(to_script({"root": "http://wrong/", "title": "a </script>"}))
+    assert f'"root":{ADDRESS_IN_BROWSER},' in text
     assert "wrong" not in text
     assert "</script>" not in text
     assert to_script("http://wrong/") == ADDRESS_IN_BROWSER
