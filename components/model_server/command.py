@@ -74,14 +74,15 @@ def run_server(model: Path, options: ServeOptions) -> None:
         metrics = Metrics()
         served = ServedModel.from_model(loaded, options.model_id)
         metrics.set_model_name(served.name)
-        engine = BatchingEngine(loaded, _engine_settings(options, len(keys)), metrics)
+        engine = BatchingEngine(loaded, engine_settings(options, len(keys)), metrics)
         _log_start(path, loaded, served, keys, options)
         app = create_app(engine, keys, metrics, served, cors_origins=cors_origins)
         with nonblocking_log():
-            DrainingServer(_uvicorn_config(app), engine, options.drain_seconds).run(sockets=[bound])
+            DrainingServer(uvicorn_config(app), engine, options.drain_seconds).run(sockets=[bound])
 
 
-def _engine_settings(options: ServeOptions, n_keys: int) -> EngineSettings:
+def engine_settings(options: ServeOptions, n_keys: int) -> EngineSettings:
+    """The engine's part of the options."""
     from components.model_server.engine.batching import EngineSettings
 
     return EngineSettings(
@@ -93,7 +94,8 @@ def _engine_settings(options: ServeOptions, n_keys: int) -> EngineSettings:
     )
 
 
-def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
+def uvicorn_config(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn serves the application."""
     import uvicorn
 
     # No log_config: uvicorn's own handlers would write on the thread that serves all sockets.

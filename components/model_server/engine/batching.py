@@ -244,7 +244,7 @@ class BatchingEngine:
         """What says which tokens are allowed next; None where all are."""
         if request.tools is not None:
             grammar = grammar_of(
-                request.tools, request.json_schema, self._grammars, in_thoughts=request.opens_reasoning
+                request.tools, request.json_schema, self._grammars, in_reasoning=request.opens_reasoning
             )
             return self._grammars.of_lark(grammar, "tools")
         return None if request.json_schema is None else self._grammars.of_schema(request.json_schema)

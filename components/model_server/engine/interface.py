@@ -52,7 +52,7 @@ class Request:
     only answers that follow it. ``template_kwargs`` are variables of the chat template. ``top_logprobs`` asks for the
     log probability of each token, and of that many likeliest tokens at its position; ``echo`` begins the answer with
     the prompt. ``continues`` goes on with the last message, which is the assistant's. ``opens_reasoning``: the
-    generation prompt has opened thoughts.
+    generation prompt has opened the reasoning.
     """
 
     prompt: Sequence[Message] | str | Sequence[int]

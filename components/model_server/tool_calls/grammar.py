@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 MAX_CALLS = 16
 
 
-def grammar_of(use: ToolUse, json_schema: str | None, grammars: Grammars, *, in_thoughts: bool = False) -> str:
+def grammar_of(use: ToolUse, json_schema: str | None, grammars: Grammars, *, in_reasoning: bool = False) -> str:
     """A Lark grammar of llguidance's for the answers to a request with tools.
 
     Where the answer need not be a call, any text may come before one, or, with ``json_schema``, JSON in place of one.
-    ``in_thoughts``: the answer begins within reasoning, in which nothing is called.
+    ``in_reasoning``: the answer begins within reasoning, in which nothing is called.
 
     Raises:
         SchemaError: the parameters of a tool cannot be followed.
@@ -52,7 +52,7 @@ def grammar_of(use: ToolUse, json_schema: str | None, grammars: Grammars, *, in_
     rest = term(form.head.removeprefix(form.trigger))
     lines += [r"TEXT: /(.|\n)*/", *_text_before(form, term), f"called: trigger {rest} calls"]
     lines.append(f"answer: {'called* text' if separate else 'called | text'}")
-    return "\n".join([*lines, *_reasoning(grammars, in_thoughts=in_thoughts), *_text(form, grammars)])
+    return "\n".join([*lines, *_reasoning(grammars, in_reasoning=in_reasoning), *_text(form, grammars)])
 
 
 def _text_before(form: CallFormat, term: Term) -> list[str]:
@@ -69,14 +69,14 @@ def _text(form: CallFormat, grammars: Grammars) -> list[str]:
     return [f"others: (TEXT {others})*" if others else 'others: ""', "text: others TEXT"]
 
 
-def _reasoning(grammars: Grammars, *, in_thoughts: bool) -> list[str]:
+def _reasoning(grammars: Grammars, *, in_reasoning: bool) -> list[str]:
     """The start rule: the answer, after reasoning where there is any."""
     opens, closes = grammars.terms(OPEN), grammars.terms(CLOSE)
     if closes.startswith("<"):
         reasoning = f"reasoning: text {closes}"
-        if in_thoughts:
+        if in_reasoning:
             return [reasoning, "start: reasoning answer | text"]
         return [reasoning, f"start: answer | {opens} reasoning answer | {opens} text"]
-    if in_thoughts:
+    if in_reasoning:
         return [f"reasoning[lazy]: TEXT {closes}", "start: reasoning answer | text"]
     return ["start: answer"]

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from fastapi import FastAPI
 from typer.testing import CliRunner
 
 from components.errors import BusyError, LorryError, ModelError
 from components.gguf.kernels import SPIN_COUNT, SPIN_VARIABLE
-from components.model_server.command import read_template, run_server, serve
+from components.model_server.command import engine_settings, read_template, run_server, serve, uvicorn_config
 from components.model_server.options import ServeOptions
 from components.runtime.sockets import listen
 from tests.conftest import free_port
@@ -100,6 +101,19 @@ def test_a_port_in_use_is_known_before_a_model_is_loaded():
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ModelError, match=str(tmp_path)):
         run_server(tmp_path, ServeOptions(port=free_port()))
+
+
+def test_the_server_logs_by_itself_and_keeps_connections_longer_than_its_clients():
+    config = uvicorn_config(FastAPI())
+    assert (config.access_log, config.log_config) == (False, None)
+    assert config.timeout_keep_alive > 600
+
+
+def test_the_engine_gets_bytes_and_the_number_of_keys():
+    options = ServeOptions(max_waiting=3, max_seconds=4, itl_seconds=0.5, prefix_cache_mb=2)
+    settings = engine_settings(options, n_keys=6)
+    assert (settings.max_waiting, settings.max_seconds, settings.itl_seconds) == (3, 4, 0.5)
+    assert (settings.prefix_cache_bytes, settings.n_keys) == (2 << 20, 6)
 
 
 def app() -> typer.Typer:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import signal
 import threading
 import time
@@ -171,18 +169,6 @@ def test_a_prompt_over_the_context_is_a_400_with_both_numbers(server, model, str
     assert response.status_code == 400
     assert "maximum context length is 512 tokens, and the prompt has" in response.json()["error"]["message"]
     assert response.json()["error"]["code"] == "context_length_exceeded"
-
-
-def test_a_connection_that_nobody_uses_outlives_those_of_its_clients(server):
-    """Most clients let go of one after 5 s; the server that lets go first cuts a request on its way."""
-    with contextlib.closing(http.client.HTTPConnection(httpx.URL(server).host, httpx.URL(server).port)) as client:
-        client.request("GET", "/livez")
-        assert client.getresponse().read()
-        connection = client.sock
-        time.sleep(6)
-        client.request("GET", "/livez")
-        assert client.getresponse().read()
-        assert client.sock is connection
 
 
 def test_sigterm_ends_a_running_stream_with_a_finish_reason(tiny_run):

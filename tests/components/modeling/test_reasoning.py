@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.model_server.engine.interface import Delta
-from components.model_server.http.responses.chat_completion import ChatCompletionBuilder
 from components.modeling.chat_template import Edges
 from components.modeling.reasoning import (
     PLAIN,
@@ -105,28 +101,3 @@ def test_the_overlap_is_the_longest_end_that_begins_the_tag(text, n):
 )
 def test_a_prompt_that_opens_reasoning_is_recognized(prompt, before):
     assert before_reasoning(prompt) == before
-
-
-async def deltas(texts: list[str]) -> AsyncGenerator[Delta]:
-    for text in texts:
-        yield Delta(text)
-    yield Delta("", finish_reason="stop")
-
-
-@pytest.mark.parametrize("opened", [True, False])
-def test_an_answer_has_its_reasoning_in_a_field_of_its_own_whole_and_streamed(opened):
-    texts = ["" if opened else "<thi", "" if opened else "nk>", "\nHm", ".\n</th", "ink>\n", "\nPar", "is."]
-
-    async def both() -> tuple[dict, list[dict]]:
-        whole = await ChatCompletionBuilder("m", lambda _: None, opened=opened).body(deltas(texts))
-        answer = ChatCompletionBuilder("m", lambda _: None, opened=opened)
-        events = [event async for event in answer.events(deltas(texts), include_usage=False) if event[0] != ":"]
-        assert events.pop() == "data: [DONE]\n\n"
-        return whole, [json.loads(event.removeprefix("data: "))["choices"][0] for event in events]
-
-    whole, choices = asyncio.run(both())
-    message = whole["choices"][0]["message"]
-    assert message == {"role": "assistant", "content": "Paris.", "reasoning_content": "Hm.", "refusal": None}
-    assert "".join(choice["delta"].get("reasoning_content", "") for choice in choices) == "Hm."
-    assert "".join(choice["delta"].get("content", "") for choice in choices) == "Paris."
-    assert [choice["finish_reason"] for choice in choices if choice["finish_reason"]] == ["stop"]

@@ -13,6 +13,7 @@ import time
 import httpx
 import pytest
 
+from components.model_server.http import access_log
 from components.model_server.http.access_log import nonblocking_log
 from tests.conftest import ROOT, answers, free_port
 
@@ -27,11 +28,15 @@ class Asleep(logging.Handler):
         super().__init__()
         self.awake, self.holds_a_line = threading.Event(), threading.Event()
         self.lines: list[str] = []
+        # Set once so many lines are written.
+        self.n_awaited, self.all_came = 0, threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
         self.holds_a_line.set()
         self.awake.wait(60)
         self.lines.append(record.getMessage())
+        if len(self.lines) == self.n_awaited:
+            self.all_came.set()
 
 
 @pytest.fixture
@@ -53,9 +58,9 @@ def test_lines_are_dropped_and_counted_while_nobody_reads(asleep):
         assert asleep.holds_a_line.wait(60)
         for number in range(20):
             log.info("line %d", number)
+        asleep.n_awaited = 6
         asleep.awake.set()
-        while len(asleep.lines) < 6:
-            time.sleep(0.01)
+        assert asleep.all_came.wait(60)
         log.info("after")
     kept = [f"line {number}" for number in range(5)]
     assert asleep.lines == ["held", *kept, "15 lines of log were dropped: nobody read them", "after"]
@@ -67,6 +72,39 @@ def test_afterwards_lines_are_written_as_before(asleep):
         log.info("within")
     log.info("after")
     assert asleep.lines == ["within", "after"]
+
+
+class ExitedError(Exception):
+    """In place of the end of the process."""
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"), [(None, 0), (KeyboardInterrupt(), 130), (ValueError("x"), 1), (SystemExit(3), 1)]
+)
+def test_the_process_exits_if_nobody_reads_at_the_end(asleep, monkeypatch, error, exit_code):
+    def exit_process(code: int) -> None:
+        raise ExitedError(code)
+
+    monkeypatch.setattr(access_log, "LOG_FLUSH_SECONDS", 0)
+    monkeypatch.setattr("os._exit", exit_process)
+
+    def write_a_line_and_end() -> None:
+        log.info("held")
+        assert asleep.holds_a_line.wait(60)
+        if error is not None:
+            raise error
+
+    with pytest.raises(ExitedError, match=f"^{exit_code}$"), nonblocking_log():
+        write_a_line_and_end()
+
+
+def test_the_handlers_are_as_before_after_an_error(asleep):
+    asleep.awake.set()
+    before = logging.getLogger().handlers[:]
+    with pytest.raises(ValueError, match="x"), nonblocking_log():
+        raise ValueError("x")
+    assert logging.getLogger().handlers == before
+    assert asleep in before
 
 
 def test_a_server_whose_log_nobody_reads_goes_on_and_ends_well(tiny_run):

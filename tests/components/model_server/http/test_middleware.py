@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -201,6 +202,18 @@ def test_a_line_of_log_has_counts_and_none_of_the_words(log, stream):
     assert KEY not in log.text
 
 
+def test_what_is_no_http_request_is_passed_on(log):
+    passed: list[str] = []
+
+    async def app(scope, receive, send) -> None:
+        passed.append(scope["type"])
+
+    middleware = RequestMiddleware(app, ScriptedEngine(), ApiKeys({}), Metrics())  # type: ignore[arg-type]
+    asyncio.run(middleware({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    assert passed == ["lifespan"]
+    assert lines_of(log) == []
+
+
 def test_refused_requests_are_logged_too_and_long_paths_are_cut(log):
     call(application(ScriptedEngine(), {"key-1": KEY}), path="/" + "x" * 5000, json=BODY)
     (line,) = lines_of(log)
@@ -231,8 +244,6 @@ def test_an_error_after_the_response_has_begun_is_passed_on(log):
 
 
 def _raising(app: RequestMiddleware) -> None:
-    import asyncio
-
     async def scenario() -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://lorry") as client:
             await client.get("/v1/models")

@@ -92,9 +92,9 @@ def test_tags_that_are_tokens_of_their_own_are_thought_and_called_with(qwen):
         assert found is not None
         grammars = Grammars(model)
 
-        def is_allowed(text: str, *, must_call: bool = False, in_thoughts: bool = False) -> bool:
+        def is_allowed(text: str, *, must_call: bool = False, in_reasoning: bool = False) -> bool:
             use = ToolUse(TOOLS, ["paint", "add"], found, must_call=must_call)
-            matcher = grammars.of_lark(grammar_of(use, None, grammars, in_thoughts=in_thoughts), "tools")
+            matcher = grammars.of_lark(grammar_of(use, None, grammars, in_reasoning=in_reasoning), "tools")
             tokens = model.tokenize(text, special=True)
             return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
 
@@ -107,6 +107,6 @@ def test_tags_that_are_tokens_of_their_own_are_thought_and_called_with(qwen):
             assert is_allowed(before), before
             assert is_allowed(f"{before}{right}") == (before != "<think>\nHm")
             assert not is_allowed(f"{before}{wrong}")
-        assert is_allowed(f"Hm.</think>{right}", in_thoughts=True)
-        assert is_allowed("Hm.</think>Yes.", in_thoughts=True)
-        assert not is_allowed(f"Hm. {right}", in_thoughts=True)
+        assert is_allowed(f"Hm.</think>{right}", in_reasoning=True)
+        assert is_allowed("Hm.</think>Yes.", in_reasoning=True)
+        assert not is_allowed(f"Hm. {right}", in_reasoning=True)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from components.model_server.guided_decoding.lark import lark_string
+from components.model_server.tool_calls.arguments import JsonArguments
+from components.model_server.tool_calls.format import CallFormat
 from components.model_server.tool_calls.parser import ParsedCall, ToolCallParser
 from tests.components.model_server.tool_calls.templates import (
     CALLS,
@@ -89,3 +91,44 @@ def test_arguments_of_a_hostile_schema_are_read_in_time():
     call = ParsedCall("add", '{"x": 5}')
     assert read(ToolCallParser(found, parameters), written(found, [call]), 1) == ("", [call])
     assert found.arguments.rule("a", parameters["add"], "tools", lark_string).startswith("a: a_0?")
+
+
+SIMPLE = CallFormat("<call>", ":", JsonArguments(), "</call><call>", "</call>", {})
+
+
+def test_text_before_a_call_comes_at_once_and_the_call_once_it_is_whole():
+    parser = ToolCallParser(SIMPLE, PARAMETERS)
+    assert parser.feed("Let me see. <ca") == ["Let me see."]
+    assert parser.feed('ll>add:{"a": 1, "b": 2') == []
+    assert parser.feed("}") == [ParsedCall("add", '{"a": 1, "b": 2}')]
+    assert parser.finish() == []
+    assert (parser.n_calls, parser.is_truncated) == (1, False)
+
+
+def test_text_after_the_tail_of_calls_is_text_again_and_another_call_may_come():
+    parser = ToolCallParser(SIMPLE, PARAMETERS)
+    call = '<call>paint:{"colour": "red"}</call>'
+    parsed = parser.feed(f"{call} Done. {call}") + parser.finish()
+    assert [one.name if isinstance(one, ParsedCall) else one.strip() for one in parsed] == ["paint", "Done.", "paint"]
+    assert parser.n_calls == 2
+
+
+def test_of_a_truncated_call_the_arguments_come_as_they_are_and_it_is_known():
+    parser = ToolCallParser(SIMPLE, PARAMETERS)
+    assert parser.feed('<call>add:{"a": 1') == []
+    assert parser.finish() == [ParsedCall("add", '{"a": 1')]
+    assert (parser.n_calls, parser.is_truncated) == (1, True)
+
+
+@pytest.mark.parametrize("end", ["<call>", "<call>ad", "<call>add", "<call>add:"])
+def test_of_a_call_without_arguments_no_markup_is_left(end):
+    parser = ToolCallParser(SIMPLE, PARAMETERS)
+    rest = parser.feed(f"So: {end}") + parser.finish()
+    assert "<call>" not in "".join(one for one in rest if isinstance(one, str))
+
+
+def test_each_call_in_openais_form_has_an_id_of_its_own():
+    one, other = (ParsedCall("add", "{}").to_openai() for _ in range(2))
+    assert one["function"] == other["function"] == {"name": "add", "arguments": "{}"}
+    assert one["id"] != other["id"]
+    assert one["id"].isalnum()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
 from components.artifacts.contracts import MAX_TOKENS
-from components.errors import LorryError
-from tests.components.model_server.http.protocol.asking import FORMAT, OTHER, TOOL, asked
+from components.errors import LorryError, RequestError
+from components.model_server.http.protocol.chat_completion import ChatCompletionRequest
+from tests.components.model_server.http.protocol.asking import FORMAT, OTHER, TOOL, USER, asked, served
 
 
 @pytest.mark.parametrize(
@@ -155,3 +159,60 @@ def test_a_choice_of_tools_says_which_may_be_called_and_whether_one_must(fields,
     use = asked(tools=[TOOL, OTHER], call_format=FORMAT, **fields).tools
     assert (use.callable_names, use.must_call, use.parallel) == (names, must_call, parallel)
     assert [tool["function"]["name"] for tool in use.tools] == ["add", "subtract"]
+
+
+def test_a_conversation_is_bounded_as_a_whole_with_its_reasoning():
+    long = {"role": "assistant", "content": "x" * 400_000, "reasoning_content": "y" * 200_000}
+    assert len(asked(messages=[USER, long, USER]).prompt) == 3
+    with pytest.raises(RequestError, match="1000000 characters in all; shorten the conversation") as refused:
+        asked(messages=[USER, long, long, USER])
+    assert refused.value.field == "messages"
+
+
+def test_log_probabilities_are_asked_for_with_or_without_alternatives():
+    assert asked().top_logprobs is None
+    assert asked(logprobs=True).top_logprobs == 0
+    assert asked(logprobs=True, top_logprobs=3).top_logprobs == 3
+    assert asked(logprobs=False, top_logprobs=0).top_logprobs is None
+
+
+def test_a_schema_is_passed_on_as_json():
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    request = asked(response_format={"type": "json_schema", "json_schema": {"schema": schema}})
+    assert json.loads(request.json_schema) == schema
+    assert asked(response_format={"type": "text"}).json_schema is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "opens"),
+    [
+        ({}, True),
+        ({"response_format": {"type": "json_object"}}, False),
+        ({"tools": [TOOL], "tool_choice": "required"}, False),
+        ({"tools": [TOOL]}, True),
+        ({"messages": [USER, {"role": "assistant", "content": "I"}], "continue_final_message": True}, False),
+    ],
+    ids=str,
+)
+def test_an_answer_begins_with_reasoning_only_where_nothing_else_must_come_first(fields, opens):
+    body = {"model": "m", "messages": [USER], **fields}
+    model = replace(served(FORMAT), opens_reasoning=lambda _: True)
+    assert ChatCompletionRequest.model_validate(body).to_engine("", model).opens_reasoning == opens
+
+
+def test_max_completion_tokens_is_before_max_tokens():
+    assert asked(max_tokens=5).max_tokens == 5
+    assert asked(max_tokens=5, max_completion_tokens=7).max_tokens == 7
+
+
+def test_token_counts_come_in_a_stream_if_its_options_include_them():
+    def wants(**fields) -> bool:
+        return ChatCompletionRequest.model_validate({"model": "m", "messages": [USER], **fields}).wants_usage
+
+    assert not wants()
+    assert not wants(stream_options={"include_usage": False})
+    assert wants(stream_options={"include_usage": True})
+
+
+def test_a_temperature_close_to_zero_is_zero():
+    assert [asked(temperature=value).sampling.temperature for value in (0, 1e-9, 0.0099, 0.01)] == [0, 0, 0, 0.01]

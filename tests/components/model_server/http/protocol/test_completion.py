@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from components.artifacts.contracts import MAX_TOKENS
 from components.errors import LorryError
 from components.model_server.engine.interface import Request
+from components.model_server.http.protocol.base import MAX_CHARACTERS
 from components.model_server.http.protocol.completion import CompletionRequest
 from tests.components.model_server.http.protocol.asking import served
 
@@ -40,3 +41,26 @@ def test_no_tokens_go_only_with_an_echo():
         text_asked(prompt="a", max_tokens=0)
     with pytest.raises(ValidationError, match="suffix: text cannot be inserted before a suffix"):
         text_asked(prompt="a", suffix="b")
+
+
+def test_an_empty_list_is_an_empty_text_and_a_long_prompt_is_refused():
+    assert text_asked(prompt=[]).prompt == ""
+    for long in ("x" * (MAX_CHARACTERS + 1), [1] * (MAX_CHARACTERS + 1)):
+        with pytest.raises(ValidationError, match=f"is longer than {MAX_CHARACTERS}"):
+            text_asked(prompt=long)
+
+
+def test_the_fields_of_a_text_reach_the_engine():
+    request = text_asked(prompt="a", logprobs=0, stop="x", seed=3, temperature=0.5)
+    assert (request.top_logprobs, request.echo, request.stop) == (0, False, ["x"])
+    assert (request.sampling.seed, request.sampling.temperature) == (3, 0.5)
+    assert request.is_text
+    assert text_asked(prompt="a").top_logprobs is None
+
+
+@pytest.mark.parametrize(
+    "fields", [{"best_of": 2}, {"n": 2}, {"logprobs": 21}, {"messages": [1]}, {"tools": [{}]}], ids=str
+)
+def test_what_a_text_cannot_have_is_refused(fields):
+    with pytest.raises(ValidationError, match=next(iter(fields))):
+        text_asked(prompt="a", **fields)
