@@ -36,6 +36,7 @@ def write_reports(comparison: Comparison, folder: Path) -> dict[str, Path]:
 
 def _render(name: str, comparison: Comparison, picture: str, *, autoescape: bool) -> str:
     environment = Environment(autoescape=autoescape, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["cell"] = _markdown_cell
     template = environment.from_string((FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
     text = template.render(
         comparison=comparison,
@@ -46,6 +47,11 @@ def _render(name: str, comparison: Comparison, picture: str, *, autoescape: bool
         chart=CHART,
     )
     return text.rstrip() + "\n"
+
+
+def _markdown_cell(value: Any) -> str:
+    """A value that neither ends the cell nor the line of a Markdown table."""
+    return " ".join(str(value).split("\n")).replace("|", "\\|")
 
 
 def best_recipe(comparison: Comparison) -> dict[str, Any] | None:

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import pytest
 from ruamel.yaml import YAML
 
-from components.argo_retries.config_map import ConfigMap
 from components.argo_retries.policy import EXPRESSION, POLICY, with_retry_policy
 from components.errors import ClusterError
 
@@ -84,48 +77,3 @@ def test_what_is_none_of_kubeflows_is_left_alone_with_the_reason(text, fact):
     with pytest.raises(ClusterError) as caught:
         with_retry_policy({"workflowDefaults": text}, "ConfigMap c")
     assert fact in str(caught.value)
-
-
-@contextmanager
-def api_server(status: int, stored: dict) -> Iterator[str]:
-    """A server that has one ConfigMap; what is put there is kept."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(stored).encode())
-
-        def do_PUT(self) -> None:
-            stored.update(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.do_GET()
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/configmaps/c"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def test_the_config_map_is_replaced_as_it_was_read():
-    stored = {"metadata": {"name": "c", "resourceVersion": "7"}, "data": {"a": "1"}}
-    with api_server(200, stored) as url:
-        config_map = ConfigMap(url, "token", None)
-        assert config_map.read() == {"a": "1"}
-        config_map.replace({"a": "1", "b": "2"})
-    assert stored == {"metadata": {"name": "c", "resourceVersion": "7"}, "data": {"a": "1", "b": "2"}}
-
-
-def test_a_cluster_that_refuses_is_said_with_its_status():
-    with api_server(403, {}) as url, pytest.raises(ClusterError, match="the cluster answers 403 Forbidden to GET"):
-        ConfigMap(url, "token", None).read()
-
-
-def test_outside_of_a_pod_it_says_where_it_belongs():
-    with pytest.raises(ClusterError, match=r"token: no such file; this command runs as a Job, see docs/cluster\.md"):
-        ConfigMap.in_this_namespace("c")
