@@ -93,6 +93,14 @@ def test_folders_that_are_no_checkpoints_are_ignored(tmp_path):
     assert newest_valid(tmp_path, KEY) is None
 
 
+def test_a_damaged_checkpoint_with_the_highest_step_does_not_cost_the_one_written_after_it(tmp_path):
+    """One is kept: the good one, not the one with the highest number."""
+    write(tmp_path, 90)
+    (tmp_path / "checkpoint-90" / "weights").unlink()
+    write(tmp_path, 2, keep=1)
+    assert newest_valid(tmp_path, KEY) == tmp_path / "checkpoint-2"
+
+
 def test_a_step_before_damaged_ones_is_kept_and_the_damaged_ones_ahead_are_removed(tmp_path):
     """As a run that resumed from step 2 because 4 and 6 were damaged, and is at step 3 now."""
     _, *damaged = write(tmp_path, 2, 4, 6)

@@ -1,4 +1,4 @@
-"""What several processes agree on, and how they are started; torch.distributed itself runs in test_train_lora."""
+"""What several processes agree on, and how they are started; torch.distributed itself runs in test_several_processes."""
 
 from __future__ import annotations
 

@@ -127,32 +127,6 @@ def test_sigterm_saves_a_checkpoint_and_says_how_to_go_on(base, rows, tmp_path, 
     assert weights(tmp_path) == weights(undisturbed)
 
 
-def test_a_damaged_checkpoint_is_skipped_for_an_older_good_one(base, rows, tmp_path, undisturbed, caplog):
-    run(base, rows, tmp_path)
-    run_dir = next((tmp_path / "checkpoints").iterdir())
-    newest, older = (run_dir / f"checkpoint-{step}" for step in (6, 4))
-    damaged = newest / "adapter_model.safetensors"
-    content = bytearray(damaged.read_bytes())
-    content[-1] ^= 1
-    damaged.write_bytes(content)
-    assert checkpoints.newest_valid(run_dir, run_dir.name) == older
-    assert "adapter_model.safetensors has changed since it was written" in caplog.text
-    (older / "optimizer.pt").unlink()
-    assert checkpoints.newest_valid(run_dir, run_dir.name) is None
-    assert "optimizer.pt is missing" in caplog.text
-
-
-def test_a_checkpoint_that_was_being_written_is_not_taken(tmp_path):
-    (tmp_path / "checkpoint-9").mkdir()
-    assert checkpoints.newest_valid(tmp_path, "key") is None
-    with checkpoints.lock_run(tmp_path):
-        staged = tmp_path / checkpoints.STAGING / "checkpoint-3"
-        staged.mkdir(parents=True)
-        (staged / "weights").write_text("w")
-        checkpoints.publish(tmp_path, "checkpoint-3", "key", keep=2)
-    assert checkpoints.newest_valid(tmp_path, "key") == tmp_path / "checkpoint-3"
-
-
 def test_only_the_newest_checkpoints_are_kept(undisturbed):
     kept = sorted(path.name for path in undisturbed.glob("checkpoints/*/checkpoint-*"))
     assert kept == ["checkpoint-4", "checkpoint-6"]
@@ -248,26 +222,6 @@ def test_a_checkpoint_of_another_run_is_refused(base, rows, tmp_path):
     shutil.copytree(root / first.run_key / "checkpoint-2", root / second.run_key / "checkpoint-2")
     with pytest.raises(ModelError, match=f"is a checkpoint of run {first.run_key}, not of {second.run_key}: with"):
         run(base, rows, tmp_path, max_steps=3, save_steps=100)
-
-
-def test_a_checkpoint_whose_manifest_is_broken_is_skipped(base, rows, tmp_path, caplog):
-    run(base, rows, tmp_path)
-    run_dir = next((tmp_path / "checkpoints").iterdir())
-    (run_dir / "checkpoint-6" / checkpoints.MANIFEST).write_text("{")
-    assert checkpoints.newest_valid(run_dir, run_dir.name) == run_dir / "checkpoint-4"
-    assert f"its {checkpoints.MANIFEST} cannot be read" in caplog.text
-
-
-def test_a_damaged_newest_checkpoint_does_not_cost_the_ones_that_are_written_after_it(base, rows, tmp_path):
-    """One is kept: the good one, not the one with the highest number."""
-    run(base, rows, tmp_path, save_total_limit=1)
-    run_dir = next((tmp_path / "checkpoints").iterdir())
-    (run_dir / "checkpoint-6" / "optimizer.pt").write_bytes(b"")
-    shutil.copytree(run_dir / "checkpoint-6", run_dir / "checkpoint-90")
-    staged = run_dir / checkpoints.STAGING / "checkpoint-2"
-    staged.mkdir(parents=True)
-    checkpoints.publish(run_dir, "checkpoint-2", run_dir.name, keep=1)
-    assert checkpoints.newest_valid(run_dir, run_dir.name) == run_dir / "checkpoint-2"
 
 
 def test_best_weights_that_are_gone_or_damaged_are_an_error(base, rows, tmp_path):
