@@ -9,12 +9,9 @@ import pytest
 
 from components.artifacts.contracts import BaseModelRef
 from components.artifacts.run_record import read_record
-from components.errors import DataError, ModelError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.evaluate import evaluate
-from components.evaluate.prompts import read_prompts
 from components.modeling.base_model import folder_revision
-from pipelines.config.recipe import RECIPES
 
 PROMPTS = """
 - name: one turn
@@ -73,51 +70,3 @@ def test_both_models_answer_every_turn_with_seconds_and_tokens_per_second(tiny_r
     assert "a &lt;b&gt;follow-up&lt;/b&gt;" in page
     assert page.count("tokens/s") == 6
     assert "train.checkpoint: final" in page
-
-
-@pytest.mark.parametrize("path", sorted((RECIPES / "prompts").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_shipped_prompts_can_be_read(path):
-    assert len(read_prompts(path)) >= 4
-
-
-def test_the_chat_prompts_cover_what_was_promised():
-    names = {prompt.name for prompt in read_prompts(RECIPES / "prompts" / "chat.yaml")}
-    assert names == {
-        "explain to a child", "short poem", "haiku", "two languages compared", "natural process", "sequence continued",
-        "fact with a follow-up", "why question", "three tips", "arithmetic", "counting letters", "formal rewrite",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("- name: x\n", r"0.turns: Field required; see pipelines/recipes/prompts for the form"),
-        ("- name: x\n  turns: []\n", "0.turns: List should have at least 1 item"),
-        ("name: [", "not YAML"),
-        ("", "the file: Input should be a valid list"),
-        ("[]", "holds no prompts; add one, or leave evaluate.prompts out"),
-    ],
-)
-def test_a_prompts_file_of_another_form_is_an_error(tmp_path, text, message):
-    path = tmp_path / "prompts.yaml"
-    path.write_text(text)
-    with pytest.raises(DataError, match=message):
-        read_prompts(path)
-
-
-def test_prompts_that_changed_since_the_recipe_was_resolved_are_refused(tmp_path):
-    (tmp_path / "prompts.yaml").write_text(PROMPTS)
-    with pytest.raises(DataError, match="the file changed while the run was going on; run again"):
-        read_prompts(tmp_path / "prompts.yaml", "0" * 64)
-
-
-def test_a_missing_prompts_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"none.yaml: no such prompts file; correct evaluate.prompts"):
-        read_prompts(tmp_path / "none.yaml")
-
-
-def test_a_record_of_another_version_says_to_train_again(tiny_run, tmp_path):
-    record = json.loads((tiny_run.adapter / "run.json").read_text())
-    (tmp_path / "run.json").write_text(json.dumps({**record, "schema_version": 99}))
-    with pytest.raises(ModelError, match="schema version 99, and this version of Lorry reads 2; train again"):
-        read_record(str(tmp_path))

@@ -1,4 +1,4 @@
-"""What several processes agree on, and how they are started; torch.distributed itself runs in test_several_processes."""
+"""What several processes agree on, and how they are started; test_several_processes runs torch.distributed itself."""
 
 from __future__ import annotations
 
