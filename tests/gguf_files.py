@@ -14,14 +14,20 @@ def write(
     change: Callable[[GGUFWriter], None] = lambda _: None,
     architecture: str = "llama",
     tokenizer_model: str = "gpt2",
+    *,
+    with_kv: bool = True,
 ) -> Path:
-    """A GGUF file with a vocabulary of 3 and four tensors of zeros, and what ``change`` adds."""
+    """A GGUF file with a vocabulary of 3 and four tensors of zeros, and what ``change`` adds.
+
+    ``with_kv``: it has a count of key-value heads.
+    """
     writer = GGUFWriter(path, architecture)
     writer.add_context_length(64)
     writer.add_embedding_length(32)
     writer.add_block_count(1)
     writer.add_head_count(4)
-    writer.add_head_count_kv(2)
+    if with_kv:
+        writer.add_head_count_kv(2)
     writer.add_tokenizer_model(tokenizer_model)
     writer.add_token_list(["a", "b", "c"])
     writer.add_token_scores([0.0, 0.0, 0.0])

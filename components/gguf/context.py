@@ -89,7 +89,7 @@ class Context:
         if not self.pointer:
             raise ModelError(
                 f"llama.cpp cannot make a context of {n_parallel} times {n_ctx} tokens; give the process more memory, "
-                "ask for fewer parallel sequences or a shorter context"
+                "or ask for fewer parallel sequences or a shorter context"
             )
         self.n_ctx = int(llama_cpp.llama_n_ctx_seq(self.pointer))
         self.n_parallel, self.n_batch, self.n_threads = n_parallel, n_batch, n_threads

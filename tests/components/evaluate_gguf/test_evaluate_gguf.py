@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from components.errors import DataError, GateError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate_gguf.config import EvaluateGgufConfig
 from components.evaluate_gguf.evaluate import evaluate_gguf, measure_quality
-from components.evaluate_gguf.generation import choose_cores
 from components.export_gguf.convert import convert, merge, quantize
 from components.gate.config import GateConfig
 from components.gate.gate import require_within
@@ -112,14 +110,6 @@ def test_it_measures_quality_size_and_answers_and_leaves_no_f16_file(tiny_run, b
     assert answers[1]["n_prompt_tokens"] > answers[0]["n_prompt_tokens"]
     assert "Say hello." in (tmp_path / "report.html").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"answers.json", "prompts.yaml", "report.html"}
-
-
-def test_answers_are_measured_on_so_many_cores_of_those_that_are_there():
-    usable = os.sched_getaffinity(0)
-    for n in range(1, len(usable) + 1):
-        cores = choose_cores(n, usable)
-        assert len(set(cores)) == n
-        assert set(cores) <= usable
 
 
 def test_rows_without_an_answer_of_the_assistant_are_an_error(tiny_run, base, tmp_path):

@@ -188,3 +188,27 @@ def test_a_real_file_passes_as_the_gguf_package_reads_it(tiny_run):
     checked = check_file(tiny_run.model)
     fields = GGUFReader(tiny_run.model).fields
     assert checked.context_length == fields["llama.context_length"].contents()
+
+
+@pytest.mark.parametrize("n_bytes", [4, 12, 2**21])
+def test_an_alignment_that_no_file_has_is_refused(tmp_path, n_bytes):
+    path = write(tmp_path / "model.gguf", lambda writer: writer.add_uint32("general.alignment", n_bytes))
+    with pytest.raises(ModelError, match=rf"general.alignment is {n_bytes}"):
+        check_file(path)
+
+
+def test_a_count_for_each_layer_is_as_good_as_one(tmp_path):
+    def per_layer(writer: object) -> None:
+        writer.add_array("llama.attention.head_count_kv", [2, 2])  # type: ignore[attr-defined]
+
+    path = write(tmp_path / "model.gguf", per_layer, with_kv=False)
+    assert check_file(path).context_length == 64
+
+
+def test_without_a_count_of_key_value_heads_that_of_heads_holds(tmp_path):
+    assert check_file(write(tmp_path / "model.gguf", with_kv=False)).context_length == 64
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "gemma3", "lorry"])
+def test_the_counts_are_those_of_the_files_own_architecture(tmp_path, architecture):
+    assert check_file(write(tmp_path / "model.gguf", architecture=architecture)).context_length == 64

@@ -8,6 +8,7 @@ images' own variants do is the business of `make image-check`.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
+from components.errors import ModelError
 from components.gguf import kernels as llama_kernels
-from components.gguf.kernels import by_score, proven
+from components.gguf.kernels import by_score, load_proven_kernels, proven, require_token
 
 LIBRARIES = Path(llama_cpp.__file__).parent / "lib"
 
@@ -94,3 +96,64 @@ def test_a_build_for_this_machine_has_its_kernels_inside(tiny_run, monkeypatch):
     done = serve(tiny_run.model)
     assert done.returncode == 0, done.stderr
     assert "kernels:" not in done.stderr
+
+
+def test_a_variant_that_cannot_be_loaded_does_not_run_here(folder, caplog):
+    (folder / "libggml-cpu-broken.so").write_bytes(b"no library")
+    good = variant(folder, "good", 3)
+    assert by_score(folder) == [good]
+    assert "libggml-cpu-broken.so: cannot be loaded" in caplog.text
+
+
+def child_ends(monkeypatch, code: int) -> list[list[str]]:
+    """The child process ends with ``code``; the commands that start it."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, code)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return commands
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, -signal.SIGTERM])
+def test_a_child_that_no_kernel_killed_proves_them(monkeypatch, code):
+    """An error of its own is the model's, and is reported where it is loaded."""
+    monkeypatch.delenv("LLAMA_CPP_LIB_PATH", raising=False)
+    commands = child_ends(monkeypatch, code)
+    require_token(Path("model.gguf"))
+    assert [command[1:] for command in commands] == [["-m", "components.gguf.kernels", "model.gguf"]]
+
+
+@pytest.mark.parametrize("name", ["SIGILL", "SIGSEGV", "SIGBUS", "SIGFPE"])
+def test_a_build_whose_kernels_die_is_refused_with_the_signal_and_what_to_do(monkeypatch, name):
+    monkeypatch.delenv("LLAMA_CPP_LIB_PATH", raising=False)
+    child_ends(monkeypatch, -signal.Signals[name])
+    with pytest.raises(ModelError, match=rf"model\.gguf: .* dies of {name}: .*export the model again, or build anew"):
+        require_token(Path("model.gguf"))
+
+
+def test_a_child_that_the_node_killed_says_nothing_of_the_kernels(monkeypatch, folder, tiny_run):
+    path = variant(folder, "good", 3)
+    child_ends(monkeypatch, -signal.SIGKILL)
+    with pytest.raises(ModelError, match=r"for want of memory; give the pod a higher memory limit"):
+        proven(path, tiny_run.model)
+
+
+def test_where_there_are_variants_each_is_proven_when_it_is_loaded(monkeypatch, folder):
+    variant(folder, "good", 3)
+    commands = child_ends(monkeypatch, -signal.SIGILL)
+    require_token(Path("model.gguf"))
+    assert commands == []
+
+
+def test_kernels_are_loaded_once(monkeypatch, folder):
+    _, fast = (variant(folder, name, score) for name, score in (("slow", 1), ("fast", 9)))
+    commands = child_ends(monkeypatch, 0)
+    loaded: list[Path] = []
+    monkeypatch.setattr(llama_kernels, "_load", loaded.append)
+    for _ in range(2):
+        load_proven_kernels(Path("model.gguf"))
+    assert loaded == [fast]
+    assert [command[3:] for command in commands] == [["model.gguf", str(fast)]]

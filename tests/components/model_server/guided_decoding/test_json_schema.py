@@ -13,7 +13,14 @@ import pytest
 
 from components.gguf.model import GgufModel
 from components.model_server.guided_decoding.grammars import Grammars
-from components.model_server.guided_decoding.json_schema import OPTIONS, SchemaError, as_followed, to_text
+from components.model_server.guided_decoding.json_schema import (
+    MAX_BYTES,
+    OPTIONS,
+    SchemaError,
+    as_followed,
+    resolved,
+    to_text,
+)
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +167,59 @@ def test_references_that_double_at_every_level_are_walked_once():
 def test_what_is_no_schema_is_refused_in_words(schema):
     with pytest.raises(SchemaError, match="response_format: the schema cannot be followed"):
         as_followed(to_text(schema))
+
+
+def followed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema as llguidance follows it, without our options."""
+    schema = json.loads(as_followed(to_text(schema)))
+    assert schema.pop("x-guidance") == OPTIONS
+    return schema
+
+
+def test_keys_come_in_the_order_of_the_schema_with_required_ones_behind_them():
+    schema = {"type": "object", "properties": {"z": A, "a": B}, "required": ["m", "a"]}
+    assert list(followed(schema)["properties"]) == ["z", "a", "m"]
+
+
+def test_what_is_closed_already_stays_as_it_is():
+    schema = {"type": "object", "properties": {"a": A}, "required": ["a"], "additionalProperties": False}
+    assert followed(schema) == schema
+    assert followed(followed(schema)) == schema
+
+
+@pytest.mark.parametrize("schema", [{"type": "object"}, {"type": "array", "items": {}}, {}, {"const": {"a": 1}}])
+def test_a_schema_without_named_keys_is_not_closed(schema):
+    assert followed(schema) == schema
+
+
+def test_a_property_may_have_the_name_of_a_keyword():
+    schema = {"type": "object", "properties": {"properties": A, "items": {"type": "array", "items": B}}}
+    closed = followed(schema)
+    assert closed["properties"] == schema["properties"]
+    assert closed["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [("#", "root"), ("#/$defs/A", "a"), ("#/$defs/x~1y", "slash"), ("#/$defs/x~0y", "tilde"), ("#/$defs/B", None),
+     ("#/title/B", None), ("other.json#/$defs/A", None), ("http://a/b", None), (5, None)],
+)  # fmt: skip
+def test_a_reference_leads_within_the_document_or_nowhere(reference, found):
+    root = {"title": "root", "$defs": {"A": {"title": "a"}, "x/y": {"title": "slash"}, "x~y": {"title": "tilde"}}}
+    schema = resolved(reference, root)
+    assert (schema and schema["title"]) == found
+
+
+def test_a_schema_as_text_is_bounded_by_its_bytes_and_says_where_it_comes_from():
+    short = {"description": "é" * ((MAX_BYTES - len('{"description": ""}')) // 2)}
+    assert len(to_text(short).encode()) in (MAX_BYTES, MAX_BYTES - 1)
+    with pytest.raises(SchemaError, match=rf"tools: the schema has {MAX_BYTES + 2} bytes, more than {MAX_BYTES}"):
+        to_text({"description": "x" * (MAX_BYTES + 2 - len('{"description": ""}'))}, "tools")
+
+
+def test_levels_without_end_are_refused():
+    schema: dict[str, Any] = {}
+    for _ in range(100_000):
+        schema = {"not": schema}
+    with pytest.raises(SchemaError, match="levels without end"):
+        to_text(schema)
