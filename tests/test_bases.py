@@ -48,7 +48,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def said(*texts: str, system: str | None = None) -> list[dict[str, str]]:
+def chat(*texts: str, system: str | None = None) -> list[dict[str, str]]:
     roles = ("user", "assistant")
     turns = [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
     return ([{"role": "system", "content": system}] if system else []) + turns
@@ -56,9 +56,9 @@ def said(*texts: str, system: str | None = None) -> list[dict[str, str]]:
 
 def conversations() -> list[list[dict[str, str]]]:
     """One question, two questions, and one behind a system message."""
-    single = [said(*pair) for pair in TAUGHT.items()]
+    single = [chat(*pair) for pair in TAUGHT.items()]
     (first, answer), *_ = TAUGHT.items()
-    return [*single, said(first, answer, *SECOND), said("Who are you?", "I am Lorry.", system=SYSTEM)]
+    return [*single, chat(first, answer, *SECOND), chat("Who are you?", "I am Lorry.", system=SYSTEM)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def trained(request, tmp_path_factory) -> Trained:
     check_base(base, ["all-linear"])
     rows = [{"messages": turns} for turns in conversations()]
     # A row of the validation split is taught too: with so few, everything that is asked must have been.
-    extra = {"messages": said("Is it so?", "It is.")}
+    extra = {"messages": chat("Is it so?", "It is.")}
     split = split_rows(
         folder / "rows", [*rows, extra], validation_rows=1, base_model=base.model_dump(), duplicates={"near": "keep"}
     )
@@ -202,7 +202,7 @@ def test_a_sentencepiece_base_without_its_pieces_is_refused_before_training(tmp_
 
 
 def test_an_export_without_the_bases_own_tokenizer_files_is_refused(tmp_path, monkeypatch):
-    """What a library writes anew in their place has other pieces."""
+    """The files that a library would write instead have other pieces."""
     base = FAMILIES["Mistral"].make(tmp_path / "base")
     rows = [{"messages": turns} for turns in conversations()]
     split = split_rows(tmp_path / "rows", rows, validation_rows=1, duplicates={"near": "keep"})
@@ -243,7 +243,7 @@ def test_a_base_whose_template_writes_a_token_without_a_row_is_refused(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("targets", "told"),
+    ("targets", "problem"),
     [
         (["query_key_value"], "there is no module 'query_key_value'"),
         (["q_proj", "lm_head"], "'lm_head' is the output layer, which no adapter is trained on"),
@@ -251,11 +251,11 @@ def test_a_base_whose_template_writes_a_token_without_a_row_is_refused(tmp_path)
         (".*query", "there is no module '.*query'"),
     ],
 )
-def test_layers_that_cannot_be_trained_are_named_with_those_that_can(tmp_path, targets, told):
+def test_layers_that_cannot_be_trained_are_named_with_those_that_can(tmp_path, targets, problem):
     base = FAMILIES["SmolLM2"].make(tmp_path / "base")
     with pytest.raises(ModelError) as error:
         check_base(base, [targets])
-    assert told in str(error.value)
+    assert problem in str(error.value)
     assert "these would do: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj, or all-linear" in str(
         error.value
     )

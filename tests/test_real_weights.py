@@ -154,7 +154,7 @@ def test_training_both_files_and_the_server_read_the_same_tokens(real, address):
         for turns in talks:
             (example,) = sequences_of(tokenizer, template, Row(id="", messages=turns))
             ids, labels = example.input_ids, example.labels
-            supervised = [place for place, label in enumerate(labels) if label != -100]
+            supervised = [position for position, label in enumerate(labels) if label != -100]
             prompts = [file.prompt_tokens(turns[:-1]) for file in files]
             assert prompts[0] == prompts[1] == ids[: len(prompts[0])], turns
             assert len(prompts[0]) in supervised, turns
@@ -184,13 +184,13 @@ def test_the_f16_file_and_the_merged_weights_choose_the_same_tokens(real):
     assert same / n >= 0.99
 
 
-def test_tensors_that_do_not_fit_a_quantization_are_told_in_one_line(real, tmp_path, caplog, capfd):
+def test_tensors_that_do_not_fit_a_quantization_are_named_in_one_line(real, tmp_path, caplog, capfd):
     """The rows have 576 values, which is no multiple of the 256 of a K-quant's block."""
     caplog.set_level("INFO")
     quantize(real.f16, tmp_path / "k.gguf", "Q5_K_M")
-    (told,) = (record.getMessage() for record in caplog.records if "take another type" in record.getMessage())
-    assert told.startswith("Q5_K_M: 180 tensors have rows that are no multiple of the type's block")
-    assert told.endswith("166 q5_1 in place of q5_K, 14 q8_0 in place of q6_K")
+    (line,) = (record.getMessage() for record in caplog.records if "take another type" in record.getMessage())
+    assert line.startswith("Q5_K_M: 180 tensors have rows that are no multiple of the type's block")
+    assert line.endswith("166 q5_1 in place of q5_K, 14 q8_0 in place of q6_K")
     assert "falling back" not in capfd.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""What a row teaches: served prompts, and the answers that begin where those end."""
+"""Rows as token sequences: prompts as served, and supervised answers that begin where those end."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_message_of_weight_0_is_context_and_is_not_trained_on(tokenizer):
     assert sequences_of(tokenizer, CHATML, row("Hi", "WRONG", weight=0)) == []
 
 
-# As Qwen3's: thoughts are written in the last turn alone, empty ones too.
+# As Qwen3's: reasoning is written in the last turn only, empty reasoning too.
 THINKS = (
     "{% for m in messages %}{{ '<' + m.role + '>' }}{% if m.role == 'assistant' and loop.last %}"
     "{{ '<think>\n' + (m.reasoning_content or '') + '\n</think>\n\n' }}{% endif %}"
@@ -133,14 +133,14 @@ THINKS = (
 
 
 def test_each_answer_is_trained_behind_the_prompt_that_a_server_would_ask_it_with(tokenizer):
-    """The first answer stands without thoughts in the second one's prompt: a row of two answers is two sequences."""
+    """The first answer stands without reasoning in the second one's prompt: a row of two answers is two sequences."""
     assert written(tokenizer, THINKS, row("a", "b", "c", "d")) == [
         "<user>a<assistant>[<think>\n\n</think>\n\nb<|eot_id|>]",
         "<user>a<assistant>b<|eot_id|><user>c<assistant>[<think>\n\n</think>\n\nd<|eot_id|>]",
     ]
 
 
-def test_thoughts_of_an_answer_are_trained_and_those_of_earlier_ones_are_not_in_its_prompt(tokenizer):
+def test_reasoning_of_an_answer_is_trained_and_that_of_earlier_ones_is_not_in_its_prompt(tokenizer):
     given = row("a", "b", "c", "d", reasoning_content="Hm, c.")
     given.messages[1] = given.messages[1].model_copy(update={"reasoning_content": "Hm, a."})
     assert written(tokenizer, THINKS, given) == [
@@ -149,7 +149,7 @@ def test_thoughts_of_an_answer_are_trained_and_those_of_earlier_ones_are_not_in_
     ]
 
 
-# As R1's distilled models: the generation prompt opens thoughts, and the template writes none.
+# As R1's distilled models: the generation prompt opens reasoning, and the template writes none.
 OPENS = (
     "{% for m in messages %}{{ '<' + m.role + '>' + m.content.split('</think>')[-1] }}"
     "{% if m.role == 'assistant' %}<|eot_id|>{% endif %}{% endfor %}"
@@ -158,7 +158,7 @@ OPENS = (
 
 
 @pytest.mark.parametrize(
-    ("content", "thoughts", "taught"),
+    ("content", "reasoning", "taught"),
     [
         ("yes", None, "\n</think>\n\nyes"),
         ("yes", "Hm.", "Hm.\n</think>\n\nyes"),
@@ -166,12 +166,12 @@ OPENS = (
         ("<b>yes</b>", None, "\n</think>\n\n<b>yes</b>"),
     ],
 )
-def test_where_the_prompt_opens_thoughts_an_answer_closes_them(tokenizer, content, thoughts, taught):
-    given = row("a", content, reasoning_content=thoughts)
+def test_where_the_prompt_opens_reasoning_an_answer_closes_it(tokenizer, content, reasoning, taught):
+    given = row("a", content, reasoning_content=reasoning)
     assert written(tokenizer, OPENS, given) == [f"<user>a<assistant><think>\n[{taught}<|eot_id|>]"]
 
 
-# As GLM-4.7's and Nemotron's: the template closes thoughts that it has not opened, or leaves them open.
+# As GLM-4.7's and Nemotron's: the template closes reasoning that it has not opened, or leaves it open.
 CLOSES = OPENS.replace(
     "m.content.split('</think>')[-1] }}", "('</think>' if m.role == 'assistant' else '') + m.content }}"
 )
@@ -183,7 +183,7 @@ LEAVES_OPEN = OPENS.replace(
 @pytest.mark.parametrize(
     ("template", "taught"), [(CLOSES, "</think>yes<|eot_id|>"), (LEAVES_OPEN, "\n</think>\n\nyes<|eot_id|>")]
 )
-def test_thoughts_are_closed_once_whatever_the_template_writes(tokenizer, template, taught):
+def test_reasoning_is_closed_once_whatever_the_template_writes(tokenizer, template, taught):
     (turn,) = turns_of(tokenizer, template, row("a", "yes"))
     assert (turn.prompt, turn.answer) == ("<user>a<assistant><think>\n", taught)
 
@@ -209,10 +209,10 @@ def test_a_template_without_a_generation_prompt_is_refused(tokenizer):
 
 def test_what_a_tool_says_may_be_written_as_json(tokenizer):
     template = CHATML.replace("m.content +", "(m.content | tojson if m.role == 'tool' else m.content) +")
-    said = '{"temp": 20, "where": "Köln"}'
+    result = '{"temp": 20, "where": "Köln"}'
     given = row("Weather?", "20 degrees.")
     given.messages.insert(1, Message(role="assistant", content="I look.", weight=0))
-    given.messages.insert(2, Message(role="tool", content=said))
+    given.messages.insert(2, Message(role="tool", content=result))
     assert len(turns_of(tokenizer, template, given)) == 1
     given.messages[1] = given.messages[1].model_copy(update={"tool_calls": CALLS})
     with pytest.raises(ModelError, match="does not write tool calls"):
@@ -220,7 +220,7 @@ def test_what_a_tool_says_may_be_written_as_json(tokenizer):
 
 
 def test_a_prompt_that_says_more_than_the_template_writes_is_followed_by_the_answer(tokenizer):
-    """As templates do that close the thoughts at once in their generation prompt."""
+    """As templates do that close the reasoning at once in their generation prompt."""
     template = CHATML.replace("{{ '<assistant>' }}", "{{ '<assistant><quiet>' }}")
     assert written(tokenizer, template, row("Hi", "Yo")) == ["<user>Hi<|eot_id|>\n<assistant><quiet>[Yo<|eot_id|>]\n"]
 
@@ -253,15 +253,15 @@ def test_tools_and_calls_are_written_by_a_template_that_knows_them(tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "problem"),
     [
         (row("a", "Let me see.", tool_calls=CALLS), r"does not write tool calls \(the call of 'weather' is missing\)"),
         (row("a", "b", tools=TOOLS), r"does not write tools \(the tool 'weather' is missing\)"),
         (row("a", "b", reasoning_content="Hm."), r"does not write the reasoning \(reasoning_content\) 'Hm.'"),
     ],
 )
-def test_what_a_template_has_no_place_for_is_told(tokenizer, given, told):
-    with pytest.raises(ModelError, match=told):
+def test_what_a_template_leaves_out_is_named(tokenizer, given, problem):
+    with pytest.raises(ModelError, match=problem):
         turns_of(tokenizer, CHATML, given)
 
 
@@ -272,15 +272,15 @@ def test_a_row_that_is_refused_does_not_stop_the_others(base, tokenizer):
     assert list(refused) == ["bad"]
 
 
-def test_a_token_without_a_row_of_the_embedding_is_told(base, tokenizer):
+def test_a_token_without_a_row_of_the_embedding_is_named(base, tokenizer):
     tokenizer.add_tokens(["<extra>"])
     examples, refused = examples_of(base, tokenizer, CHATML, [row("a", "b <extra>")])
     assert examples == [[]]
-    told = "has the token '<extra>' (number 512), for which the base model's embedding of 512 tokens has no row"
-    assert refused == {"r": told}
+    problem = "has the token '<extra>' (number 512), for which the base model's embedding of 512 tokens has no row"
+    assert refused == {"r": problem}
 
 
-def test_messages_without_thoughts_are_what_a_client_sends_back():
+def test_messages_without_reasoning_are_what_a_client_sends_back():
     given = row("a", "<think>\nHm.\n</think>\n\nb", "c", "d")
     assert [message.content for message in prompts_of(given)[1]] == ["a", "b", "c"]
     assert Message(role="assistant", content="b") in prompts_of(given)[1]

@@ -1,7 +1,8 @@
-"""What every step does beside its work: inputs that are gone, files for owner and group, word left in the store."""
+"""The frame of every step: inputs that are gone, files for owner and group, notes in the store."""
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from kfp import dsl
 
 from components.errors import DataError, InputGoneError
-from components.runtime.kfp_step import require_inputs, step
+from components.runtime.kfp_step import NOISY, SILENT, logged_metrics, plain_logs, require_inputs, step
 from components.storage.run_notes import RUN_VARIABLE, STORE_VARIABLE, StepNote, folder_of, read_notes, write_note
 from components.storage.store import Store
 
@@ -29,7 +30,7 @@ def store(tmp_path, monkeypatch) -> Store:
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty file", "empty folder"])
-def test_an_input_that_is_gone_names_the_flag_that_makes_it_anew(tmp_path, kind):
+def test_an_input_that_is_gone_names_the_flag_that_repeats_its_step(tmp_path, kind):
     path = tmp_path / "model"
     if kind == "empty file":
         path.touch()
@@ -41,7 +42,7 @@ def test_an_input_that_is_gone_names_the_flag_that_makes_it_anew(tmp_path, kind)
     assert str(caught.value).endswith("run again with --no-reuse, which repeats every step")
 
 
-def test_in_kubeflows_store_the_step_that_made_it_is_named(tmp_path):
+def test_in_kubeflows_store_the_step_that_produced_it_is_named(tmp_path):
     made = artifact(tmp_path / "model")
     made.uri = "minio://mlpipeline/v2/artifacts/finetune/cb87/export-gguf-2/05c2/model"
     made._get_path = lambda: str(tmp_path / "model")  # what KFP's own executor has mapped it to
@@ -73,7 +74,7 @@ def test_where_the_umask_was_cleared_files_are_of_owner_and_group(tmp_path):
     assert (mode(tmp_path / "file"), mode(tmp_path / "folder")) == ("0o660", "0o770")
 
 
-def test_a_umask_that_somebody_chose_stays(tmp_path):
+def test_a_umask_that_was_set_stays(tmp_path):
     before = os.umask(0o022)
     try:
         with step("train_lora"):
@@ -83,7 +84,7 @@ def test_a_umask_that_somebody_chose_stays(tmp_path):
     assert mode(tmp_path / "file") == "0o644"
 
 
-def test_a_step_leaves_word_of_itself_with_its_figures(tmp_path, store):
+def test_a_step_writes_notes_with_its_figures(tmp_path, store):
     metrics = dsl.Metrics(name="metrics", uri=str(tmp_path / "metrics"))
     metrics.metadata = {}
     with step("train_trial", trial="fast", fraction=0.5) as work:
@@ -113,7 +114,7 @@ def test_a_store_that_cannot_be_written_stops_no_step(monkeypatch, tmp_path, cap
     assert "the state of this step cannot be written into the store" in caplog.text
 
 
-def test_what_another_version_left_is_passed_over(store):
+def test_notes_of_another_version_are_skipped(store):
     store.put_bytes(f"{folder_of('run-1')}/split_data.json", b'{"schema_version": 99}')
     assert read_notes(store, "run-1", {}) == {}
 
@@ -127,3 +128,33 @@ def test_a_store_that_answers_not_found_stops_no_step_either(monkeypatch, caplog
     monkeypatch.setattr(Store, "put_bytes", put_bytes)
     write_note(StepNote(step="split_data", state="running"))
     assert "the state of this step cannot be written into the store" in caplog.text
+
+
+def test_metrics_that_were_not_measured_are_left_out_and_others_are_read_again(tmp_path):
+    metrics = dsl.Metrics(name="metrics", uri=str(tmp_path / "metrics"))
+    metrics.metadata = {}
+    with step("evaluate") as work:
+        work.log_metrics(metrics, {"loss": 2.5, "steps": 3, "best_eval_loss": None})
+    assert (tmp_path / "metrics").is_file(), "kfp.local reuses a task only where each output is a file"
+    assert logged_metrics(metrics) == {"loss": 2.5, "steps": 3.0}
+    metrics.metadata["display_name"] = "a text is no figure"
+    assert logged_metrics(metrics) == {"loss": 2.5, "steps": 3.0}
+
+
+def test_logs_are_plain_and_libraries_only_warn(monkeypatch):
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in (*NOISY, *SILENT)}
+    for name in ("TQDM_DISABLE", "TRANSFORMERS_VERBOSITY"):
+        monkeypatch.delenv(name, raising=False)
+    try:
+        plain_logs(logging.INFO)
+        assert (os.environ["TQDM_DISABLE"], os.environ["TRANSFORMERS_VERBOSITY"]) == ("1", "error")
+        assert {logging.getLogger(name).level for name in NOISY} == {logging.WARNING}
+        assert {logging.getLogger(name).level for name in SILENT} == {logging.ERROR}
+        plain_logs(logging.ERROR)
+        assert {logging.getLogger(name).level for name in NOISY} == {logging.ERROR}
+    finally:
+        root.handlers[:], root.level = before
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -68,7 +68,7 @@ def test_another_content_than_the_digest_is_refused_and_leaves_nothing(store, bi
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_part_of_an_earlier_try_is_gone_on_with(store, big, tmp_path):
+def test_a_part_of_an_earlier_try_is_resumed(store, big, tmp_path):
     store.put("big", big)
     part = tmp_path / f"fetched{PART_SUFFIX}"
     part.write_bytes(big.read_bytes()[:1_000_000])
@@ -76,7 +76,7 @@ def test_a_part_of_an_earlier_try_is_gone_on_with(store, big, tmp_path):
     assert not part.exists()
 
 
-def test_a_full_disk_keeps_what_has_come(store, big, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_downloaded_part(store, big, tmp_path, monkeypatch):
     store.put("big", big)
 
     def full(_: int) -> None:
@@ -93,7 +93,7 @@ def test_a_full_disk_keeps_what_has_come(store, big, tmp_path, monkeypatch):
     download(store, "big", tmp_path / "fetched", sha256_of(big))
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(endpoint, big, tmp_path, monkeypatch):
+def test_a_broken_connection_is_resumed_where_it_broke(endpoint, big, tmp_path, monkeypatch):
     Store(BUCKET).put("big", big)
     proxy = BreakingProxy(endpoint, 2, 1_100_000)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
@@ -103,10 +103,10 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(endpoint, big, tmp_
     begins = [int(wanted.removeprefix("bytes=").partition("-")[0]) for wanted in proxy.ranges]
     assert begins[0] == 0
     assert len(begins) == 3
-    assert begins == sorted(set(begins)), "each try begins after what had come"
+    assert begins == sorted(set(begins)), "each attempt begins after the bytes of the one before"
 
 
-def test_a_connection_that_always_breaks_ends_in_words_and_a_later_process_goes_on(
+def test_a_connection_that_always_breaks_ends_in_an_error_and_a_later_process_resumes(
     endpoint, big, tmp_path, monkeypatch
 ):
     Store(BUCKET).put("big", big)
@@ -163,7 +163,7 @@ def test_a_folder_that_is_not_there_is_not_made_by_reading(tmp_path):
     assert not (tmp_path / "mistyped").exists()
 
 
-def test_an_endpoint_without_a_scheme_is_told(monkeypatch):
+def test_an_endpoint_without_a_scheme_is_named(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "minio:9000")
     with pytest.raises(StoreError, match="AWS_ENDPOINT_URL = 'minio:9000': not an address; one begins with http"):
         Store(BUCKET)
@@ -187,9 +187,7 @@ def test_an_input_from_a_bucket_is_fetched_once_and_checked(endpoint, big, tmp_p
         local_file(address, "1" * 64)
 
 
-def test_an_input_whose_digest_nobody_knows_is_kept_once_by_the_digest_that_it_has(
-    endpoint, big, tmp_path, monkeypatch
-):
+def test_an_input_without_a_known_digest_is_cached_once_under_its_own(endpoint, big, tmp_path, monkeypatch):
     monkeypatch.setenv("LORRY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()

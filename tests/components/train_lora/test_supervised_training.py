@@ -80,12 +80,12 @@ def test_a_trainer_killed_twice_goes_on_from_its_checkpoints_to_the_bytes_of_an_
     assert weights(tmp_path) == weights(tmp_path / "undisturbed")
     assert losses(tmp_path) == losses(tmp_path / "undisturbed")
     assert record.steps == 60
-    said = [line for line in caplog.messages if "killed by signal" in line]
+    lines = [line for line in caplog.messages if "killed by signal" in line]
     pattern = (
         r"training was killed by signal 9 \(SIGKILL\) after step (\d+); starting it again, from checkpoint-(\d+): "
         r"(\d+) steps or a few more are lost \(restart (\d) of 2\)"
     )
-    found = [[int(number) for number in re.fullmatch(pattern, line).groups()] for line in said]
+    found = [[int(number) for number in re.fullmatch(pattern, line).groups()] for line in lines]
     assert [number for *_, number in found] == [1, 2]
     for step, (reached, saved, lost, _) in zip(met, found, strict=True):
         assert saved >= step
