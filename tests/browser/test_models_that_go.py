@@ -32,10 +32,10 @@ def test_a_renamed_model_is_replaced_without_a_reload_and_the_dropdown_shows_by_
     ask(page, "hello", "model-Q5_K_M heard: hello")
     stub.model = "model-Q8_0"
     ask(page, "again", "model-Q8_0 heard: again")
-    expect(page.locator("#status")).to_contain_text("model-Q5_K_M is not there now: model-Q8_0 answers")
+    expect(page.locator("#status")).to_contain_text("model-Q5_K_M is not available now: model-Q8_0 answers")
     expect(page.locator("#model input")).to_have_value("model-Q8_0")
     ask(page, "and on", "model-Q8_0 heard: and on")
-    expect(page.locator("#status")).not_to_contain_text("not there")
+    expect(page.locator("#status")).not_to_contain_text("not available")
 
 
 def test_a_page_that_is_loaded_after_a_rename_shows_a_model_that_is_served(page, stub):
@@ -58,7 +58,7 @@ def test_a_server_that_goes_leaves_the_other_ones_model_and_labels_stay(visit, t
             expect(page.locator("#model input")).to_have_value(label)
             two.__exit__()
             page.reload()
-            expect(page.locator("#status")).to_contain_text("Not there now")
+            expect(page.locator("#status")).to_contain_text("Not reachable now")
             expect(page.locator("#model input")).to_have_value(label)
             ask(page, "hello", "base heard: hello")
 

@@ -134,7 +134,7 @@ def test_an_error_is_shown_and_what_was_typed_stays(page, stub):
     page.locator("#seed input").fill("seven")
     n_asked = len(stub.asked)
     ask(page, "which number?")
-    expect(page.locator("#status")).to_contain_text("A number in the settings is none; correct it there.")
+    expect(page.locator("#status")).to_contain_text("A value in the settings is not a number; correct it there.")
     expect(page.locator("#question textarea")).to_have_value("which number?")
     assert len(stub.asked) == n_asked
     page.locator("#seed input").fill("7")

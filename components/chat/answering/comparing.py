@@ -131,7 +131,7 @@ class RunningComparisons:
         try:
             await asyncio.to_thread(self._comparisons.save, user, name, prompt, system, answers, blind=blind)
         except Exception as error:
-            comparison.error = f"This comparison cannot be kept: {error}"
+            comparison.error = f"This comparison cannot be saved: {error}"
         comparison.ended = time.monotonic()
 
 

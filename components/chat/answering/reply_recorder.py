@@ -57,7 +57,7 @@ class ReplyRecorder:
         if self.n_left_out:
             parts.append(f"the model's context is full: it did not read the {_oldest(self.n_left_out)}")
         if self.chosen and self.chosen != self.model:
-            parts.append(f"{self.chosen} is not there now: {self.model} answers")
+            parts.append(f"{self.chosen} is not available now: {self.model} answers")
         return " · ".join(parts)
 
 

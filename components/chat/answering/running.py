@@ -109,7 +109,7 @@ class RunningAnswer:
             self._save_error = ""
         except Exception as error:
             log.exception("an answer cannot be saved")
-            self._save_error = f"This answer cannot be kept: {error}"
+            self._save_error = f"This answer cannot be saved: {error}"
 
     async def states(self, running: RunningAnswers) -> AsyncIterator[Completion]:
         """The newest states: the first text at once, the last in any case, those between as often as allowed.

@@ -60,7 +60,7 @@ class Server:
         try:
             return [ListedModel.from_json(model) for model in listed["data"]]
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{self.url}/models is no list of models") from error
+            raise ValueError(f"{self.url}/models is not a list of models") from error
 
     @asynccontextmanager
     async def chat(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -85,7 +85,7 @@ class Servers:
         """A message that names the servers that did not answer when they were last asked; empty if all did."""
         if not self._missing:
             return ""
-        return f"Not there now: {', '.join(self._missing)}. Load the page again once it is."
+        return f"Not reachable now: {', '.join(self._missing)}. Load the page again later."
 
     @property
     def nothing_served(self) -> str:
@@ -127,5 +127,5 @@ def _name_and_url(address: str) -> tuple[str, str]:
     if not separator or not url.startswith("http"):
         name = url = address.rstrip("/")
     if not url.startswith(("http://", "https://")):
-        raise DataError(f"{address!r} is no address of a server; give one as http://HOST:PORT/v1 or NAME=http://…")
+        raise DataError(f"{address!r} is not the address of a server; give one as http://HOST:PORT/v1 or NAME=http://…")
     return name, url

@@ -1,1 +1,1 @@
-"""What the chat page keeps in its SQLite file: conversations, comparisons, the labels of models; and its exports."""
+"""What the chat page stores in its SQLite file: conversations, comparisons, the labels of models; and its exports."""

@@ -70,7 +70,9 @@ class Database:
         except (OSError, sqlite3.OperationalError) as error:
             raise BusyError(f"{path}: cannot be written ({error}); name another folder with --data-dir") from error
         except sqlite3.DatabaseError as error:
-            raise DataError(f"{path}: is no SQLite file ({error}); move it away, or name another --data-dir") from error
+            raise DataError(
+                f"{path}: is not a SQLite file ({error}); move it away, or name another --data-dir"
+            ) from error
 
     def _make_tables(self, path: Path) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]

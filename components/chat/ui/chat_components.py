@@ -49,7 +49,7 @@ class ChatComponents:
         self.rated = gr.Textbox("", visible="hidden")
         # A new value for each question that the page has accepted.
         self.accepted = gr.Textbox("", visible="hidden")
-        # The page's script presses these to draw a snapshot, to open the conversation anew, or to list the models.
+        # The page's script presses these to draw a snapshot, to open the conversation again, or to list the models.
         self.draw_reply = gr.Button(visible="hidden", elem_id="draw-answers")
         self.reopen = gr.Button(visible="hidden", elem_id="reopen")
         self.relist = gr.Button(visible="hidden", elem_id="relist")

@@ -1,4 +1,4 @@
-"""Conversions between the chat's components and what they stand for: settings, models, and turns on the page."""
+"""Conversions between the chat's components and what they represent: settings, models, and turns on the page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reply_request(chosen: Sequence[Any]) -> ReplyRequest:
         number = int(seed) if str(seed or "").strip() else None
         settings = Settings(float(temperature), int(max_tokens), float(top_p), number)
     except (TypeError, ValueError) as error:
-        raise gr.Error("A number in the settings is none; correct it there.", print_exception=False) from error
+        raise gr.Error("A value in the settings is not a number; correct it there.", print_exception=False) from error
     return ReplyRequest(str(conversation or ""), str(model or ""), str(system or ""), settings)
 
 
@@ -38,7 +38,7 @@ def turn_at(opened: Conversation, index: int | Sequence[int], shown: Any) -> Cha
     """
     number = index if isinstance(index, int) else index[0]
     if number >= len(opened.turns):
-        raise gr.Error("This was not kept; ask again.", print_exception=False)
+        raise gr.Error("This message was not saved; ask again.", print_exception=False)
     turn, text = opened.turns[number], "".join(shown) if isinstance(shown, list) else str(shown)
     if not turn.content.startswith(text) and not text.startswith(turn.content):
         raise gr.Error("Another window has changed this conversation; load the page again.", print_exception=False)

@@ -23,7 +23,7 @@ FOLLOW_SHOWN = """
 }
 """
 FOLLOW_ARRIVED = f"(...shown) => {{ lorry.restore(shown[3]); ({FOLLOW_SHOWN.strip()})(...shown); }}"
-# Puts the reply's snapshot behind the turns before it, unless the window shows another conversation by now. The server
+# Draws the reply's snapshot after the turns before it, unless the window shows another conversation by now. The server
 # sends only the delta: Gradio would parse and send the whole conversation for each, and for every user.
 DRAW_REPLY = """
 (conversation, chat, status, stateCss) => {

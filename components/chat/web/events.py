@@ -31,7 +31,7 @@ def add_route(app: FastAPI, kind: str, follow: Follow, user_of: Callable[[Reques
 
 
 async def events(snapshots: AsyncGenerator[Snapshot]) -> AsyncIterator[bytes]:
-    """Each snapshot as its delta to the one before; the event ``gone`` if nothing runs under that id any more."""
+    """Each snapshot as its delta to the one before; the event ``gone`` if no answer with that id runs any more."""
     yield b"retry: 1000\n\n"
     sent: Snapshot = {}
     async with aclosing(snapshots):

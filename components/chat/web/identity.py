@@ -40,7 +40,9 @@ def secret_of(folder: Path) -> str:
         part.replace(path)
     secret = path.read_text(encoding="utf-8").strip()
     if len(secret) < SHORTEST_SECRET:
-        raise DataError(f"{path}: is too short for a secret; delete it, and a new one is made (cookies begin anew)")
+        raise DataError(
+            f"{path}: is too short for a secret; delete it, and a new one is made (all cookies become invalid)"
+        )
     return secret
 
 
@@ -96,7 +98,7 @@ def _hashes(path: Path) -> dict[str, bytes]:
             raise DataError(f"{path}: line {number} is not NAME:BCRYPT-HASH; make it with: htpasswd -B {path} NAME")
         hashes[user] = hashed.encode()
     if not hashes:
-        raise DataError(f"{path}: names nobody; add somebody with: htpasswd -B {path} NAME")
+        raise DataError(f"{path}: names no user; add one with: htpasswd -B {path} NAME")
     return hashes
 
 

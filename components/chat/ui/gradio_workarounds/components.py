@@ -24,7 +24,7 @@ def accept_any_choice(component: AnyComponent) -> AnyComponent:
 
 
 def poll_queue_rarely(page: gr.Blocks) -> None:
-    """Let the queue, in which this page puts nothing, look for work once a second.
+    """Let the queue, which this page does not use, poll for work once a second.
 
     Gradio 6.31 does so a thousand times a second, which costs every user's tokens time. No upstream issue known.
     """

@@ -83,5 +83,5 @@ def test_a_comparison_that_cannot_be_stored_says_so(database):
 
     with Stub() as stub:
         snapshot = asyncio.run(scenario(stub))
-    assert snapshot.status == "⚠ This comparison cannot be kept: disk full"
+    assert snapshot.status == "⚠ This comparison cannot be saved: disk full"
     assert snapshot.texts == {"A": "stub heard: q"}

@@ -25,9 +25,9 @@ def test_a_renamed_model_is_replaced_by_one_that_is_listed_and_the_page_says_so(
         before, renamed, after = asyncio.run(scenario(stub))
     assert (before.relist, before.text) == (False, "stub heard: hello")
     assert (renamed.relist, renamed.text) == (True, "renamed heard: again")
-    assert "stub is not there now: renamed answers" in renamed.status
+    assert "stub is not available now: renamed answers" in renamed.status
     assert renamed.turns[-1].model == "renamed"
-    assert "is not there" not in after.status
+    assert "is not available" not in after.status
 
 
 def test_a_model_whose_server_is_gone_is_replaced_and_a_refusal_of_one_that_is_there_is_not(database):
@@ -43,7 +43,7 @@ def test_a_model_whose_server_is_gone_is_replaced_and_a_refusal_of_one_that_is_t
     assert refused.status == "⚠ The model server refuses: the prompt has 9 tokens too many"
     assert refused.relist
     assert replaced.text == "one heard: hello"
-    assert "two is not there now: one answers" in replaced.status
+    assert "two is not available now: one answers" in replaced.status
 
 
 def test_a_label_that_was_never_listed_is_looked_up_first(database):
@@ -56,7 +56,7 @@ def test_a_label_that_was_never_listed_is_looked_up_first(database):
     with Stub() as stub:
         listed, replaced = asyncio.run(scenario(stub))
     assert (listed.text, listed.relist) == ("stub heard: hello", False)
-    assert "from an old page is not there now: stub answers" in replaced.status
+    assert "from an old page is not available now: stub answers" in replaced.status
 
 
 def test_without_any_server_the_reply_says_which_one_was_asked(database):

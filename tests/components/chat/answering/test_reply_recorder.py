@@ -39,7 +39,7 @@ def test_the_turns_with_a_reply_name_the_model_that_answered(recorder):
 def test_the_status_says_what_was_left_out_and_which_model_answers_instead(recorder):
     assert recorder.status(DONE) == DONE.status_line()
     recorder.n_left_out, recorder.model = 1, "other"
-    assert recorder.status(DONE).endswith("it did not read the oldest message · m is not there now: other answers")
+    assert recorder.status(DONE).endswith("it did not read the oldest message · m is not available now: other answers")
     recorder.n_left_out, recorder.chosen = 2, ""
     assert recorder.status(DONE).endswith("it did not read the 2 oldest messages")
 

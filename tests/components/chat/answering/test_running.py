@@ -168,7 +168,7 @@ def test_an_answer_that_cannot_be_saved_is_shown_with_the_reason():
         await running.leave(KEY)
         return answer
 
-    assert asyncio.run(scenario()).error == "This answer cannot be kept: disk full"
+    assert asyncio.run(scenario()).error == "This answer cannot be saved: disk full"
 
 
 def test_several_windows_get_the_whole_answer_and_seconds_count_while_nothing_comes(quick):

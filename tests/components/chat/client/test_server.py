@@ -75,7 +75,7 @@ def test_models_are_listed_in_order_and_the_key_is_sent():
 
 @pytest.mark.parametrize("body", [[], {"data": 5}, {"data": [{"name": "x"}]}, {"data": ["x"]}, {}])
 def test_a_body_that_is_no_list_of_models_is_an_error_with_the_address(body):
-    with pytest.raises(ValueError, match=r"/v1/models is no list of models"):
+    with pytest.raises(ValueError, match=r"/v1/models is not a list of models"):
         models_of(responding(lambda: web.json_response(body)))
 
 

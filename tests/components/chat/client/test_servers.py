@@ -37,8 +37,9 @@ def labels(servers: Servers) -> list[str]:
 
 @pytest.mark.parametrize(
     ("addresses", "message"),
-    [(["model-server:8080"], "'model-server:8080' is no address of a server; give one as http://HOST:PORT/v1"),
-     (["a=ftp://x"], "is no address"), (["a=http://x/v1", "a=http://y/v1"], "two servers are called 'a'.*NAME=ADDRESS"),
+    [(["model-server:8080"], "'model-server:8080' is not the address of a server; give one as http://HOST:PORT/v1"),
+     (["a=ftp://x"], "is not the address"),
+     (["a=http://x/v1", "a=http://y/v1"], "two servers are called 'a'.*NAME=ADDRESS"),
      (["http://x/v1", "http://x/v1/"], "two servers are called 'http://x/v1'")],
 )  # fmt: skip
 def test_an_address_that_is_not_valid_or_given_twice_is_refused(addresses, message):
@@ -55,7 +56,7 @@ def test_models_of_several_servers_have_different_labels(listing):
     listing |= {"http://a/v1": ["base"], "http://b/v1": ["base"], "http://c/v1": ["tuned"]}
     servers = Servers(["a=http://a/v1", "b=http://b/v1", "http://c/v1", "d=http://d/v1"], "none")
     assert labels(servers) == ["base (a)", "base (b)", "tuned"]
-    assert servers.missing == "Not there now: d. Load the page again once it is."
+    assert servers.missing == "Not reachable now: d. Load the page again later."
     alone = Servers(["a=http://a/v1", "d=http://d/v1"], "none")
     assert labels(alone) == ["base (a)"], "a vote for the bare id would count for another model"
 

@@ -33,7 +33,7 @@ def unprivileged() -> Iterator[None]:
 
 def test_a_file_that_is_not_a_database_of_this_version_is_left_alone(tmp_path):
     (tmp_path / "chat.sqlite").write_bytes(b"not a database" * 100)
-    with pytest.raises(DataError, match="is no SQLite file"):
+    with pytest.raises(DataError, match="is not a SQLite file"):
         Database(tmp_path / "chat.sqlite")
     assert (tmp_path / "chat.sqlite").read_bytes() == b"not a database" * 100
     with closing(sqlite3.connect(tmp_path / "newer.sqlite")) as tables:

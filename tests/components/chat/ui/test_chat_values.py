@@ -1,4 +1,4 @@
-"""Conversions between components and what they stand for."""
+"""Conversions between components and what they represent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_values_of_a_page_that_has_none_yet_are_empty_texts():
 
 @pytest.mark.parametrize("values", [(None, 1, 256, ""), (0, "x", 256, ""), (0, 1, None, ""), (0, 1, 256, "1.5")])
 def test_a_setting_that_is_not_a_number_is_an_error_for_the_user(values):
-    with pytest.raises(gr.Error, match="A number in the settings is none"):
+    with pytest.raises(gr.Error, match="A value in the settings is not a number"):
         reply_request(["", "m", "", *values])
 
 
@@ -40,7 +40,7 @@ def test_a_turn_is_found_by_its_index_if_one_text_begins_with_the_other(index, s
     assert turn_at(OPENED, index, shown).role == role
 
 
-@pytest.mark.parametrize(("index", "shown", "message"), [(1, "other", "Another window"), (2, "answer", "not kept")])
+@pytest.mark.parametrize(("index", "shown", "message"), [(1, "other", "Another window"), (2, "answer", "not saved")])
 def test_a_turn_that_is_another_one_or_was_not_saved_is_an_error_for_the_user(index, shown, message):
     with pytest.raises(gr.Error, match=message):
         turn_at(OPENED, index, shown)

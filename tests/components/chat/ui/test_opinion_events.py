@@ -35,7 +35,7 @@ def test_a_mark_is_stored_and_the_note_is_asked_for(view, mark, liked, message, 
 
 
 @pytest.mark.parametrize(
-    ("index", "value", "message"), [(1, "another answer", "Another window has changed"), (2, "x", "was not kept")]
+    ("index", "value", "message"), [(1, "another answer", "Another window has changed"), (2, "x", "was not saved")]
 )
 def test_an_answer_that_is_another_one_by_now_is_not_marked(view, index, value, message):
     conversation, _ = store(view.conversations, "q", DONE)

@@ -30,7 +30,7 @@ def test_each_accepted_question_has_a_new_token_and_a_rejected_one_has_none(view
 
 @pytest.mark.parametrize(
     ("seed", "message"),
-    [("seven", "A number in the settings is none; correct it there."), ("7", "Reading your prompt…")],
+    [("seven", "A value in the settings is not a number; correct it there."), ("7", "Reading your prompt…")],
 )
 def test_a_setting_that_is_not_a_number_is_named_and_nothing_is_asked(view, seed, message):
     result = asyncio.run(view.ask("q", seed=seed))

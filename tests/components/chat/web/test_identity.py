@@ -93,7 +93,7 @@ def test_a_login_checks_the_password_of_the_file(tmp_path):
     ("text", "message"),
     [
         (None, r"users: cannot be read \(No such file or directory\); make it with: htpasswd -B -c .*users NAME"),
-        ("# nobody\n", "users: names nobody; add somebody with: htpasswd -B"),
+        ("# nobody\n", "users: names no user; add one with: htpasswd -B"),
         ("ann:$apr1$old\n", "users: line 1 is not NAME:BCRYPT-HASH; make it with: htpasswd -B"),
         ("\nann\n", "line 2 is not NAME"),
         (":$2y$05$x\n", "line 1 is not NAME"),
