@@ -183,7 +183,7 @@ def test_the_page_shows_and_its_server_is_the_service(cluster, serving):
         page = httpx.get(address, timeout=30)
     assert page.status_code == 200
     assert "Lorry chat" in page.text
-    assert "asks http://model-server:8080/v1" in cluster.log_of("deployment/chat")
+    assert "servers: http://model-server:8080/v1" in cluster.log_of("deployment/chat")
 
 
 def test_conversations_outlive_the_pod_of_the_page(cluster, serving):
