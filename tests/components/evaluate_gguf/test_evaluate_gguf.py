@@ -10,46 +10,19 @@ import pytest
 import torch
 
 from components.artifacts.contracts import BaseModelRef
-from components.artifacts.rows import read_rows, write_rows
+from components.artifacts.rows import write_rows
 from components.errors import DataError, GateError
 from components.evaluate.config import EvaluateConfig
 from components.evaluate_gguf.config import EvaluateGgufConfig
 from components.evaluate_gguf.evaluate import evaluate_gguf, measure_quality
-from components.export_gguf.convert import convert, merge, quantize
+from components.export_gguf.convert import quantize
 from components.gate.config import GateConfig
 from components.gate.gate import require_within
-from components.modeling.base_model import folder_revision, load_tokenizer, load_weights
-from components.modeling.chat_template import template_of
-from components.modeling.supervision import sequences_of
-from components.modeling.token_loss import Example, token_loss
+from components.modeling.base_model import folder_revision, load_weights
+from components.modeling.token_loss import token_loss
 from tests.damage import zero_a_layer
 
 PROMPTS = "- name: greeting\n  turns: [Say hello., Again?]\n"
-
-
-@pytest.fixture(scope="module")
-def base(tiny_base) -> BaseModelRef:
-    return BaseModelRef(address=str(tiny_base), revision=folder_revision(tiny_base), weight_bytes=1000)
-
-
-@pytest.fixture(scope="module")
-def validation(tiny_run) -> Path:
-    return tiny_run.adapter.parent.parent / "split-data" / "validation"
-
-
-@pytest.fixture(scope="module")
-def examples(base, validation) -> list[Example]:
-    tokenizer = load_tokenizer(base)
-    template = template_of(tokenizer, "")
-    return [sequences_of(tokenizer, template, row)[0].cut(96) for row in read_rows(str(validation))]
-
-
-@pytest.fixture(scope="module")
-def f16(base, tiny_run, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("f16")
-    merge(base, str(tiny_run.adapter), folder / "merged")
-    convert(folder / "merged", folder / "model-F16.gguf")
-    return folder / "model-F16.gguf"
 
 
 def measure(tiny_run, base, validation, folder: Path, model: Path | None = None, **settings) -> dict[str, float]:
