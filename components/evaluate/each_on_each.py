@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from components.artifacts.run_record import read_record
 from components.errors import ModelError
 from components.evaluate.config import EvaluateConfig
-from components.evaluate.pair import Pair
+from components.evaluate.model_pair import ModelPair
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def measure_losses(runs: Sequence[TrainedRun], report: Callable[[str], None]) ->
     found: dict[str, dict[str, float]] = {}
     tokens: dict[str, int] = {}
     for run in runs:
-        pair = Pair(records[run.name].base_model, run.adapter_path, records[run.name], max_length=longest)
+        pair = ModelPair(records[run.name].base_model, run.adapter_path, records[run.name], max_length=longest)
         found[run.name] = {}
         for rows in runs:
             measured = pair.tuned_loss(rows.validation_path, batch_size)

@@ -10,7 +10,7 @@ from pathlib import Path
 from components.artifacts.contracts import BaseModelRef, RunRecord
 from components.artifacts.run_record import read_record
 from components.evaluate.config import EvaluateConfig
-from components.evaluate.pair import Pair
+from components.evaluate.model_pair import ModelPair
 from components.evaluate.prompts import read_prompts
 from components.evaluate.report import write_report
 from components.evaluate.results import GeneratedAnswer, SplitLoss
@@ -36,7 +36,7 @@ def evaluate(
     revision = config.prompts_revision
     prompts = read_prompts(local_file(config.prompts, revision), revision) if config.prompts else []
     record = read_record(adapter_path)
-    both = Pair(base_model, adapter_path, record)
+    both = ModelPair(base_model, adapter_path, record)
     paths = {"validation": validation_path, **({"test": test_path} if config.test else {})}
     losses = [
         loss

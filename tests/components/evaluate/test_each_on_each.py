@@ -30,7 +30,7 @@ def loaded(monkeypatch) -> list[tuple[str, int]]:
     """The models that are loaded, with the length of their rows. A model's loss is 1 on its own rows, else 2."""
     made: list[tuple[str, int]] = []
 
-    class Pair:
+    class ModelPair:
         def __init__(self, base_model: Any, adapter_path: str, record: Any, *, max_length: int) -> None:
             self.name = record.run_key
             made.append((self.name, max_length))
@@ -39,7 +39,7 @@ def loaded(monkeypatch) -> list[tuple[str, int]]:
             own = path == f"rows of {self.name}"
             return TokenLoss(1.0 if own else 2.0, 10 if "short" not in self.name else 5)
 
-    monkeypatch.setattr(each_on_each, "Pair", Pair)
+    monkeypatch.setattr(each_on_each, "ModelPair", ModelPair)
     return made
 
 

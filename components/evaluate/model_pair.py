@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Pair:
+class ModelPair:
     """Measures and answers with the tuned model, and with the base: the same model with its adapter disabled."""
 
     def __init__(
