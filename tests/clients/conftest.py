@@ -16,7 +16,7 @@ from tests.conftest import ROOT, free_port, lorry_process
 KEY = "a-key-of-the-clients-tests"
 MODEL = "smol"
 CLIENTS = ROOT / ".venv" / "clients"
-# Qwen2.5 and SmolLM2 open and close their turns with the same tokens; Qwen's template knows tools as well.
+# Qwen2.5 and SmolLM2 open and close their turns with the same tokens; Qwen's template supports tools as well.
 TEMPLATE_WITH_TOOLS = Path(trl.__file__).parent / "chat_templates" / "qwen2_5.jinja"
 
 
@@ -29,14 +29,14 @@ def gguf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def plain_server(gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with the model's own template, which knows no tools."""
+    """The address of a server with the model's own template, which does not support tools."""
     with _served(gguf, tmp_path_factory.mktemp("plain")) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
 def tools_server(gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of the same weights, with a template that knows tools."""
+    """The address of a server of the same weights, with a template that supports tools."""
     with _served(gguf, tmp_path_factory.mktemp("tools"), "--chat-template", TEMPLATE_WITH_TOOLS) as address:
         yield address
 

@@ -1,4 +1,4 @@
-"""instructor, in each of its modes that a server of OpenAI's API can be asked in."""
+"""instructor, in each of its modes for a server of OpenAI's API."""
 
 import json
 from contextlib import suppress

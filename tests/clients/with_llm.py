@@ -46,7 +46,7 @@ def llm(*arguments, **more):
 
 
 def refused(*arguments):
-    """What the command says when it does not."""
+    """The error output of a failed command."""
     done = run(*arguments)
     assert done.returncode == 1, f"exit code {done.returncode}: {done.stdout}{done.stderr}"
     return done.stderr

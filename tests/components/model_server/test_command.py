@@ -130,5 +130,5 @@ def test_every_option_has_a_variable_and_a_line_of_help():
     assert done.output.count("[env var: LORRY_") == len(fields(ServeOptions)) + 1
 
 
-def test_without_a_model_the_server_alone_does_not_start():
+def test_the_server_alone_does_not_start_without_a_model():
     assert CliRunner().invoke(app(), []).exit_code == 2

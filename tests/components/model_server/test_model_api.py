@@ -23,7 +23,7 @@ KEYS = ["first-key-of-the-tests-000", "second-key-of-the-tests-00"]
 
 @pytest.fixture(scope="module")
 def locked(tiny_run, tmp_path_factory) -> Iterator[tuple[str, list[str]]]:
-    """A server that asks for keys, and the lines that it logs until it ends."""
+    """A server with API keys, and the lines that it logs until it ends."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text("\n".join(KEYS))
     port = free_port()
@@ -36,7 +36,7 @@ def locked(tiny_run, tmp_path_factory) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture(scope="module")
 def greedy(tiny_run, tmp_path_factory) -> Iterator[openai.OpenAI]:
-    """A client of a model whose manifest says temperature 0, four tokens, and an example."""
+    """A client of a model whose manifest has temperature 0, four tokens, and an example."""
     folder = Path(shutil.copytree(tiny_run.model.parent, tmp_path_factory.mktemp("greedy") / "model"))
     manifest = json.loads((folder / "model.json").read_text())
     manifest |= {"generation": {"temperature": 0, "max_tokens": 4}, "example_prompts": ["What is Lorry?"]}
@@ -67,7 +67,7 @@ def post(address: str, path: str = "/v1/chat/completions", *, key: str | None = 
     return httpx.post(f"{address}{path}", json=body, headers=headers, timeout=60)
 
 
-def test_who_has_no_key_is_refused_and_probes_need_none(locked):
+def test_requests_without_a_key_are_refused_and_probes_need_none(locked):
     address, _ = locked
     for key in (None, "wrong-key-wrong-key-wrong"):
         refused = post(address, key=key, model="m", messages=HELLO)
@@ -183,7 +183,7 @@ def test_a_text_is_continued_whole_and_streamed(client, model):
     assert short.usage.completion_tokens <= 16
 
 
-def test_an_answer_that_was_begun_is_gone_on_with(client, model):
+def test_an_answer_that_was_begun_is_continued(client, model):
     begun = [*HELLO, {"role": "assistant", "content": "Lorry carries"}]
     asked = {"model": model, "messages": begun, "temperature": 0, "max_tokens": 6}
     behind = client.chat.completions.create(**asked, extra_body={"continue_final_message": True})
@@ -260,7 +260,7 @@ def test_the_same_seed_gives_the_same_answer(client, model):
     assert len(answers) == 1
 
 
-def test_what_a_request_leaves_out_is_the_manifests_and_what_it_says_is_its_own(greedy):
+def test_a_setting_is_the_requests_or_else_the_manifests(greedy):
     def ask(**settings) -> str:
         answer = greedy.chat.completions.create(model="m", messages=HELLO, **settings)
         assert answer.usage.completion_tokens <= settings.get("max_tokens", 4)
@@ -272,7 +272,7 @@ def test_what_a_request_leaves_out_is_the_manifests_and_what_it_says_is_its_own(
     assert text.usage.completion_tokens <= 16
 
 
-def test_models_say_what_they_are_and_how_they_answer(greedy, tiny_run):
+def test_a_model_is_listed_with_its_figures_and_defaults(greedy, tiny_run):
     (listed,) = greedy.models.list().data
     assert listed == greedy.models.retrieve("m")
     assert (listed.id, listed.object, listed.owned_by) == ("m", "model", "lorry")
@@ -285,7 +285,7 @@ def test_models_say_what_they_are_and_how_they_answer(greedy, tiny_run):
     assert meta["example_prompts"] == ["What is Lorry?"]
 
 
-def test_a_model_without_a_manifest_says_its_figures_and_no_defaults(tiny_run, tmp_path):
+def test_a_model_without_a_manifest_has_figures_and_no_defaults(tiny_run, tmp_path):
     path = Path(shutil.copy(tiny_run.model, tmp_path))
     port = free_port()
     address = f"http://127.0.0.1:{port}"

@@ -108,7 +108,7 @@ def test_a_seed_of_one_request_does_not_reach_the_next(client, model):
     assert any(ask() != seeded for _ in range(4))
 
 
-def test_a_client_that_goes_away_frees_its_place(server, client, model):
+def test_a_client_that_disconnects_frees_its_slot(server, client, model):
     with httpx.stream(
         "POST", f"{server}/v1/chat/completions",
         json={"model": model, "messages": HELLO, "stream": True, "temperature": 1.9, "seed": 3}, timeout=60,
@@ -118,12 +118,12 @@ def test_a_client_that_goes_away_frees_its_place(server, client, model):
 
 
 @pytest.mark.parametrize("former", ["model-Q8_0", "tiny-Q8_0"])
-def test_the_names_that_the_model_had_before_answer_too(client, model, former):
+def test_the_models_former_names_are_accepted(client, model, former):
     answer = client.chat.completions.create(model=former, messages=HELLO, temperature=0, max_tokens=2)
     assert (answer.model, client.models.retrieve(former).id) == (model, model)
 
 
-def test_the_metrics_say_which_model_they_are_of(server, model):
+def test_the_metrics_have_the_models_name(server, model):
     assert f'lorry_model_info{{model_name="{model}"}} 1.0' in httpx.get(f"{server}/metrics").text
 
 

@@ -1,4 +1,4 @@
-"""The server as networks and browsers meet it: waiting streams, probes, slashes, other origins, odd bodies and keys."""
+"""The server over a network and for browsers: probes, slashes, other origins, invalid bodies, templates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ORIGIN = "http://localhost:5173"
 
 @pytest.fixture(scope="module")
 def address(tiny_run, tmp_path_factory) -> Iterator[str]:
-    """A server that asks for keys and lets pages of one origin ask."""
+    """A server with API keys that pages of one origin may call."""
     keys = tmp_path_factory.mktemp("keys") / "keys"
     keys.write_text(f"\ufeff# ours\n{KEY}\n", encoding="utf-8")
     port = free_port()
@@ -49,7 +49,7 @@ def ask(address: str, method: str = "POST", path: str = "/v1/chat/completions", 
 @pytest.mark.parametrize(
     "path", ["/health", "/v1/health", "/livez", "/readyz", "/metrics", "/v1/models", "/v1/models/m"]
 )
-def test_what_can_be_read_can_be_asked_for_its_head(address, path):
+def test_paths_with_get_have_head(address, path):
     head, whole = ask(address, "HEAD", path), ask(address, "GET", path)
     assert (head.status_code, head.content) == (200, b"")
     assert whole.status_code == 200
@@ -67,7 +67,7 @@ def test_a_slash_too_many_changes_nothing(address, path):
     assert ask(address, "GET", "/v1/models/").json()["object"] == "list"
 
 
-def test_a_browser_asks_whether_it_may_ask_before_it_shows_a_key(address):
+def test_a_browsers_preflight_request_needs_no_key(address):
     asked = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST",
              "Access-Control-Request-Headers": "authorization,content-type"}  # fmt: skip
     allowed = httpx.options(f"{address}/v1/chat/completions", headers=asked)
@@ -103,13 +103,13 @@ ODD = [
 
 
 @pytest.mark.parametrize(("content", "headers", "status", "words"), ODD, ids=lambda value: str(value)[:30])
-def test_a_body_that_cannot_be_answered_is_told_what_is_wrong_with_it(address, content, headers, status, words):
+def test_an_invalid_body_gets_an_error_that_explains_it(address, content, headers, status, words):
     refused = ask(address, content=content, headers=headers)
     assert refused.status_code == status, refused.text
     assert refused.json()["error"]["message"].startswith(words)
 
 
-def test_what_is_not_there_says_what_is(address):
+def test_errors_of_paths_models_and_lengths_name_what_is_valid(address):
     assert "use POST" in ask(address, "GET").json()["error"]["message"]
     missing = ask(address, path="/v1/embeddings", json={}).json()["error"]["message"]
     assert missing.startswith("there is nothing at '/v1/embeddings'; this server has /v1/chat/completions")
@@ -136,7 +136,7 @@ def without_template(tiny_run, tmp_path) -> Path:
     return path
 
 
-def test_a_file_without_a_template_continues_texts_and_chats_with_one_that_is_named(without_template, tmp_path):
+def test_a_file_without_a_template_completes_texts_and_chats_with_a_named_one(without_template, tmp_path):
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     flags = ["--model-id", "m", "--parallel", "2", "--port", str(port)]

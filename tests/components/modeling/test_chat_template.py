@@ -7,7 +7,14 @@ import pytest
 from components.artifacts.contracts import BaseModelRef, Message
 from components.errors import ModelError
 from components.modeling.base_model import folder_revision, load_tokenizer
-from components.modeling.chat_template import fingerprint, render, render_with, supports_system, template_of
+from components.modeling.chat_template import (
+    fingerprint,
+    missing_calls,
+    render,
+    render_with,
+    supports_system,
+    template_of,
+)
 from pipelines.resolve.tiny_base import CHAT_TEMPLATE
 
 CHATML = (
@@ -105,3 +112,13 @@ def test_what_a_message_does_not_have_is_no_key_of_it():
 def test_tojson_takes_what_transformers_own_takes():
     template = "{{ [1, 'ü'] | tojson(ensure_ascii=True, separators=(',', ':')) }}"
     assert render(template, turns("Hi")) == '[1,"\\u00fc"]'
+
+
+def test_missing_calls_are_named_with_their_message():
+    def calling(*names: str) -> Message:
+        return Message(role="assistant", content="", tool_calls=[{"function": {"name": name}} for name in names])
+
+    messages = [Message(role="user", content="add"), calling("add", "paint"), calling("stop")]
+    assert list(missing_calls(messages, "call add and stop")) == [(1, "paint")]
+    assert list(missing_calls(messages, "")) == [(1, "add"), (1, "paint"), (2, "stop")]
+    assert list(missing_calls(messages, "add paint stop")) == []

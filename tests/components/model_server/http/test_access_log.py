@@ -107,7 +107,7 @@ def test_the_handlers_are_as_before_after_an_error(asleep):
     assert asleep in before
 
 
-def test_a_server_whose_log_nobody_reads_goes_on_and_ends_well(tiny_run):
+def test_a_server_whose_log_nobody_reads_keeps_serving_and_exits_with_0(tiny_run):
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "pipelines.cli", "serve", str(tiny_run.model), "--port", str(port)]

@@ -1,4 +1,4 @@
-"""From a body through the engine to a response: what the engine is asked, and clients that go away."""
+"""From a body through the engine to a response: what reaches the engine, and clients that disconnect."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_an_error_of_the_engine_has_its_status(error, status, kind, code, param,
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("error", [KeyError("secret"), ZeroDivisionError()], ids=repr)
-def test_an_unexpected_error_says_its_kind_and_nothing_of_other_requests(error, begun, stream):
+def test_an_unexpected_error_has_its_kind_and_nothing_of_other_requests(error, begun, stream):
     engine = ScriptedEngine(*([Delta("Hi")] if begun else []), error)
     response = call(application(engine), json={**BODY, "stream": stream})
     assert "secret" not in response.text

@@ -1,4 +1,4 @@
-"""How a model answers where nobody says it: from the base's generation_config to the request."""
+"""Defaults of generation: from the base's generation_config through recipe and manifest to the request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LLAMA = GenerationDefaults(temperature=0.6, top_p=0.9, max_tokens=64)
 
 
 def base_with(folder: Path, generation_config: str | None) -> BaseModelRef:
-    """A base model of which only this file is asked for."""
+    """A base model of which only this file is read."""
     (folder / "config.json").write_text("{}")
     if generation_config is not None:
         (folder / "generation_config.json").write_text(generation_config)
@@ -82,7 +82,7 @@ def test_a_broken_generation_config_is_one_line_that_names_it(tmp_path, text):
         load_generation(base)
 
 
-def test_the_recipes_word_holds_before_the_bases():
+def test_the_recipe_overrides_the_base():
     config = ExportConfig.model_validate({"generation": {"temperature": 0, "top_k": 5}})
     held = LLAMA.overridden_by(config.generation.model_dump())
     assert held == GenerationDefaults(temperature=0, top_p=0.9, top_k=5, max_tokens=64)
@@ -107,7 +107,7 @@ def served(generation: GenerationDefaults) -> ServedModel:
     return ServedModel("m", (), generation, (), {}, lambda _: False, Edges(), None)
 
 
-def test_a_default_holds_where_a_request_leaves_a_setting_out_or_says_null():
+def test_a_setting_that_is_absent_or_null_has_its_default():
     for fields in ({}, {"temperature": None, "top_p": None, "top_k": None, "max_tokens": None}):
         request = ChatCompletionRequest(model="m", messages=HELLO, **fields)
         asked = request.to_engine("", served(LLAMA))
@@ -117,7 +117,7 @@ def test_a_default_holds_where_a_request_leaves_a_setting_out_or_says_null():
         assert (plain.sampling.top_k, plain.sampling.min_p, plain.sampling.repetition_penalty) == (0, 0.0, 1.0)
 
 
-def test_what_a_request_gives_is_not_overruled_not_even_by_its_neutral_values():
+def test_a_setting_of_the_request_is_kept_also_at_its_neutral_value():
     defaults = GenerationDefaults(temperature=0, top_k=5, min_p=0.2, repetition_penalty=1.3, max_tokens=64)
     given = {"temperature": 1.5, "top_k": 0, "min_p": 0, "repetition_penalty": 1}
     asked = ChatCompletionRequest(model="m", messages=HELLO, max_completion_tokens=9, **given).to_engine(

@@ -62,7 +62,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
         yield caplog
 
 
-def test_a_full_queue_refuses_before_the_body_is_read_and_says_when_to_try_again(route):
+def test_a_full_queue_refuses_before_the_body_is_read_with_a_time_to_retry(route):
     engine = ScriptedEngine()
     engine.full = QueueFullError("64 requests are waiting already; try again later", 7)
     *refused, models = calls(

@@ -24,7 +24,7 @@ from tests.components.model_server.tool_calls.templates import (
         ("glm4moe", "<tool_call>", "\n"),
     ],
 )
-def test_a_templates_way_to_call_is_learnt_from_it(name, head, middle):
+def test_the_format_is_derived_from_the_template(name, head, middle):
     found = form(name)
     assert (found.head, found.middle) == (head, middle)
     # Llama takes one call at a time.
@@ -32,7 +32,7 @@ def test_a_templates_way_to_call_is_learnt_from_it(name, head, middle):
 
 
 @pytest.mark.parametrize("name", ["gemma", "phi3", "llama3", "gemma4", "muse_glimmer"])
-def test_a_template_without_a_place_for_tools_or_with_another_form_has_no_way_to_call(name):
+def test_a_template_without_tools_or_with_an_unknown_form_has_no_format(name):
     assert CallFormat.from_template(Rendering((TEMPLATES / f"{name}.jinja").read_text())) is None  # type: ignore[arg-type]
 
 

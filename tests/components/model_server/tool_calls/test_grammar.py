@@ -30,7 +30,7 @@ PAINTING = {
 
 
 @pytest.mark.parametrize("name", ["qwen2_5", "llama3_1", "qwen3_5_nothink", "glm4moe"])
-def test_a_grammar_lets_a_call_be_what_its_schema_says_in_the_templates_form(tiny_run, name):
+def test_a_grammar_allows_calls_that_follow_the_schema_in_the_templates_form(tiny_run, name):
     found = form(name)
     tools = [{"type": "function", "function": {"name": "paint", "parameters": PAINTING}}, TOOLS[0]]
     model = GgufModel(tiny_run.model, n_ctx=64)
@@ -86,7 +86,7 @@ def test_names_of_any_text_are_arguments_and_break_out_of_no_grammar(tiny_run):
     model.close()
 
 
-def test_tags_that_are_tokens_of_their_own_are_thought_and_called_with(qwen):
+def test_tags_that_are_tokens_are_used_for_reasoning_and_calls(qwen):
     with vocabulary_of(qwen) as model:
         found = CallFormat.from_template(model)
         assert found is not None

@@ -28,7 +28,7 @@ MISTRAL = "mistralai-Mistral-Nemo-Instruct-2407"
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("name", ["qwen2_5", "llama3_1", MISTRAL, "qwen3_5_nothink", "glm4moe"])
 @pytest.mark.parametrize("before", ["", "Let me see.\n"])
-def test_an_answer_is_parted_into_text_and_calls_however_it_comes(name, seed, before):
+def test_an_answer_is_divided_into_text_and_calls_however_it_comes(name, seed, before):
     found = form(name, LLAMA_CPP_TEMPLATES if name == MISTRAL else TEMPLATES)
     calls = CALLS if found.between else CALLS[:1]
     text = before + written(found, calls).replace("\0", "abcdefghi")

@@ -18,7 +18,7 @@ from tests.components.model_server.tool_calls.templates import (
 from tests.conftest import free_port, lorry_process
 
 
-def test_a_served_model_calls_with_tags_that_are_tokens_of_their_own(qwen):
+def test_a_served_model_calls_with_tags_that_are_tokens(qwen):
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     flags = ["--model-id", "m", "--n-ctx", "2048", "--parallel", "2", "--port", str(port)]
@@ -37,7 +37,7 @@ def test_a_served_model_calls_with_tags_that_are_tokens_of_their_own(qwen):
 
 @pytest.fixture(scope="module")
 def client(tiny_run, tmp_path_factory) -> Iterator[openai.OpenAI]:
-    """Of a model that was taught nothing, served with a template that knows tools."""
+    """A client of an untrained model with a template that supports tools."""
     template = tmp_path_factory.mktemp("template") / "short.jinja"
     template.write_text(SHORT)
     port = free_port()
@@ -102,7 +102,7 @@ def test_tools_stand_in_the_prompt_unless_none_may_be_called(client):
     assert n_prompt(tools=TOOLS, tool_choice="none") == n_prompt()
 
 
-def test_a_model_whose_template_knows_no_tools_refuses_them_and_their_calls(server):
+def test_a_model_whose_template_does_not_support_tools_refuses_them_and_their_calls(server):
     with openai.OpenAI(base_url=f"{server}/v1", api_key="none", max_retries=0) as plain:
         model = plain.models.list().data[0].id
         with pytest.raises(openai.BadRequestError, match="chat template does not support tools") as refused:

@@ -126,7 +126,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("fields", "words"), REFUSED, ids=str)
-def test_what_would_change_the_answer_and_is_not_done_is_refused_in_words(fields, words):
+def test_a_field_that_would_change_the_answer_and_is_not_supported_is_refused(fields, words):
     with pytest.raises(ValidationError) as refused:
         asked(**fields)
     assert words in str(refused.value)
@@ -138,7 +138,7 @@ def test_variables_of_the_template_are_the_requests_and_no_effort_is_no_thinking
     assert asked(reasoning_effort="none").template_kwargs == {"reasoning_effort": "none", "enable_thinking": False}
 
 
-def test_tools_are_for_a_template_that_has_a_place_for_them():
+def test_tools_need_a_template_that_supports_them():
     with pytest.raises(LorryError, match="tools: this model's chat template does not support tools, or writes calls"):
         asked(tools=[TOOL])
     assert asked(tools=[TOOL], tool_choice="none").tools is None
@@ -155,7 +155,7 @@ def test_tools_are_for_a_template_that_has_a_place_for_them():
     ],
     ids=str,
 )
-def test_a_choice_of_tools_says_which_may_be_called_and_whether_one_must(fields, names, must_call, parallel):
+def test_tool_choice_sets_which_functions_may_or_must_be_called(fields, names, must_call, parallel):
     use = asked(tools=[TOOL, OTHER], call_format=FORMAT, **fields).tools
     assert (use.callable_names, use.must_call, use.parallel) == (names, must_call, parallel)
     assert [tool["function"]["name"] for tool in use.tools] == ["add", "subtract"]

@@ -30,7 +30,7 @@ def test_a_prompt_is_a_text_or_token_ids_alone_or_in_a_list():
             text_asked(prompt=wrong)
 
 
-def test_a_text_is_as_long_as_it_says_as_the_context_or_16_tokens():
+def test_max_tokens_of_a_text_are_16_or_unlimited():
     assert [text_asked(prompt="a", **limit).max_tokens for limit in ({}, {"max_tokens": None})] == [16, 16]
     assert text_asked(prompt="a", max_tokens=-1).max_tokens == MAX_TOKENS
 

@@ -44,7 +44,7 @@ def test_parts_of_a_text_are_lines_and_what_decorates_them_is_left_out():
     assert asked(messages=[{"role": "user", "content": parts}]).prompt[0].content == "one\ntwo"
 
 
-def test_calls_and_thoughts_that_come_back_are_given_to_the_template():
+def test_calls_and_reasoning_that_come_back_reach_the_template():
     call = {
         "id": "1",
         "type": "function",
@@ -85,7 +85,7 @@ def test_parts_may_be_plain_strings():
 
 
 @pytest.mark.parametrize("role", ["system", "user", "developer", "tool"])
-def test_only_an_assistant_may_say_nothing(role):
+def test_only_an_assistants_message_may_be_empty(role):
     with pytest.raises(ValidationError, match=f"a {role} message has no content"):
         asked(messages=[{"role": role}])
     assert asked(messages=[USER, {"role": "assistant"}, USER]).prompt[1].content == ""
