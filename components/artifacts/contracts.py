@@ -121,7 +121,7 @@ class RunRecord(Contract):
     total_parameters: int | None
     steps: int
     max_steps: Annotated[int | None, Field(description="steps of the whole schedule; None where it failed before")]
-    minutes: Annotated[float, Field(description="wall-clock minutes of all invocations together, lost steps apart")]
+    minutes: Annotated[float, Field(description="wall-clock minutes of all invocations together, without lost steps")]
     tokens_per_second: Annotated[float, Field(description="non-padding tokens, forward and backward; mean")]
     base_eval_loss: Annotated[float | None, Field(description="nats per supervised token before the first step")]
     best_eval_loss: float | None

@@ -117,13 +117,13 @@ def _tokenize(
         whole, _ = examples_of(base_model, tokenizer, template, rows)
         needed = min(_n_needed(example) for examples in whole for example in examples)
         raise DataError(
-            f"none of the {len(rows)} rows has a word of the assistant within train.max_length = {max_length} tokens: "
+            f"none of the {len(rows)} rows has a token of the assistant within train.max_length = {max_length} tokens: "
             f"the shortest prompt takes {needed - 1}; raise max_length"
         )
     n_skipped = sum(not examples for examples in kept)
     if n_skipped > len(refused):
         log.warning(
-            "%d of %d rows skipped: no word of the assistant is within max_length %d",
+            "%d of %d rows skipped: no token of the assistant is within max_length %d",
             n_skipped - len(refused), len(rows), max_length,
         )  # fmt: skip
     flat = [example for examples in kept for example in examples]

@@ -110,7 +110,7 @@ def test_rows_without_a_supervised_token_are_skipped_and_counted(tokenized, capl
     short, long = example(False, True), example(*[False] * 9, True)
     tokenized([[short], [long], [short]])
     assert tokenize(3) == ([short, short], 1)
-    assert caplog.messages == ["1 of 3 rows skipped: no word of the assistant is within max_length 8"]
+    assert caplog.messages == ["1 of 3 rows skipped: no token of the assistant is within max_length 8"]
 
 
 def test_refused_rows_are_skipped_with_the_first_reason(tokenized, caplog):

@@ -46,6 +46,6 @@ def test_an_error_of_several_processes_is_that_of_the_first(base, rows, tmp_path
     job |= {"checkpoint_root": str(tmp_path), "adapter_path": str(tmp_path / "adapter")}
     job |= {"train_path": str(rows / "train"), "validation_path": str(rows / "validation")}
     with pytest.raises(
-        LorryError, match=r"none of the 20 rows has a word of the assistant within train.max_length = 5"
+        LorryError, match=r"none of the 20 rows has a token of the assistant within train.max_length = 5"
     ):
         train_distributed(2, job)

@@ -107,7 +107,7 @@ def test_once_more_than_is_allowed_ends_it_and_the_next_run_goes_on(base, rows, 
 
 
 def test_a_python_error_is_not_tried_again_and_keeps_its_kind(base, rows, tmp_path):
-    with pytest.raises(DataError, match=r"has a word of the assistant within train\.max_length = 2 tokens"):
+    with pytest.raises(DataError, match=r"has a token of the assistant within train\.max_length = 2 tokens"):
         supervised(base, rows, tmp_path, max_length=2)
     held = tmp_path / "held"
     supervised(base, rows, held, max_steps=1)

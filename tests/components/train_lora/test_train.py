@@ -99,7 +99,7 @@ def test_other_validation_rows_are_another_run(base, rows, tmp_path):
 
 
 def test_a_row_whose_answer_is_cut_away_is_counted_and_all_of_them_are_an_error(base, rows, tmp_path):
-    with pytest.raises(DataError, match=r"none of the 20 rows has a word of the assistant within train.max_length = 5"):
+    with pytest.raises(DataError, match=r"20 rows has a token of the assistant within train.max_length = 5"):
         run(base, rows, tmp_path, max_length=5)
     assert run(base, rows, tmp_path, max_length=40, max_steps=1).skipped_rows > 0
 
