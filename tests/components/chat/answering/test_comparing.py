@@ -23,11 +23,11 @@ def test_nothing_that_is_sent_before_a_blind_vote_identifies_a_model(database, b
             name = running.start("ann", models, "half", "", None, blind=blind)
             return [snapshot async for snapshot in running.follow("ann", name)]
 
-    with Stub("alpha", refuses={"half"}) as one, Stub("omega", answers={"half": "said"}) as two:
+    with Stub("alpha", refuses={"half"}) as one, Stub("omega", answers={"half": "all of it"}) as two:
         snapshots = asyncio.run(scenario(one, two))
     assert snapshots[-1].done
     texts = set(snapshots[-1].texts.values())
-    assert "said" in texts
+    assert "all of it" in texts
     assert (f"⚠ {FAILED}" in texts) == blind
     sent = str(snapshots)
     identifying = [word for word in ("alpha", "omega", "tokens/s", "first token", "refuses") if word in sent]

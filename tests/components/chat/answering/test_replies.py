@@ -117,7 +117,7 @@ def test_a_shorter_answer_is_asked_for_if_its_length_is_what_does_not_fit(databa
 
 async def continued(page: Page, system: str = "") -> list[ReplySnapshot]:
     """The reply to a request to go on with an answer that was stopped."""
-    opened = page.conversations.add_question("ann", "", "tell", system)
+    opened = page.conversations.add_question("ann", "", "recite", system)
     page.conversations.save_answer("ann", opened, "stub", Completion("once ", 2, 0.5, 1.0, STOPPED))
     opened = page.conversations.load("ann", opened.id)
     request = ReplyRequest(opened.id, "stub", system, Settings())
@@ -136,7 +136,7 @@ def test_a_continuation_is_appended_to_the_answer_in_its_own_turn(database):
         snapshots, stored = asyncio.run(scenario(stub))
     assert (snapshots[0].text, snapshots[0].n_turns_before) == ("once ", 1)
     assert snapshots[-1].text.startswith("once stub heard: Go on exactly")
-    assert stored == ["tell", snapshots[-1].text]
+    assert stored == ["recite", snapshots[-1].text]
     assert [message["role"] for message in stub.asked[0]["messages"]] == ["user", "assistant", "user"]
 
 
@@ -154,20 +154,20 @@ def test_a_continuation_that_does_not_fit_leaves_the_answer_as_it_was(database):
 def test_a_reply_goes_on_without_a_window_and_each_window_gets_all_of_it(database):
     async def scenario(stub: Stub) -> None:
         async with page_over(database, stub.address) as page:
-            opened = page.conversations.add_question("ann", "", "tell", "")
+            opened = page.conversations.add_question("ann", "", "recite", "")
             page.replies.start("ann", ReplyRequest(opened.id, "stub", "", Settings()), opened)
             cut = page.replies.follow("ann", opened.id)
             assert (await anext(cut)).text == ""
             await cut.aclose()
             assert page.replies.is_running("ann", opened.id)
             both = await asyncio.gather(*(last(page.replies.follow("ann", opened.id)) for _ in range(2)))
-            assert [snapshot.text for snapshot in both] == [stub.answers["tell"]] * 2
-            assert page.conversations.load("ann", opened.id).turns[-1].content == stub.answers["tell"]
+            assert [snapshot.text for snapshot in both] == [stub.answers["recite"]] * 2
+            assert page.conversations.load("ann", opened.id).turns[-1].content == stub.answers["recite"]
             assert not page.replies.is_running("ann", opened.id)
             assert (await last(page.replies.follow("ann", opened.id))).done, "a window that comes late"
             assert [snapshot async for snapshot in page.replies.follow("bob", opened.id)] == []
 
-    with Stub(delta_seconds=0.02, answers={"tell": " ".join("abcdefghijkl")}) as stub:
+    with Stub(delta_seconds=0.02, answers={"recite": " ".join("abcdefghijkl")}) as stub:
         asyncio.run(scenario(stub))
 
 

@@ -20,8 +20,8 @@ def test_messages_have_the_system_prompt_and_join_unanswered_questions(conversat
 
 
 def test_a_blank_system_prompt_is_left_out_and_answers_are_never_joined():
-    said = [("user", "a"), ("assistant", "b"), ("assistant", "c")]
-    assert [message["content"] for message in as_messages(" \n", said)] == ["a", "b", "c"]
+    spoken = [("user", "a"), ("assistant", "b"), ("assistant", "c")]
+    assert [message["content"] for message in as_messages(" \n", spoken)] == ["a", "b", "c"]
 
 
 def test_markdown_has_the_models_and_figures(conversations):

@@ -12,12 +12,12 @@ from tests.components.chat.helpers import turns
 
 
 def test_messages_are_what_gradio_itself_would_send():
-    said = turns("q", "<b>yes</b>")
+    messages = turns("q", "<b>yes</b>")
     chatbot = gr.Chatbot(render=False)
-    plain = [{"role": turn.role, "content": turn.content} for turn in said]
+    plain = [{"role": turn.role, "content": turn.content} for turn in messages]
     sent = chatbot.postprocess(plain)
     assert sent is not None
-    assert chat_messages(said) == sent.model_dump()
+    assert chat_messages(messages) == sent.model_dump()
 
 
 def test_marks_are_of_answers_only():
