@@ -256,7 +256,7 @@ def test_layers_that_cannot_be_trained_are_named_with_those_that_can(tmp_path, t
     with pytest.raises(ModelError) as error:
         check_base(base, [targets])
     assert problem in str(error.value)
-    assert "these would do: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj, or all-linear" in str(
+    assert "these can be trained: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj, or all-linear" in str(
         error.value
     )
 

@@ -20,9 +20,6 @@ def require_targets(model: PreTrainedModel, targets: str | list[str], address: s
     Raises:
         ModelError: a name matches no module, or one that cannot have an adapter; the message lists those that can.
     """
-    from torch.nn import Embedding, Linear
-    from transformers.pytorch_utils import Conv1D
-
     if targets == ALL_LINEAR:
         return
     if isinstance(targets, str):
@@ -33,30 +30,45 @@ def require_targets(model: PreTrainedModel, targets: str | list[str], address: s
                 f"train.lora_target_modules: {targets!r} is no pattern ({error}); give a list of names, or {ALL_LINEAR}"
             ) from error
     modules: dict[str, Module] = dict(model.named_modules())
-    output, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    linear = [name for name, module in modules.items() if isinstance(module, Linear | Conv1D) and module is not output]
-    trainable = sorted({name.rpartition(".")[2] for name in linear})
-
-    def refused(reason: str) -> ModelError:
-        return ModelError(
-            f"train.lora_target_modules on {address}: {reason}; these would do: {', '.join(trainable)}, or {ALL_LINEAR}"
-        )
-
     for target in [targets] if isinstance(targets, str) else targets:
         found = [name for name in modules if _matches(name, target, is_pattern=isinstance(targets, str))]
-        if not found:
-            raise refused(f"there is no module {target!r}")
-        for name in found:
-            module = modules[name]
-            if module is output:
-                raise refused(f"{target!r} is the output layer, which no adapter is trained on")
-            if module is embedding and getattr(model.config.get_text_config(), "tie_word_embeddings", False):
-                raise refused(
-                    f"{target!r} is the embedding, whose weights are the output layer's too: merged, the adapter would "
-                    "change both"
-                )
-            if not isinstance(module, Linear | Conv1D | Embedding):
-                raise refused(f"{target!r} is no linear layer ({type(module).__name__})")
+        problems = (_problem(model, modules[name], target) for name in found)
+        problem = next(filter(None, problems), None) if found else f"there is no module {target!r}"
+        if problem is not None:
+            raise ModelError(
+                f"train.lora_target_modules on {address}: {problem}; these can be trained: "
+                f"{', '.join(_linear_layers(model))}, or {ALL_LINEAR}"
+            )
+
+
+def _problem(model: PreTrainedModel, module: Module, target: str) -> str | None:
+    """The reason why a module cannot have an adapter, or None."""
+    from torch.nn import Embedding, Linear
+    from transformers.pytorch_utils import Conv1D
+
+    if module is model.get_output_embeddings():
+        return f"{target!r} is the output layer, which no adapter is trained on"
+    is_tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    if module is model.get_input_embeddings() and is_tied:
+        return (
+            f"{target!r} is the embedding, whose weights are the output layer's too: merged, the adapter would change "
+            "both"
+        )
+    if not isinstance(module, Linear | Conv1D | Embedding):
+        return f"{target!r} is no linear layer ({type(module).__name__})"
+    return None
+
+
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    """The last parts of the names of all linear layers but the output layer."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    output = model.get_output_embeddings()
+    linear = (
+        name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D) and module is not output
+    )
+    return sorted({name.rpartition(".")[2] for name in linear})
 
 
 def _matches(name: str, target: str, *, is_pattern: bool) -> bool:
