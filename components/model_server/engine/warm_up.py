@@ -11,7 +11,7 @@ from components.gguf.sampling import Sampling
 from components.model_server.engine.decode_batcher import DecodeBatcher
 from components.model_server.engine.prefill_budget import PrefillBudget
 
-N_TOKENS = 8
+WARM_UP_TOKENS = 8
 LONGEST_CHUNK = 128
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 BATCH_REPEATS = 3
@@ -21,7 +21,7 @@ CHUNK_REPEATS = 2
 def warm_up(model: GgufModel, budget: PrefillBudget, batcher: DecodeBatcher) -> None:
     """Compute some tokens, then measure prefill chunks and decode batches; all slots are empty afterwards."""
     hello = model.tokenize("Hello there", special=False, begin=True)
-    for _, _ in zip(range(N_TOKENS), model.generate(hello, Sampling()), strict=False):
+    for _, _ in zip(range(WARM_UP_TOKENS), model.generate(hello, Sampling()), strict=False):
         pass
     measure_chunks(model.context, budget, hello, min(LONGEST_CHUNK, model.n_ctx))
     measure_batches(model.context, batcher, hello[0], min(BATCH_REPEATS, model.n_ctx))

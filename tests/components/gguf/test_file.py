@@ -28,9 +28,9 @@ def good(tmp_path_factory) -> bytes:
     return path.read_bytes()
 
 
-def put(place: int, form: str, value: float) -> Damage:
+def put(at: int, form: str, value: float) -> Damage:
     def damage(content: bytearray) -> bytearray:
-        struct.pack_into("<" + form, content, place, value)
+        struct.pack_into("<" + form, content, at, value)
         return content
 
     return damage
@@ -40,8 +40,8 @@ def after(text: bytes, offset: int, form: str, value: float) -> Damage:
     """Overwrite ``offset`` bytes after the end of the first ``text``."""
 
     def damage(content: bytearray) -> bytearray:
-        place = content.index(text) + len(text) + offset
-        struct.pack_into("<" + form, content, place, value)
+        at = content.index(text) + len(text) + offset
+        struct.pack_into("<" + form, content, at, value)
         return content
 
     return damage
@@ -150,8 +150,8 @@ def test_an_alignment_of_nothing_is_refused(tmp_path):
 def test_every_cut_and_every_flipped_byte_of_a_head_is_refused_or_read_but_never_crashes(good, tmp_path):
     path = tmp_path / "model.gguf"
     refused = 0
-    for place in range(4, len(good) - 600, 7):
-        for content in (good[:place], good[:place] + bytes([good[place] ^ 0xFF]) + good[place + 1 :]):
+    for at in range(4, len(good) - 600, 7):
+        for content in (good[:at], good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :]):
             path.write_bytes(content)
             try:
                 check_file(path)

@@ -177,14 +177,14 @@ def interleaved(n_requests: int, seed: int) -> list[tuple[str, str]]:
 def test_interleaved_requests_never_say_anothers_word():
     answers = interleaved(400, seed=5)
     assert len(answers) > 250
-    assert [said for asked, said in answers] == [asked for asked, said in answers]
+    assert [answered for asked, answered in answers] == [asked for asked, answered in answers]
 
 
 def test_the_same_requests_mix_up_words_when_the_prefix_key_is_broken(monkeypatch):
     """What the test above would miss, it would miss in silence."""
     monkeypatch.setattr(slots, "common_prefix_length", lambda one, other: min(len(one), len(other)))
     answers = interleaved(400, seed=5)
-    assert any(asked != said for asked, said in answers)
+    assert any(asked != answered for asked, answered in answers)
 
 
 def test_a_batch_that_llama_cannot_compute_fails_alone_and_its_slot_is_clean():
@@ -227,8 +227,8 @@ def test_a_model_that_removes_all_or_nothing_shares_nothing_and_answers_right():
         model.context.removes_all_or_nothing = True
         engine = await ready_engine(model)
         for text in ("first", "second", "second"):
-            said, last = await collect(engine, ask(text, system="The same beginning."))
-            assert (said, last.cached_tokens) == (text, 0)
+            answered, last = await collect(engine, ask(text, system="The same beginning."))
+            assert (answered, last.cached_tokens) == (text, 0)
         engine.close()
 
     run(scenario)

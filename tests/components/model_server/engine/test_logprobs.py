@@ -94,16 +94,16 @@ def test_nothing_predicts_the_first_token_of_a_prompt():
 def test_a_chats_logprobs_are_the_models_own_whatever_the_temperature(client, name, own):
     settings: dict[str, Any] = {"model": name, "messages": HELLO, "temperature": 1.5, "seed": 3, "max_tokens": 12}
     choice = client.chat.completions.create(**settings, logprobs=True, top_logprobs=5).choices[0]
-    said = choice.logprobs.content
+    logprobs = choice.logprobs.content
     stream = TextStream()
-    assert "".join(stream.feed(bytes(one.bytes)) for one in said).strip() == choice.message.content.strip()
+    assert "".join(stream.feed(bytes(one.bytes)) for one in logprobs).strip() == choice.message.content.strip()
     prompt = own.prompt_tokens([Message(role="user", content="Hello there")])
     first = logprobs_of(own, prompt)[-1]
     likeliest = sorted(first, reverse=True)[:5]
-    assert [top.logprob for top in said[0].top_logprobs] == pytest.approx(likeliest, abs=2e-3)
-    assert any(np.isclose(said[0].logprob, first, atol=2e-3))
+    assert [top.logprob for top in logprobs[0].top_logprobs] == pytest.approx(likeliest, abs=2e-3)
+    assert any(np.isclose(logprobs[0].logprob, first, atol=2e-3))
     plain = client.chat.completions.create(**settings, logprobs=True).choices[0]
-    assert [one.top_logprobs for one in plain.logprobs.content] == [[]] * len(said)
+    assert [one.top_logprobs for one in plain.logprobs.content] == [[]] * len(logprobs)
     assert client.chat.completions.create(**settings).choices[0].logprobs is None
 
 
