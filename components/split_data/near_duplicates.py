@@ -20,7 +20,8 @@ MINHASH_SEED = 1
 MAX_MISSED = 1e-4
 # The rows of a larger bucket share much text, such as a template: they are compared by one matrix product.
 LARGE_BUCKET = 64
-# A bucket that is larger still is divided by the other bands; if a part is as large, only neighbours are compared.
+# In a bucket that is larger still, a row is compared with the first row and with those just before it: a family of
+# near-duplicates is linked that way, and a pair that is more similar than its family shares smaller buckets as well.
 LARGEST_MATRIX = 4_000
 NEIGHBOURS = 4
 COLUMNS_AT_ONCE = 2_048
@@ -100,7 +101,7 @@ def near_pairs(
 
     for band in range(band_hashes.shape[1]):
         for bucket in _buckets(np.flatnonzero(sizes), band_hashes[:, band]):
-            for pair in _pairs_in(bucket, band, band_hashes, shingles, threshold, is_new):
+            for pair in _pairs_in(bucket, shingles, threshold, is_new):
                 groups.union(pair.first, pair.second)
                 yield pair
 
@@ -115,25 +116,12 @@ def _buckets(rows: NDArray[np.int64], band_hashes: NDArray[np.uint64]) -> Iterat
 
 
 def _pairs_in(
-    bucket: NDArray[np.int64],
-    band: int,
-    band_hashes: NDArray[np.uint64],
-    shingles: Shingles,
-    threshold: float,
-    is_new: Callable[[int, int], bool],
+    bucket: NDArray[np.int64], shingles: Shingles, threshold: float, is_new: Callable[[int, int], bool]
 ) -> Iterator[Pair]:
-    if len(bucket) <= LARGE_BUCKET:
-        yield from _confirmed(_each_with_previous(bucket.tolist(), len(bucket)), shingles, threshold, is_new)
-    elif len(bucket) <= LARGEST_MATRIX:
-        yield from _pairs_of_large_bucket(bucket, shingles, threshold, is_new)
-    else:
-        for other in set(range(band_hashes.shape[1])) - {band}:
-            for part in _buckets(bucket, band_hashes[:, other]):
-                if len(part) <= LARGEST_MATRIX:
-                    yield from _pairs_of_large_bucket(part, shingles, threshold, is_new)
-                else:
-                    near = _each_with_previous(part.tolist(), NEIGHBOURS)
-                    yield from _confirmed(near, shingles, threshold, is_new)
+    if LARGE_BUCKET < len(bucket) <= LARGEST_MATRIX:
+        return _pairs_by_matrix(bucket, shingles, threshold, is_new)
+    reach = len(bucket) if len(bucket) <= LARGE_BUCKET else NEIGHBOURS
+    return _confirmed(_each_with_previous(bucket.tolist(), reach), shingles, threshold, is_new)
 
 
 def _each_with_previous(bucket: Sequence[int], reach: int) -> Iterator[tuple[int, int]]:
@@ -152,7 +140,7 @@ def _confirmed(
             yield Pair(first, second, jaccard)
 
 
-def _pairs_of_large_bucket(
+def _pairs_by_matrix(
     bucket: NDArray[np.int64], shingles: Shingles, threshold: float, is_new: Callable[[int, int], bool]
 ) -> Iterator[Pair]:
     """The pairs of many rows that share much, each confirmed exactly by a matrix of common shingles."""

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -71,8 +72,11 @@ def edited(turns: list[list[str]], writer: Writer, jaccard: float) -> list[list[
     return copy
 
 
-def write_conversations(path: Path, benchmark_path: Path, n_rows: int, seed: int = 0) -> Planted:
-    """Write ``n_rows`` JSON lines, and the benchmark texts that some of them contain; return what was planted."""
+def write_conversations(path: Path, benchmark_path: Path, n_rows: int, *, n_family: int = 0, seed: int = 0) -> Planted:
+    """Write ``n_rows`` JSON lines, and the benchmark texts that some of them contain; return what was planted.
+
+    ``n_family`` rows that share a template follow, and a twin of every tenth of them.
+    """
     writer, planted = Writer(seed), Planted()
     benchmark = [writer.draw(BENCHMARK_WORDS) for _ in range(200)]
     benchmark_path.write_text("".join(" ".join(text) + "\n" for text in benchmark))
@@ -101,7 +105,27 @@ def write_conversations(path: Path, benchmark_path: Path, n_rows: int, seed: int
                     recent.append((line, turns))
                     if len(recent) > 2_000:
                         recent.pop(int(writer.rng.integers(2_000)))
-            roles = ("user", "assistant")
-            messages = [{"role": roles[i % 2], "content": " ".join(turn)} for i, turn in enumerate(turns)]
-            file.write(json.dumps({"messages": messages}) + "\n")
+            _write(file, turns)
+        _write_family(file, n_family, n_rows, writer, planted)
     return planted
+
+
+def _write(file: IO[str], turns: list[list[str]]) -> None:
+    roles = ("user", "assistant")
+    messages = [{"role": roles[i % 2], "content": " ".join(turn)} for i, turn in enumerate(turns)]
+    file.write(json.dumps({"messages": messages}) + "\n")
+
+
+def _write_family(file: IO[str], n_family: int, n_rows: int, writer: Writer, planted: Planted) -> None:
+    """Rows of 100 words, 88 of which all share: their Jaccard is 0.78, and that of twins 0.85 to 0.98."""
+    question, template = writer.draw(20), writer.draw(68)
+    rows = [[question, [*template, *(f"own{i}x{j}" for j in range(12))]] for i in range(n_family)]
+    for row in rows:
+        _write(file, row)
+    for number, source in enumerate(range(0, n_family, 10), start=1):
+        n_new = 1 + number % 8
+        answer = rows[source][1]
+        twin = [question, [*answer[:-n_new], *(f"twin{number}x{j}" for j in range(n_new))]]
+        _write(file, twin)
+        own, other = shingles(twin), shingles(rows[source])
+        planted.near[n_rows + n_family + number] = (n_rows + source + 1, len(own & other) / len(own | other))

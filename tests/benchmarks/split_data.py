@@ -1,10 +1,10 @@
 """The split of made-up conversations: minutes, memory, and whether it finds what was planted.
 
-    python tests/benchmarks/split_data.py [--rows 100000] [--against SECONDS]
+    python tests/benchmarks/split_data.py [--rows 100000] [--family 0] [--against SECONDS]
 
 Splits the rows in a process of its own, then looks for near-duplicates across the splits by an exact method that knows
 nothing of MinHash. Prints a table; exits 1 where a line falls short. ``--against`` compares with the seconds of another
-run: what a million rows may cost against a hundred thousand.
+run: what a million rows may cost against a hundred thousand. ``--family`` adds rows that share a template.
 """
 
 from __future__ import annotations
@@ -154,12 +154,16 @@ def main() -> None:
     """Run, print, judge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--family", type=int, default=0, help="rows that share a template, beside the others")
     parser.add_argument("--against", type=float, help="seconds of a run with a tenth of the rows")
     arguments = parser.parse_args()
+    n_rows = arguments.rows + arguments.family + -(-arguments.family // 10)
     n_cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        planted = write_conversations(folder / "rows.jsonl", folder / "benchmark.txt", arguments.rows)
+        planted = write_conversations(
+            folder / "rows.jsonl", folder / "benchmark.txt", arguments.rows, n_family=arguments.family
+        )
         megabytes = (folder / "rows.jsonl").stat().st_size / 1e6
         seconds, gigabytes = measure(folder, folder / "benchmark.txt")
         most_seconds = (60 if n_cores >= 4 else 120) if arguments.against is None else 12 * arguments.against
@@ -167,9 +171,9 @@ def main() -> None:
         judged = [
             ("seconds", f"{seconds:.1f}", f"at most {most_seconds:.0f}", seconds <= most_seconds),
             ("memory, all processes", f"{gigabytes:.2f} GB", f"at most {most_memory:g} GB", gigabytes <= most_memory),
-            *lines(folder, planted, arguments.rows),
+            *lines(folder, planted, n_rows),
         ]
-    table = Table(title=f"Splitting {arguments.rows:,} conversations, {megabytes:.0f} MB, on {n_cores} cores")
+    table = Table(title=f"Splitting {n_rows:,} conversations, {megabytes:.0f} MB, on {n_cores} cores")
     for heading in ("what", "seen", "promised", ""):
         table.add_column(heading, overflow="fold")
     for what, seen, promised, holds in judged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
@@ -92,6 +93,48 @@ def test_near_duplicates_are_found_in_a_large_family_that_shares_a_template():
     texts = family(200)
     found = {(pair.first, pair.second) for pair in pairs_of(texts, 0.9)}
     assert found == exact_pairs(texts, 0.9) == {(i, 200 + i) for i in range(10)}
+
+
+@pytest.fixture
+def small_tiers(monkeypatch) -> None:
+    """Buckets of more than 3 rows are compared by a matrix, and of more than 8 by neighbours."""
+    monkeypatch.setattr(module, "LARGE_BUCKET", 3)
+    monkeypatch.setattr(module, "LARGEST_MATRIX", 8)
+
+
+@pytest.mark.usefixtures("small_tiers")
+@pytest.mark.parametrize("n", [2, 3, 4, 8, 9, 40])
+@pytest.mark.parametrize("every", [True, False])
+def test_near_duplicates_are_one_group_whatever_the_size_of_their_bucket(n, every):
+    texts = [" ".join([*prose(48, 1), f"own{i}"]) for i in range(n)]
+    groups = UnionFind(n)
+    found = pairs_of(texts, 0.8, every=every)
+    for pair in found:
+        assert pair.jaccard == pytest.approx(48 / 50)
+        groups.union(pair.first, pair.second)
+    assert {groups.find(i) for i in range(n)} == {0}
+    if n <= 8 and every:
+        assert len(found) == n * (n - 1) / 2
+
+
+@pytest.mark.usefixtures("small_tiers")
+def test_twins_within_a_family_that_is_too_large_for_a_matrix_are_found_in_other_bands():
+    texts = family(40)
+    assert {(pair.first, pair.second) for pair in pairs_of(texts, 0.9)} >= {(i, 40 + i) for i in range(10)}
+
+
+def test_a_row_of_a_matrix_is_linked_to_so_many_earlier_rows_at_most(monkeypatch):
+    monkeypatch.setattr(module, "LARGE_BUCKET", 1)
+    monkeypatch.setattr(module, "MAX_PAIRS_PER_ROW", 2)
+    found = pairs_of([" ".join(prose(30, 1))] * 6, 0.8)
+    assert Counter(pair.second for pair in found) == {1: 1, 2: 2, 3: 2, 4: 2, 5: 2}
+
+
+def test_common_shingles_are_counted_in_blocks_of_columns(monkeypatch):
+    monkeypatch.setattr(module, "COLUMNS_AT_ONCE", 3)
+    rows = [np.array(own, dtype=np.uint32) for own in ([1, 2, 3, 4, 5, 6, 7, 8], [2, 4, 6, 8], [9], [1, 2, 3, 4, 5])]
+    common = module._common_counts(rows)
+    assert np.triu(common, 1).astype(int).tolist() == [[0, 4, 0, 5], [0, 0, 0, 2], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 texts = st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=8).map(" ".join), max_size=12)
