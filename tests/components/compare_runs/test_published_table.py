@@ -1,4 +1,4 @@
-"""The published table: what is improved, ranked and said of it."""
+"""The published table: its improvements, rankings, effects and warnings."""
 
 from __future__ import annotations
 

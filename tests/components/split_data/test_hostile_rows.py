@@ -129,11 +129,11 @@ def require_whole(raw: dict[str, Any], row: Row) -> None:
     """Everything that the record says is in the row."""
     given_turns = raw["messages"] if isinstance(raw["messages"], list) else json.loads(raw["messages"])
     written = [json.dumps(message.model_dump()) for message in row.messages]
-    said = iter(written if len(written) == len(given_turns) else [" ".join(written)] * len(given_turns))
+    contents = iter(written if len(written) == len(given_turns) else [" ".join(written)] * len(given_turns))
     for given_turn in given_turns:
-        place = next(said)
+        content = next(contents)
         for text in texts_of(given_turn):
-            assert json.dumps(text.strip())[1:-1] in place, (text, row)
+            assert json.dumps(text.strip())[1:-1] in content, (text, row)
     weights = [int(one["weight"]) for one in given_turns if assistant_weight(one) is not None]
     assert weights == [message.weight for message in row.messages if message.weight is not None]
     for key in ("tools",):
