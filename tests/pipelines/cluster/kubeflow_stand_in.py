@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import json
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import kfp_server_api
 
+from tests.conftest import run_lorry
+
 PREFIX = "/apis/v2beta1"
 RUN_ID = "3f2f8c1e-0000-4000-8000-000000000001"
 DROP = "drop"
+# Where the recipes of these tests publish.
+STORE = "s3://lorry/store"
 
 
 class StandIn:
@@ -168,3 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Nothing: the tests' own output is enough."""
+
+
+def submit(recipe: Path, server: StandIn, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``lorry submit`` of a recipe to a server."""
+    folder = recipe.parent / "work"
+    return run_lorry("submit", recipe, "--endpoint", server.url, "--workdir", folder, *flags, **environment)
