@@ -45,7 +45,6 @@ def test_a_recipes_document_passes_what_each_step_declares(path, on_a_cluster, t
 def test_a_sweeps_document_passes_what_each_step_declares(path, rungs, tmp_path, monkeypatch):
     loaded = load_sweep(path)
     monkeypatch.setattr(trials, "resolve", lambda recipe, *_: pinned(recipe))
-    monkeypatch.setattr(trials, "require_usable_bases", lambda *_: None)  # they are of a hub
     resolved = trials.resolve_sweep(
         loaded, tmp_path, print, check_bases=lambda uses: None, relocate=lambda recipe: recipe
     )
