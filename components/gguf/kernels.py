@@ -4,7 +4,7 @@ The images carry one ``libggml-cpu-<variant>`` for each class of processor. llam
 that the processor claims to support; some virtual machines claim instructions that they do not execute, and the first
 token then kills the process. A build for one machine (``make``) has its kernels inside and needs none of this.
 
-``python -m components.gguf.kernels MODEL [VARIANT]`` is the child: it is killed by a signal, or computes a token.
+The child is ``python -m components.gguf.proof MODEL [VARIANT]``: it is killed by a signal, or computes a token.
 """
 
 from __future__ import annotations
@@ -26,9 +26,6 @@ PATTERN = "libggml-cpu-*.so"
 # How often OpenMP's threads poll before they sleep, read when the library loads; a third of its own default. A tenth of
 # this costs an idle machine a tenth of its speed; beside busy neighbours, threads that poll take cores from them.
 SPIN_VARIABLE, SPIN_COUNT = "GOMP_SPINCOUNT", "100000"
-# A prompt and a single token take different paths through the kernels.
-PROOF_PROMPT_TOKENS = 64
-PROOF_CONTEXT = 128
 # Signals of an instruction that the processor does not have, and of kernels that access wrong memory.
 FATAL_SIGNALS = {signal.SIGILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGTRAP, signal.SIGABRT}
 
@@ -49,8 +46,7 @@ def load_proven_kernels(model: Path) -> None:
         return
     for variant in candidates:
         if proven(variant, model):
-            _load(variant)
-            _loaded.append(variant)
+            load_variant(variant)
             log.info("kernels: %s", variant.stem.removeprefix("lib"))
             return
     raise ModelError(f"{folder}: none of its kernels for CPUs runs on this node; build the image anew for it")
@@ -91,7 +87,7 @@ def require_token(model: Path) -> None:
 
 def _fatal_signal(model: Path, variant: Path | None = None) -> str | None:
     """The name of the signal that kills a child which computes a token; None: it computes one, or raises an error."""
-    command = [sys.executable, "-m", "components.gguf.kernels", str(model), *([str(variant)] if variant else [])]
+    command = [sys.executable, "-m", "components.gguf.proof", str(model), *([str(variant)] if variant else [])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if -done.returncode in FATAL_SIGNALS:
         return signal.Signals(-done.returncode).name
@@ -114,6 +110,12 @@ def _score(variant: Path) -> int:
     return int(library.ggml_backend_score())
 
 
+def load_variant(variant: Path) -> None:
+    """Load the kernels of one variant; ``load_proven_kernels`` changes nothing afterwards."""
+    _load(variant)
+    _loaded.append(variant)
+
+
 def _load(variant: Path) -> None:
     import llama_cpp  # noqa: F401  (libllama loads the libggml whose registry is used: a second copy has its own)
 
@@ -121,23 +123,3 @@ def _load(variant: Path) -> None:
     library.ggml_backend_load.restype = ctypes.c_void_p
     library.ggml_backend_load.argtypes = [ctypes.c_char_p]
     library.ggml_backend_load(str(variant).encode())
-
-
-def compute_a_token(model: Path, variant: Path | None) -> None:
-    """Compute a prompt and a token, with ``variant`` where there are several: the work of the child."""
-    from components.gguf.model import GgufModel
-
-    if variant is not None:
-        _load(variant)
-        _loaded.append(variant)
-    opened = GgufModel(model, n_ctx=PROOF_CONTEXT, n_threads=1)
-    wanted = [*[False] * PROOF_PROMPT_TOKENS, True]
-    for blocks in (opened.logits([1] * len(wanted), wanted), opened.logits([1], [True])):
-        list(blocks)
-
-
-if __name__ == "__main__":
-    # Under its own name: __main__ would be a second module, whose ``_loaded`` no other module reads.
-    from components.gguf import kernels as llama_kernels
-
-    llama_kernels.compute_a_token(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

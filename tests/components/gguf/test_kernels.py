@@ -123,7 +123,7 @@ def test_a_child_that_no_kernel_killed_proves_them(monkeypatch, code):
     monkeypatch.delenv("LLAMA_CPP_LIB_PATH", raising=False)
     commands = child_ends(monkeypatch, code)
     require_token(Path("model.gguf"))
-    assert [command[1:] for command in commands] == [["-m", "components.gguf.kernels", "model.gguf"]]
+    assert [command[1:] for command in commands] == [["-m", "components.gguf.proof", "model.gguf"]]
 
 
 @pytest.mark.parametrize("name", ["SIGILL", "SIGSEGV", "SIGBUS", "SIGFPE"])
