@@ -9,7 +9,8 @@ Figures = Mapping[str, float]
 
 def describe_any(figures: Figures) -> list[str]:
     """Every figure by its name, for a step that has no description of its own."""
-    return [", ".join(f"{name} {value:.4g}" for name, value in figures.items())] if figures else []
+    # KFP keeps no order of a step's metrics.
+    return [", ".join(f"{name} {value:.4g}" for name, value in sorted(figures.items()))] if figures else []
 
 
 def describe_split(figures: Figures) -> list[str]:

@@ -14,6 +14,7 @@ from components.publish_model.component import publish_model
 from components.split_data.component import split_data
 from components.train_lora.component import train_lora
 from pipelines.config.pools import Placement
+from pipelines.config.steps import RUN_STEPS
 from pipelines.graph.images import load_settings
 from pipelines.graph.placement import StepPlacer, name_images
 
@@ -87,7 +88,9 @@ def compile_finetune(
         RecipeError: the image settings cannot be used.
     """
     steps = StepPlacer(placement, claims, split_with_model=split_with_model, store=store, no_reuse=no_reuse)
-    compiler.Compiler().compile(finetune_on(steps), str(path))
+    graph = finetune_on(steps)
+    steps.require_all(RUN_STEPS)
+    compiler.Compiler().compile(graph, str(path))
     if placement is not None:
         write_image_names(path)
 

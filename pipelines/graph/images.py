@@ -99,9 +99,15 @@ def images() -> dict[str, Image]:
 
 
 def image_of(step: Step) -> str:
-    """The name of the image that a step's component names."""
-    module = import_module(f"components.{step.name}.component")
-    return str(getattr(module, step.name).component_spec.implementation.container.image).removeprefix(PREFIX)
+    """The name of the image that a step's component names.
+
+    Raises:
+        RecipeError: there is no component of the step's name.
+    """
+    component = getattr(import_module(f"components.{step.name}.component"), step.name, None)
+    if component is None:
+        raise RecipeError(f"components/{step.name}/component.py: has no component {step.name}; name the function so")
+    return str(component.component_spec.implementation.container.image).removeprefix(PREFIX)
 
 
 def load_settings() -> ImageSettings:

@@ -13,7 +13,7 @@ from kfp import dsl, kubernetes
 from components.storage.run_notes import RUN_VARIABLE, STORE_VARIABLE
 from pipelines.config.addresses import VOLUMES, pod_path
 from pipelines.config.pools import SPOT_LABEL, STORE_VARIABLES, Placement, Pool, Toleration
-from pipelines.config.steps import STEPS
+from pipelines.config.steps import STEPS, Step
 from pipelines.graph.images import PREFIX, ImageSettings, load_settings, reference, step_fingerprint
 
 CHECKPOINTS = "/checkpoints"
@@ -50,10 +50,25 @@ class StepPlacer:
         self.claims = sorted(set(claims))
         self.store = store
         self.no_reuse = no_reuse
+        self.added: set[str] = set()
+
+    def require_all(self, steps: Iterable[Step]) -> None:
+        """Check that the graph has a call for each of ``steps``: settings of a step that never runs would be lost.
+
+        Raises:
+            ValueError: one is missing.
+        """
+        if missing := [step.name for step in steps if step.name not in self.added]:
+            raise ValueError(
+                f"{missing[0]}: is in pipelines/config/steps.py, and its graph in pipelines/graph has no call"
+            )
 
     def add(self, component: dsl.base_component.BaseComponent, **inputs: Any) -> dsl.PipelineTask:
         """The task of a step: ``component`` with ``inputs`` and the fingerprint of its code, on the step's pool."""
         step = STEPS[component.name.replace("-", "_")]
+        if "code" not in (component.component_spec.inputs or {}):
+            raise TypeError(f"components/{step.name}/component.py: the component needs a parameter code: str")
+        self.added.add(step.name)
         task = component(**{"code": self.fingerprint(step.name), **inputs})
         pool = step.pool
         if step.name == "split_data" and self.split_with_model:

@@ -15,6 +15,7 @@ from components.split_data.component import split_data
 from components.train_lora.component import train_lora
 from components.train_trial.component import train_trial
 from pipelines.config.pools import Placement
+from pipelines.config.steps import SWEEP_STEPS
 from pipelines.graph.finetune import write_image_names
 from pipelines.graph.placement import StepPlacer
 
@@ -131,6 +132,8 @@ def compile_sweep(
         RecipeError: the image settings cannot be used.
     """
     steps = StepPlacer(placement, claims, split_with_model=split_with_model, store=store, no_reuse=no_reuse)
-    compiler.Compiler().compile(sweep_on(steps, fractions, parallelism), str(path))
+    graph = sweep_on(steps, fractions, parallelism)
+    steps.require_all(SWEEP_STEPS)
+    compiler.Compiler().compile(graph, str(path))
     if placement is not None:
         write_image_names(path)

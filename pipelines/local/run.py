@@ -17,7 +17,7 @@ from components.errors import StepFailedError
 from components.runtime.interrupts import interrupt_on_sigterm
 from components.runtime.kfp_step import BEGINS
 from components.train_lora.job import TRACEBACK_ABOVE
-from pipelines.config.steps import RUN_STEPS
+from pipelines.config.steps import RUN_STEPS, STEPS
 from pipelines.local.engine import EVENT, SECONDS_TO_SAVE
 from pipelines.local.workdir import (
     OUTPUTS,
@@ -179,8 +179,10 @@ class _Child:
     def _reason(self) -> str:
         if message := user_error(self.last_lines):
             return f"{self.step}: {message.replace(TRACEBACK_ABOVE, f'its traceback is in {self.log_file.name}')}"
+        step = STEPS.get(self.step)
+        resumes = " to go on from the last checkpoint" if step and step.keeps_checkpoints else ""
         last_line = self.last_lines[-1] if self.last_lines else "none"
         return (
             f"{self.step} ended without finishing (its last line: {last_line}); the whole log is {self.log_file.name}; "
-            "run the same command again to go on from the last checkpoint"
+            f"run the same command again{resumes}"
         )

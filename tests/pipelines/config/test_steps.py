@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 import pytest
+from kfp import dsl
 
 from components.errors import RecipeError
 from pipelines.config.figures import describe_any, describe_evaluation, describe_quantization
@@ -12,6 +13,7 @@ from pipelines.config.recipe import Recipe
 from pipelines.config.steps import RUN_STEPS, SECTIONS, STEPS, SWEEP_STEPS, Step, names_of, step_of_task
 from pipelines.config.sweep import LATER
 from pipelines.graph import images
+from pipelines.graph.placement import StepPlacer
 from pipelines.resolve.resolved_recipe import ResolvedRecipe
 from tests.conftest import ROOT
 
@@ -80,5 +82,31 @@ def test_quantization_shows_seconds_only_where_prompts_were_answered():
 
 
 def test_names_keep_the_order_of_the_steps():
-    assert names_of(RUN_STEPS)[:2] == ("split_data", "train_lora")
-    assert names_of(RUN_STEPS)[-1] == "publish_model"
+    assert names_of((Step("b"), Step("a"))) == ("b", "a")
+
+
+def test_what_a_step_keeps_is_an_output_of_its_component():
+    for step in STEPS.values():
+        component = getattr(import_module(f"components.{step.name}.component"), step.name)
+        kept = {output.partition("/")[0] for output in step.kept}
+        assert kept <= set(component.component_spec.outputs or {}), step.name
+
+
+def test_a_step_whose_call_is_forgotten_is_named():
+    with pytest.raises(ValueError, match=r"gate: stands in pipelines/config/steps\.py"):
+        StepPlacer(None).require_all([Step("gate")])
+
+
+def test_a_component_without_code_is_named():
+    @dsl.component
+    def gate(config: dict) -> None:
+        pass
+
+    with pytest.raises(TypeError, match=r"components/gate/component\.py: .*code: str"):
+        StepPlacer(None).add(gate, config={})
+
+
+def test_a_component_of_another_name_is_named(monkeypatch):
+    monkeypatch.delattr(import_module("components.gate.component"), "gate")
+    with pytest.raises(RecipeError, match=r"components/gate/component\.py: has no component gate"):
+        images.image_of(Step("gate"))
