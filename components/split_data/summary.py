@@ -34,7 +34,7 @@ class SourceSummary(Document):
     in_splits: int
 
 
-class Example(Document):
+class ExampleRow(Document):
     """A dropped row."""
 
     file: str
@@ -48,7 +48,7 @@ class DroppedKind(Document):
 
     kind: str
     rows: int
-    examples: list[Example]
+    examples: list[ExampleRow]
 
 
 class NearDuplicates(Document):
@@ -58,7 +58,7 @@ class NearDuplicates(Document):
     jaccard_threshold: float
     groups: int
     rows: int
-    largest: list[list[Example]]
+    largest: list[list[ExampleRow]]
 
 
 class Lengths(Document):
@@ -132,11 +132,11 @@ def _sources(assignments: Assignments, config: SplitConfig) -> list[SourceSummar
 
 def _dropped(assignments: Assignments) -> list[DroppedKind]:
     counts: Counter[str] = Counter()
-    examples: dict[str, list[Example]] = {}
+    examples: dict[str, list[ExampleRow]] = {}
     for file, row in assignments.corpus.dropped():
         counts[row.kind] += 1
         if len(shown := examples.setdefault(row.kind, [])) < MAX_EXAMPLES:
-            shown.append(Example(file=file, line=row.line, reason=row.reason, excerpt=row.excerpt))
+            shown.append(ExampleRow(file=file, line=row.line, reason=row.reason, excerpt=row.excerpt))
     for at in sorted(assignments.reasons):
         kind, reason = assignments.reasons[at]
         if OUTCOMES[assignments.outcome[at]] != "dropped":
@@ -147,9 +147,9 @@ def _dropped(assignments: Assignments) -> list[DroppedKind]:
     return [DroppedKind(kind=kind, rows=count, examples=examples[kind]) for kind, count in counts.most_common()]
 
 
-def _example(assignments: Assignments, row: int, reason: str) -> Example:
+def _example(assignments: Assignments, row: int, reason: str) -> ExampleRow:
     file, line = assignments.corpus.location(row)
-    return Example(
+    return ExampleRow(
         file=file, line=line, reason=reason, excerpt=excerpt_of(assignments.corpus.rows(np.array([row]))[0].messages)
     )
 

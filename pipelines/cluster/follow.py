@@ -11,7 +11,7 @@ from components.storage.run_notes import StepNote, read_notes
 from pipelines.cluster.kubeflow import Kubeflow, RefusedError
 from pipelines.cluster.pods import RunPods
 from pipelines.cluster.run_facts import RunFacts
-from pipelines.cluster.run_steps import Step, steps_of
+from pipelines.cluster.run_steps import RunStep, steps_of
 from pipelines.cluster.step_logs import StepLog, read_log
 from pipelines.config.steps import STEPS
 from pipelines.graph.placement import RUN_LABEL
@@ -78,7 +78,7 @@ class Following:
                     return facts
             time.sleep(self.seconds_between_requests)
 
-    def _show(self, facts: RunFacts, steps: list[Step]) -> None:
+    def _show(self, facts: RunFacts, steps: list[RunStep]) -> None:
         has_notes = self._show_notes(facts)
         for step in steps:
             label = facts.label_of(step)
@@ -114,7 +114,7 @@ class Following:
                 self._finish(label, note.seconds, _describe_figures(note))
         return bool(self._notes)
 
-    def _show_state(self, label: str, step: Step, facts: RunFacts) -> None:
+    def _show_state(self, label: str, step: RunStep, facts: RunFacts) -> None:
         if step.state == "reused" and self._how_far.get(label, 0) < DONE:
             self._how_far[label] = DONE
             self.progress.reused(label)
@@ -137,7 +137,7 @@ class Following:
             self._how_far[label] = DONE
             self.progress.finished(label, seconds, detail)
 
-    def _show_tries(self, label: str, step: Step, facts: RunFacts) -> None:
+    def _show_tries(self, label: str, step: RunStep, facts: RunFacts) -> None:
         if step.state in ("succeeded", "reused", "failed") or step.tries == 0:
             return
         before, now = self._tries.get(label, (1, False)), (step.tries, step.newest_failed)
@@ -154,7 +154,7 @@ class Following:
         elif step.tries > before[0]:
             self.progress.line(label, f"begins again, try {step.tries}{of}")
 
-    def _show_waits(self, facts: RunFacts, pending: list[Step]) -> None:
+    def _show_waits(self, facts: RunFacts, pending: list[RunStep]) -> None:
         now = time.monotonic()
         labels = {facts.label_of(step): step for step in pending}
         # A step that left a note has started, even where the API's list, which may have stopped, has it pending.
@@ -178,7 +178,7 @@ class Following:
             wait.reason, wait.shown_at = reason, now
             self.progress.line(label, f"pending for {now - wait.since:.0f} s: {reason}")
 
-    def _end(self, facts: RunFacts, steps: list[Step]) -> None:
+    def _end(self, facts: RunFacts, steps: list[RunStep]) -> None:
         if facts.state == "SUCCEEDED":
             return
         page = self.kubeflow.page_of(self.run_id)
@@ -202,7 +202,7 @@ class Following:
             raise StepFailedError(f"the run ended as {facts.state}{error}; its page: {page}")
         raise StepFailedError(f"the run failed{where}{self._why(facts, failed[0])}; its page: {page}")
 
-    def _why(self, facts: RunFacts, step: Step) -> str:
+    def _why(self, facts: RunFacts, step: RunStep) -> str:
         """The failed step's error; the last lines of its log are shown."""
         log = StepLog("") if step.in_driver else self._show_log(facts, step.task, of_failed=bool(step.iteration))
         note = self._failed_note(step, facts)
@@ -222,14 +222,14 @@ class Following:
             self.progress.note("\n  ".join([f"the last lines of its log ({log.address}):", *log.last_lines]))
         return log
 
-    def _how_it_ended(self, step: Step, facts: RunFacts) -> str:
+    def _how_it_ended(self, step: RunStep, facts: RunFacts) -> str:
         """How a step's newest pod ended."""
         note = self._failed_note(step, facts)
         if note is not None:
             return f"failed: {note.error}" if note.error else "failed; its log has the reason"
         return self.pods.out_of_memory(step.node) or "was lost or killed"
 
-    def _failed_note(self, step: Step, facts: RunFacts) -> StepNote | None:
+    def _failed_note(self, step: RunStep, facts: RunFacts) -> StepNote | None:
         """The note that a step left before its pod ended by an error."""
         trial = facts.trial_of(step)
         for note in self._notes.values():
@@ -237,7 +237,7 @@ class Following:
                 return note
         return None
 
-    def _logs_command(self, step: Step) -> str:
+    def _logs_command(self, step: RunStep) -> str:
         if step.pod is None:
             return f"kubectl -n {self.pods.namespace} logs -l {RUN_LABEL}={self.run_id} -c main --prefix --tail=20"
         return f"kubectl -n {self.pods.namespace} logs {step.pod} -c main"

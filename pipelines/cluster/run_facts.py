@@ -9,7 +9,7 @@ from typing import Any
 from components.errors import ClusterError
 from components.storage.run_notes import StepNote
 from components.storage.store import Store, in_bucket
-from pipelines.cluster.run_steps import Step
+from pipelines.cluster.run_steps import RunStep
 
 
 class RunFacts:
@@ -75,11 +75,11 @@ class RunFacts:
         message = self._run.error.message if self._run.error else None
         return " ".join(message.split()) if message else None
 
-    def is_in_a_rung(self, step: Step) -> bool:
+    def is_in_a_rung(self, step: RunStep) -> bool:
         """Whether a step is of one trial of a sweep."""
         return self.is_sweep and bool(step.iteration) and (step.step == "train_trial" or step.rung > 1)
 
-    def label_of(self, step: Step) -> str:
+    def label_of(self, step: RunStep) -> str:
         """The label of a step: a trial's name, where the first rung shows which trial it is."""
         if step.step == "root":
             return "the run"
@@ -89,7 +89,7 @@ class RunFacts:
             return f"trial {trial}"
         return f"trial {(step.iteration[-1] if step.iteration else 0) + 1} of rung {step.rung}"
 
-    def trial_of(self, step: Step) -> str | None:
+    def trial_of(self, step: RunStep) -> str | None:
         """The name of a step's trial, where the first rung shows which one."""
         number = step.iteration[-1] if step.iteration else 0
         known = step.step == "train_trial" and step.rung == 1 and number < len(self._trials)
@@ -102,21 +102,21 @@ class RunFacts:
         share = "" if not self.has_rungs or note.fraction is None else f" to {100 * note.fraction:.0f} %"
         return f"trial {note.trial}{share}"
 
-    def is_unnamed(self, step: Step) -> bool:
+    def is_unnamed(self, step: RunStep) -> bool:
         """Whether only the step's own note can name its trial."""
         return step.step == "train_trial" and step.rung > 1 and self.store is not None
 
-    def retries_of(self, step: Step) -> int | None:
+    def retries_of(self, step: RunStep) -> int | None:
         """How often Kubeflow may try a step's pod again, or None where the run has no setting."""
         count = self._retry_policy(step).get("maxRetryCount")
         return None if count is None else int(count)
 
-    def pause_of(self, step: Step) -> str | None:
+    def pause_of(self, step: RunStep) -> str | None:
         """How long Kubeflow waits between two tries."""
         pause = self._retry_policy(step).get("backoffDuration")
         return None if pause is None else str(pause)
 
-    def _retry_policy(self, step: Step) -> dict[str, Any]:
+    def _retry_policy(self, step: RunStep) -> dict[str, Any]:
         spec = self._run.pipeline_spec or {}
         spec = spec.get("pipeline_spec", spec)
         for component in (spec.get("root", {}), *spec.get("components", {}).values()):

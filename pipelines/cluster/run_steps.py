@@ -25,7 +25,7 @@ _ITERATION = re.compile(r"\((\d+):\d+\)")
 
 
 @dataclass(frozen=True)
-class Step:
+class RunStep:
     """One step of a run, or one iteration's where it stands in a loop."""
 
     step: str
@@ -51,7 +51,7 @@ class Step:
         return None if self.node is None else reasons.get(self.node)
 
 
-def steps_of(tasks: Sequence[Any], known: Sequence[str]) -> list[Step]:
+def steps_of(tasks: Sequence[Any], known: Sequence[str]) -> list[RunStep]:
     """The steps among ``tasks`` whose names are ``known``, in that order."""
     nodes = _Nodes([task for task in tasks if task.display_name])
     wanted = {ROOT, *known}
@@ -78,7 +78,7 @@ def steps_of(tasks: Sequence[Any], known: Sequence[str]) -> list[Step]:
     return sorted(found, key=lambda step: (order[step.step], step.rung, step.iteration))
 
 
-def _by_name_alone(tasks: Sequence[Any], known: Sequence[str]) -> list[Step]:
+def _by_name_alone(tasks: Sequence[Any], known: Sequence[str]) -> list[RunStep]:
     """The steps of a list whose ids do not tell a task's parent."""
     skipped = {task.pod_name for task in tasks if task.state == "SKIPPED" and task.pod_name}
     states: dict[str, State] = {"RUNNING": "running", "PENDING": "pending", "SUCCEEDED": "succeeded"}
@@ -88,7 +88,7 @@ def _by_name_alone(tasks: Sequence[Any], known: Sequence[str]) -> list[Step]:
         if (step := step_of_task(task.display_name)) in known and task.state in states:
             is_reused = task.state == "SUCCEEDED" and skipped.intersection(_children(task))
             found.append(
-                Step(
+                RunStep(
                     step=step,
                     task=task.display_name,
                     iteration=(),
@@ -108,10 +108,10 @@ def pod_of(workflow: str, node: str) -> str:
     return f"{workflow}-{POD_TEMPLATE}-{_hash(node)}"
 
 
-def _step(step: str, name: str, nodes: _Nodes, task: Any) -> Step:
+def _step(step: str, name: str, nodes: _Nodes, task: Any) -> RunStep:
     tries = nodes.pods_below(name)
     newest = nodes.state_of(tries[-1]) if tries else None
-    return Step(
+    return RunStep(
         step=step,
         task=_last(name),
         iteration=_iteration(name),
@@ -135,9 +135,9 @@ def _state(state: str, n_tries: int, newest: str | None) -> State:
     return "running" if newest == "RUNNING" else "waiting"
 
 
-def _in_driver(step: str, name: str, state: State, task: Any) -> Step:
+def _in_driver(step: str, name: str, state: State, task: Any) -> RunStep:
     """A step that Kubeflow's driver, which prepares it, has not begun yet or could not begin."""
-    return Step(
+    return RunStep(
         step=step,
         task=_last(name).removesuffix("-driver"),
         iteration=_iteration(name),

@@ -59,9 +59,7 @@ class StepPlacer:
             ValueError: one is missing.
         """
         if missing := [step.name for step in steps if step.name not in self.added]:
-            raise ValueError(
-                f"{missing[0]}: is in pipelines/config/steps.py, and its graph in pipelines/graph has no call"
-            )
+            raise ValueError(f"{missing[0]}: stands in pipelines/config/steps.py without a call in pipelines/graph")
 
     def add(self, component: dsl.base_component.BaseComponent, **inputs: Any) -> dsl.PipelineTask:
         """The task of a step: ``component`` with ``inputs`` and the fingerprint of its code, on the step's pool."""

@@ -11,7 +11,7 @@ import pytest
 from components.split_data.report import write_page
 from components.split_data.summary import (
     DroppedKind,
-    Example,
+    ExampleRow,
     Lengths,
     NearDuplicates,
     SourceSummary,
@@ -46,8 +46,8 @@ def page_of(folder: Path, own: Summary) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
-def example(**changes: Any) -> Example:
-    return Example(**{"file": "a.jsonl", "line": 7, "reason": "why", "excerpt": "text", **changes})
+def example(**changes: Any) -> ExampleRow:
+    return ExampleRow(**{"file": "a.jsonl", "line": 7, "reason": "why", "excerpt": "text", **changes})
 
 
 def test_counts_source_and_seed_are_shown(tmp_path):
