@@ -191,10 +191,12 @@ def _context(name: str, settings: ImageSettings) -> dict[str, Path]:
     return files
 
 
-def step_fingerprint(name: str, settings: ImageSettings | None) -> str:
-    """The fingerprint of a step's code and libraries: in its image, or on this machine where ``settings`` is None."""
-    image = images()[image_of(STEPS[name])]
-    locked = _locked_versions(image, settings)
+def step_fingerprint(name: str, settings: ImageSettings | None, *, image: str | None = None) -> str:
+    """The fingerprint of a step's code and libraries: in its image, or on this machine where ``settings`` is None.
+
+    ``image``: another one than the step's own.
+    """
+    locked = _locked_versions(images()[image or image_of(STEPS[name])], settings)
     if settings is None:
         locked = {library: found for library, found in installed_versions().items() if library in locked}
     return code_fingerprint(f"components.{name}.component", locked)

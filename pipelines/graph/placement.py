@@ -17,6 +17,8 @@ from pipelines.config.steps import STEPS, Step
 from pipelines.graph.images import PREFIX, ImageSettings, load_settings, reference, step_fingerprint
 
 CHECKPOINTS = "/checkpoints"
+# Where the split runs when it asks the base model: perplexity takes torch.
+MODEL_IMAGE = "train"
 HUB_CACHE = "/hub-cache"
 # What Kubeflow writes the run's id on each of its pods with.
 RUN_LABEL = "pipeline/runid"
@@ -45,7 +47,7 @@ class StepPlacer:
             RecipeError: the image settings cannot be used.
         """
         self.placement = placement
-        self.images = None if placement is None else load_settings()
+        self.image_settings = None if placement is None else load_settings()
         self.split_with_model = split_with_model
         self.claims = sorted(set(claims))
         self.store = store
@@ -69,9 +71,9 @@ class StepPlacer:
         self.added.add(step.name)
         task = component(**{"code": self.fingerprint(step.name), **inputs})
         pool = step.pool
-        if step.name == "split_data" and self.split_with_model:
+        if self._splits_with_model(step.name):
             pool = "gpu"
-            task.set_container_image(f"{PREFIX}train")
+            task.set_container_image(f"{PREFIX}{MODEL_IMAGE}")
         if step.always_runs or step.name in self.no_reuse:
             task.set_caching_options(False)
         if self.placement is not None:
@@ -82,7 +84,11 @@ class StepPlacer:
 
     def fingerprint(self, step: str) -> str:
         """The fingerprint of a step's code and libraries, where the graph runs."""
-        return step_fingerprint(step, self.images)
+        image = MODEL_IMAGE if self._splits_with_model(step) else None
+        return step_fingerprint(step, self.image_settings, image=image)
+
+    def _splits_with_model(self, step: str) -> bool:
+        return step == "split_data" and self.split_with_model
 
     def _put_on(self, pool: Pool, task: dsl.PipelineTask) -> None:
         assert self.placement is not None

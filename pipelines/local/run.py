@@ -54,7 +54,8 @@ def run_pipeline(
     from pipelines.graph.finetune import compile_finetune
 
     folder = new_folder(workdir.runs, recipe.name)
-    compile_finetune(folder / DOCUMENT, no_reuse=no_reuse)
+    with_model = recipe.split.quality.measures_perplexity
+    compile_finetune(folder / DOCUMENT, split_with_model=with_model, no_reuse=no_reuse)
     (folder / "recipe.resolved.json").write_text(recipe.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (folder / TRIAL_NAME).write_text(trial.model_dump_json(indent=2) + "\n", encoding="utf-8")
     try:

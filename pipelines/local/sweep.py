@@ -70,7 +70,8 @@ def run_sweep(
     from pipelines.graph.sweep import compile_sweep
 
     folder = new_folder(workdir.sweeps, resolved.sweep.name)
-    compile_sweep(folder / DOCUMENT, resolved.fractions, no_reuse=no_reuse)
+    with_model = resolved.split_with_model
+    compile_sweep(folder / DOCUMENT, resolved.fractions, split_with_model=with_model, no_reuse=no_reuse)
     try:
         run_document(folder, resolved.arguments(workdir.checkpoints), workdir, progress)
     except StepFailedError:

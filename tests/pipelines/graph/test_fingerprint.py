@@ -13,6 +13,7 @@ from pipelines.config.steps import RUN_STEPS, STEPS
 from pipelines.graph import fingerprint, images
 from pipelines.graph.fingerprint import COMPUTING, code_fingerprint, files_of, installed_versions
 from pipelines.graph.images import ImageSettings, step_fingerprint
+from pipelines.graph.placement import StepPlacer
 from tests.conftest import ROOT
 
 SETTINGS = ImageSettings(
@@ -124,6 +125,17 @@ def test_on_one_machine_the_installed_versions_count(monkeypatch):
     monkeypatch.setattr(images, "installed_versions", lambda: found)
     changed = {name for name, value in before.items() if step_fingerprint(name, None) != value}
     assert changed == {"train_lora", "evaluate", "export_gguf", "evaluate_gguf"}
+
+
+def test_a_split_that_asks_the_base_model_depends_on_its_libraries(monkeypatch):
+    def fingerprint_of_split(*, split_with_model: bool) -> str:
+        return StepPlacer(None, split_with_model=split_with_model).fingerprint("split_data")
+
+    before = {with_model: fingerprint_of_split(split_with_model=with_model) for with_model in (False, True)}
+    found = {**installed_versions(), "torch": "0.0.1"}
+    monkeypatch.setattr(images, "installed_versions", lambda: found)
+    after = {with_model: fingerprint_of_split(split_with_model=with_model) for with_model in (False, True)}
+    assert [before[with_model] == after[with_model] for with_model in (False, True)] == [True, False]
 
 
 def test_a_library_that_computes_nothing_is_no_part_of_a_fingerprint():
