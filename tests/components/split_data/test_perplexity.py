@@ -37,6 +37,7 @@ def test_every_row_has_one_perplexity_that_follows_from_the_row_alone(base):
 
 def test_rows_are_measured_in_blocks_with_their_progress(base, monkeypatch, caplog):
     expected = perplexities(base, ROWS)
+    caplog.clear()
     monkeypatch.setattr(module, "ROWS_AT_ONCE", 2)
     caplog.set_level(logging.INFO, logger=module.__name__)
     assert perplexities(base, ROWS) == pytest.approx(expected, rel=1e-4)

@@ -69,7 +69,9 @@ def test_the_card_says_what_a_base_in_4_bits_was_made_from(four_bits, tiny_base,
 
 
 def test_a_base_in_4_bits_that_nobody_knows_the_full_weights_of_is_an_error(four_bits, tmp_path):
-    with pytest.raises(ModelError, match=r"is published in 4 bits, and its card does not say .* in full_prec"):
+    with pytest.raises(
+        ModelError, match=r"is published in 4 bits, and its card does not name its base; .* in full_prec"
+    ):
         resolved_base(four_bits, tmp_path)
     with pytest.raises(ModelError, match=r"full_precision_base .*: is published in 4 bits too; name one with full"):
         resolved_base(four_bits, tmp_path, full_precision_base=str(four_bits))
