@@ -104,17 +104,18 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the images' names and build nothing")
     parser.add_argument("--release", action="store_true", help="refuse a base image without a digest")
     parser.add_argument("--flags", default="", help="more flags for the engine's build command")
-    parser.add_argument("names", nargs="*", default=list(images()), help="images to build; default: all")
+    parser.add_argument("names", nargs="*", help="images to build; default: all")
     given = parser.parse_args()
     try:
         settings = load_settings()
+        names = given.names or list(images())
         if given.list:
-            print("\n".join(reference(name, settings) for name in given.names))
+            print("\n".join(reference(name, settings) for name in names))
             return
         if given.release:
             require_release(settings)
         engine = find_engine(given.engine)
-        for name in given.names:
+        for name in names:
             build(engine, name, settings, shlex.split(given.flags))
             if given.push:
                 push(engine, reference(name, settings))

@@ -52,7 +52,7 @@ class DroppedKind(Document):
 
 
 class NearDuplicates(Document):
-    """UnionFind of near-duplicates, and the rows in them; the largest groups, with their first rows."""
+    """Groups of near-duplicates, and the number of rows in them; the largest groups, with their first rows."""
 
     policy: str
     jaccard_threshold: float

@@ -29,7 +29,7 @@ REVISIONS = {
     "full_precision_base": ("full_precision_revision",),
     "split.data": ("split.data_revision",),
 }
-# Of a trial's name, which is a folder's too; the contract has room for a number more.
+# Of a trial's name, which is a folder's too; the contract allows a number more.
 MAX_NAME = 100
 
 

@@ -1,8 +1,7 @@
 """The fingerprint of a step: it changes when the code or the libraries that compute the step's result change.
 
-What cannot change a result is left out, so that nobody trains again for it: docstrings, comments and formatting, the
-words of errors and log lines, descriptions and defaults of settings (a default is written into the step's own
-parameter), and the modules that move files, log and report.
+The code is that of the modules which the step imports, in normal form (``pipelines.config.normal_code``), without
+those that move files, log and report: they change no result, so nobody trains again for them.
 """
 
 from __future__ import annotations
@@ -15,14 +14,24 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from pipelines.config.normal_code import normal_code
+
 ROOT = Path(__file__).parents[2]
 # Files are fetched by digest and checked: whatever moves them, the same bytes arrive.
 NOT_COMPUTING = ("components.errors", "components.storage", "components.runtime")
-# Distributions whose version can change a result.
-COMPUTING = (
-    "accelerate", "bitsandbytes", "datasets", "gguf", "jinja2", "llama-cpp-python", "numpy", "peft", "pyarrow", "rensa",
-    "safetensors", "sentencepiece", "tiktoken", "tokenizers", "torch", "transformers", "trl",
-)  # fmt: skip
+# Libraries whose version can change a result, by the name under which they are imported: the distribution.
+COMPUTING = {
+    "accelerate": "accelerate", "bitsandbytes": "bitsandbytes", "datasets": "datasets", "gguf": "gguf",
+    "jinja2": "jinja2", "llama_cpp": "llama-cpp-python", "numpy": "numpy", "peft": "peft", "pyarrow": "pyarrow",
+    "rensa": "rensa", "safetensors": "safetensors", "sentencepiece": "sentencepiece", "tiktoken": "tiktoken",
+    "tokenizers": "tokenizers", "torch": "torch", "transformers": "transformers", "trl": "trl",
+}  # fmt: skip
+# What those compute with themselves, whether or not a step imports it as well.
+BEHIND = {
+    "torch": ("numpy",),
+    "transformers": ("jinja2", "numpy", "safetensors", "sentencepiece", "tiktoken", "tokenizers"),
+    "trl": ("accelerate", "datasets"),
+}
 ASSETS = ("*.jinja", "*.js")
 
 _MODULE = re.compile(r"components(\.\w+)+")
@@ -31,24 +40,33 @@ _MODULE = re.compile(r"components(\.\w+)+")
 def code_fingerprint(module: str, versions: Mapping[str, str]) -> str:
     """16 hexadecimal digits over the code that ``module`` leads to in ``components``, and over ``versions``.
 
-    ``versions`` are those of the libraries, by distribution: see ``installed_versions`` and
-    ``pipelines.graph.images.locked_versions``.
+    ``versions`` are those of the libraries where the step runs, by distribution; of these the ones count that the code
+    imports.
     """
     digest = hashlib.sha256()
+    libraries: set[str] = set()
     for path in _reachable(module):
         code = path.read_text(encoding="utf-8")
         if path.suffix == ".py":
-            code = _computing_code(code, is_config=path.name == "config.py")
+            libraries.update(_libraries_in(code))
+            code = normal_code(code, is_config=path.name == "config.py")
         digest.update(path.name.encode() + b"\0" + code.encode() + b"\0")
-    for name in sorted(set(versions).intersection(COMPUTING)):
+    for name in sorted(libraries.intersection(versions)):
         digest.update(f"{name}=={versions[name]}\0".encode())
     return digest.hexdigest()[:16]
+
+
+@cache
+def _libraries_in(source: str) -> frozenset[str]:
+    """The distributions of the computing libraries that a source imports, and of those behind them."""
+    names = {name.partition(".")[0] for name in _imports_in(source)}.intersection(COMPUTING)
+    return frozenset(COMPUTING[name] for name in names).union(*(BEHIND.get(name, ()) for name in names))
 
 
 def installed_versions() -> dict[str, str]:
     """The versions of the computing libraries that this Python has."""
     found = {}
-    for name in COMPUTING:
+    for name in COMPUTING.values():
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -99,78 +117,24 @@ def _file_of(module: str) -> Path | None:
 @cache
 def _modules_in(source: str) -> frozenset[str]:
     """The modules of ``components`` that a source imports, or names as text: it may start one as a process."""
+    texts = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    names = _imports_in(source).union(text for text in texts if isinstance(text, str))
+    return frozenset(name for name in names if _MODULE.fullmatch(name))
+
+
+@cache
+def _imports_in(source: str) -> frozenset[str]:
+    """The dotted names of everything that a source imports when it runs; types alone are not imported then."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names.add(node.value)
-    return frozenset(name for name in names if _MODULE.fullmatch(name))
-
-
-@cache
-def _computing_code(source: str, *, is_config: bool) -> str:
-    """A module without what cannot change a result, in one normal form."""
-    tree = _WithoutWords(is_config=is_config).visit(ast.parse(source))
-    return ast.unparse(ast.fix_missing_locations(tree))
-
-
-class _WithoutWords(ast.NodeTransformer):
-    """Takes out docstrings, the texts of errors and log lines, descriptions, and the defaults of a config's fields."""
-
-    def __init__(self, *, is_config: bool) -> None:
-        self._is_config = is_config
-
-    def visit_Module(self, node: ast.Module) -> ast.AST:
-        return self._without_docstring(node)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        return self._without_docstring(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        return self._without_docstring(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        if self._is_config:
-            for statement in node.body:
-                if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-                    statement.value = ast.Constant(...)
-        return self._without_docstring(node)
-
-    def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        return _WithoutTexts().generic_visit(node)
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        return ast.Pass() if _is_log_line(node.value) else self.generic_visit(node)
-
-    def visit_keyword(self, node: ast.keyword) -> ast.AST:
-        if node.arg == "description":
-            node.value = ast.Constant("")
-        return self.generic_visit(node)
-
-    def _without_docstring(self, node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        return self.generic_visit(node)
-
-
-class _WithoutTexts(ast.NodeTransformer):
-    """Empties every text."""
-
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        return ast.Constant("") if isinstance(node.value, str) else node
-
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
-        return ast.Constant("")
-
-
-def _is_log_line(node: ast.expr) -> bool:
-    return (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "log"
-    )
+    return frozenset(names)

@@ -65,7 +65,9 @@ class StepPlacer:
 
     def add(self, component: dsl.base_component.BaseComponent, **inputs: Any) -> dsl.PipelineTask:
         """The task of a step: ``component`` with ``inputs`` and the fingerprint of its code, on the step's pool."""
-        step = STEPS[component.name.replace("-", "_")]
+        step = STEPS.get(component.name.replace("-", "_"))
+        if step is None:
+            raise ValueError(f"{component.name}: is in the graph, and not in pipelines/config/steps.py")
         if "code" not in (component.component_spec.inputs or {}):
             raise TypeError(f"components/{step.name}/component.py: the component needs a parameter code: str")
         self.added.add(step.name)

@@ -136,7 +136,9 @@ def outputs_in(folder: Path) -> list[StepOutput]:
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
     path = folder / OUTPUTS
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    # What follows the last line end is being written, or was cut off when the run was killed.
+    return [json.loads(line) for line in text.split("\n")[:-1]]
 
 
 def _outputs(lines: Iterable[dict[str, Any]]) -> list[StepOutput]:

@@ -57,7 +57,7 @@ def write_folder(gguf: Path, folder: Path, source: str, published_as: str | None
     Raises:
         ModelError: the file is damaged, of an architecture that transformers does not read, without a chat template,
             or with a tokenizer that cannot be read exactly.
-        DiskSpaceError: the disk has too little room.
+        DiskSpaceError: the disk has too little space.
     """
     check_file(gguf)
     head = _Head(gguf)
@@ -187,7 +187,7 @@ def _alone(gguf: Path, root: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _refusals_in_words(gguf: Path) -> Iterator[None]:
+def _explain_refusals(gguf: Path) -> Iterator[None]:
     """Turn what transformers raises for a file that it does not read into a ModelError."""
     try:
         yield
@@ -211,7 +211,7 @@ def _tokenizer(gguf: Path, source_args: dict[str, Any], head: _Head) -> PreTrain
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    with _refusals_in_words(gguf):
+    with _explain_refusals(gguf):
         read = AutoTokenizer.from_pretrained(**source_args)
     rules = json.loads(read.backend_tokenizer.to_str())
     rules["added_tokens"] = head.added_tokens
@@ -259,7 +259,7 @@ def _write_weights(gguf: Path, source_args: dict[str, Any], folder: Path) -> Non
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    with _refusals_in_words(gguf):
+    with _explain_refusals(gguf):
         model, loaded = AutoModelForCausalLM.from_pretrained(
             **source_args,
             dtype=torch.bfloat16,

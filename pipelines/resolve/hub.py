@@ -1,4 +1,4 @@
-"""Asking the model and data-set hub, with its refusals in words."""
+"""Asking the model and data-set hub, with its refusals explained."""
 
 from __future__ import annotations
 

@@ -13,13 +13,14 @@ from components.errors import ModelError
 from components.runtime.interrupts import interrupt_on_sigterm
 from components.storage.digests import sha256_of
 from pipelines.config.addresses import SMOLLM2, TINY_BASE, hub_file
+from pipelines.config.normal_code import normal_code
 from pipelines.resolve import smollm2
 from pipelines.resolve.hub import ask_hub
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def made_base(address: str, revision: str | None, root: Path, report: Tell) -> Path:
+def made_base(address: str, revision: str | None, root: Path, report: Report) -> Path:
     """The folder under ``root`` that ``address`` becomes; made once, by its content.
 
     Raises:
@@ -45,11 +46,11 @@ def made_base(address: str, revision: str | None, root: Path, report: Tell) -> P
 
 def _folder(root: Path, name: str, sha256: str) -> Path:
     """Named by the file's content and by the code that reads it."""
-    code = (Path(__file__).parent / "gguf_base.py").read_bytes()
-    return root / f"{name}-{hashlib.sha256(sha256.encode() + code).hexdigest()[:12]}"
+    code = normal_code((Path(__file__).parent / "gguf_base.py").read_text(encoding="utf-8"))
+    return root / f"{name}-{hashlib.sha256((sha256 + code).encode()).hexdigest()[:12]}"
 
 
-def _write(gguf: Path, folder: Path, source: str, published_as: str, report: Tell) -> None:
+def _write(gguf: Path, folder: Path, source: str, published_as: str, report: Report) -> None:
     _run(str(gguf), "pipelines.resolve.gguf_base", [str(gguf), str(folder), source, published_as], report)
 
 
@@ -62,7 +63,7 @@ def _from_hub(address: str, revision: str | None) -> tuple[Path, str]:
     return Path(path), f"{name} of {repository}, revision {info.sha}"
 
 
-def _run(what: str, module: str, arguments: list[str], report: Tell) -> str:
+def _run(what: str, module: str, arguments: list[str], report: Report) -> str:
     """The last line of a child process: torch takes seconds to load, and the command line must not need it.
 
     Raises:

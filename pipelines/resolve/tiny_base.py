@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from components.artifacts.contracts import Message
 from components.export_gguf.upstream import LLAMA3_SPLIT
 from components.modeling.chat_template import render
+from pipelines.config.normal_code import normal_code
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +72,7 @@ def tiny_base(root: Path, config: TinyBaseConfig | None = None) -> Path:
     config = config or TinyBaseConfig()
     digest = hashlib.sha256(config.model_dump_json().encode())
     digest.update(PRIMER.read_bytes())
-    digest.update(Path(__file__).read_bytes())
+    digest.update(normal_code(Path(__file__).read_text(encoding="utf-8")).encode())
     folder = root / f"tiny-base-{digest.hexdigest()[:12]}"
     if not (folder / "config.json").is_file():
         _make(folder, config)

@@ -164,7 +164,7 @@ def quantized(result: RunResult) -> list[Figure]:
 def f16_agreement(result: RunResult, base: BaseModelRef, folder: Path) -> Figure:
     """Share of positions at which the f16 GGUF and the merged model have the same top token, teacher-forced."""
     folder.mkdir(exist_ok=True)
-    merge(base, str(result.path("adapter")), folder / "merged")
+    merge(base, str(result.adapter), folder / "merged")
     convert(folder / "merged", folder / "f16.gguf")
     merged = load_weights(
         BaseModelRef(address=str(folder / "merged"), revision=folder_revision(folder / "merged"), weight_bytes=0),
@@ -173,7 +173,7 @@ def f16_agreement(result: RunResult, base: BaseModelRef, folder: Path) -> Figure
     tokenizer = load_tokenizer(base)
     template = template_of(tokenizer, base.address)
     served = Llama(str(folder / "f16.gguf"), n_ctx=1024, logits_all=True, verbose=False, chat_format="chatml")
-    split = json.loads((result.path("split_report").parent / "executor_output.json").read_text())
+    split = json.loads((result.output("split_data", "report").path.parent / "executor_output.json").read_text())
     train = next(iter(split["artifacts"]["train"]["artifacts"]))["uri"]
     same, n = 0, 0
     for row in read_rows(train)[:60]:

@@ -173,7 +173,7 @@ def test_the_overlay_serves_the_model_that_its_template_names(cluster, serving):
     (pod,) = server_pods(cluster)
     assert pod["metadata"]["annotations"]["lorry/model-sha256"] == serving
     said = cluster.kubectl("logs", pod["metadata"]["name"], "--container=fetch-model")
-    assert f"sha256 {serving}, as it should be" in said
+    assert f"the sha256 is {serving}, as expected" in said
     with pytest.raises(AssertionError, match="Read-only file system"):
         cluster.kubectl("exec", pod["metadata"]["name"], "--container=model-server", "--", "touch", "/app/x")
 

@@ -152,7 +152,7 @@ class Scheduler:
         return min(self._prefilling, key=lambda sequence: sequence.n_prompt_left)
 
     def _prefill_chunk(self, sequence: TokenSequence, n_tokens: int) -> int:
-        """Compute at most ``n_tokens`` of a prompt; how many it were."""
+        """Compute at most ``n_tokens`` of a prompt, and return how many were computed."""
         if sequence.slot is None:
             self._give_slot(sequence)
         slot, prompt, wants_all = sequence.running_slot, sequence.prompt, sequence.wants_prompt_logprobs

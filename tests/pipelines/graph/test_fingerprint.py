@@ -109,7 +109,8 @@ def test_a_default_is_a_parameter_of_the_step_and_not_its_code(tree):
 
 def test_another_version_of_a_computing_library_runs_the_steps_again_whose_image_has_it(tree):
     locks = tree / "images"
-    assert set(run_again_after(replace(locks / "train" / "requirements-cpu.lock", "trl==", "trl==9"))) == {
+    assert run_again_after(replace(locks / "train" / "requirements-cpu.lock", "trl==", "trl==9")) == TRAIN
+    assert set(run_again_after(replace(locks / "train" / "requirements-cpu.lock", "peft==", "peft==9"))) == {
         *TRAIN, "evaluate",
     }  # fmt: skip
     assert run_again_after(replace(locks / "train" / "requirements-cuda.lock", "trl==", "trl==9")) == []
@@ -127,6 +128,14 @@ def test_on_one_machine_the_installed_versions_count(monkeypatch):
     assert changed == {"train_lora", "evaluate", "export_gguf", "evaluate_gguf"}
 
 
+def test_only_libraries_that_a_step_imports_count(tree):
+    train, data = (tree / "images" / name for name in ("train/requirements-cpu.lock", "data/requirements.lock"))
+    assert run_again_after(replace(train, "\nrensa==", "\nrensa==9")) == []
+    assert run_again_after(replace(data, "\nrensa==", "\nrensa==9")) == ["split_data"]
+    # Behind transformers, which reads the tokenizer.
+    assert run_again_after(replace(data, "\ntokenizers==", "\ntokenizers==9")) == ["split_data"]
+
+
 def test_a_split_that_asks_the_base_model_depends_on_its_libraries(monkeypatch):
     def fingerprint_of_split(*, split_with_model: bool) -> str:
         return StepPlacer(None, split_with_model=split_with_model).fingerprint("split_data")
@@ -139,10 +148,10 @@ def test_a_split_that_asks_the_base_model_depends_on_its_libraries(monkeypatch):
 
 
 def test_a_library_that_computes_nothing_is_no_part_of_a_fingerprint():
-    module = "components.gate.component"
+    module = "components.train_lora.component"
     assert code_fingerprint(module, {"typer": "1"}) == code_fingerprint(module, {"typer": "2"})
     assert code_fingerprint(module, {"torch": "1"}) != code_fingerprint(module, {"torch": "2"})
-    assert set(installed_versions()) == set(COMPUTING)
+    assert set(installed_versions()) == set(COMPUTING.values())
 
 
 def test_moved_packages_are_whole_in_the_files_of_a_part():

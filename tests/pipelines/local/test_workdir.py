@@ -49,6 +49,14 @@ def test_a_run_that_has_not_finished_has_no_result_but_its_outputs(tmp_path, fil
     assert outputs_in(tmp_path / "nowhere") == []
 
 
+def test_a_line_that_is_cut_off_is_not_read(tmp_path, file):
+    folder = write_run(tmp_path / "runs" / "killed", ("split_data", {"train": (file, {})}), state=None)
+    with (folder / OUTPUTS).open("a") as outputs:
+        outputs.write('{"step": "train_lora", "outputs": {"adap')
+    assert [output.step for output in outputs_in(folder)] == ["split_data"]
+    assert Workdir(tmp_path).latest_result() is None
+
+
 def test_the_latest_result_is_that_of_the_run_that_finished_last(tmp_path, file):
     workdir = Workdir(tmp_path)
     assert workdir.latest_result() is None
