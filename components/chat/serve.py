@@ -81,7 +81,7 @@ def serve_page(options: PageOptions, bound: socket.socket, address: str) -> None
     # What is loaded now is never garbage; a collection that traverses it would delay everybody's tokens by 0.2 s.
     gc.collect()
     gc.freeze()
-    ChatPageServer(config, running, mounted_page(app).stop_event).run(sockets=[bound])
+    ChatPageServer(config, running, running_comparisons, mounted_page(app).stop_event).run(sockets=[bound])
     database.close()
 
 

@@ -90,6 +90,7 @@ class RunningComparisons:
         self._comparisons = comparisons
         self._running = running
         self._recent: Recent[RunningComparison] = Recent(SECONDS_TO_REMEMBER)
+        self._saving: set[asyncio.Task[None]] = set()
 
     def start(
         self, user: str, models: Sequence[ChatModel], prompt: str, system: str, settings: Settings | None,
@@ -106,6 +107,8 @@ class RunningComparisons:
             columns[letter] = Column(model, self._running.start(_key(user, name), completions))
         comparison = RunningComparison(prompt, system, blind, columns)
         comparison.saving = asyncio.create_task(self._save(user, name, comparison))
+        self._saving.add(comparison.saving)
+        comparison.saving.add_done_callback(self._saving.discard)
         self._recent.add(user, name, comparison)
         return name
 
@@ -122,6 +125,10 @@ class RunningComparisons:
     def stop(self, user: str, name: str) -> None:
         """End all answers of a comparison; what has come can be voted on."""
         self._running.end(_key(user, name), "stop")
+
+    async def close(self) -> None:
+        """Return once every comparison is saved whose answers have ended; ``RunningAnswers.close`` ends them."""
+        await asyncio.gather(*self._saving)
 
     async def _save(self, user: str, name: str, comparison: RunningComparison) -> None:
         for column in comparison.columns.values():

@@ -85,3 +85,23 @@ def test_a_comparison_that_cannot_be_stored_says_so(database):
         snapshot = asyncio.run(scenario(stub))
     assert snapshot.status == "⚠ This comparison cannot be saved: disk full"
     assert snapshot.texts == {"A": "stub heard: q"}
+
+
+def test_a_comparison_that_runs_when_the_page_ends_is_saved(database):
+    async def scenario(stub: Stub) -> str:
+        async with page_over(database, stub.address) as page:
+            running = RunningComparisons(Comparisons(database), page.running)
+            models = await page.servers.models()
+            name = running.start("ann", models * 2, "count", "", None, blind=False)
+            async for snapshot in running.follow("ann", name):
+                if all(snapshot.texts.values()):
+                    break
+            await page.running.close()
+            await running.close()
+            return name
+
+    with Stub() as stub:
+        name = asyncio.run(scenario(stub))
+    with database.transaction() as connection:
+        (n_candidates,) = connection.execute("SELECT count(*) FROM candidate WHERE comparison = ?", (name,)).fetchone()
+    assert n_candidates == 2

@@ -8,12 +8,14 @@ from collections.abc import AsyncGenerator
 from starlette.applications import Starlette
 from uvicorn import Config
 
+from components.chat.answering.comparing import RunningComparisons
 from components.chat.answering.running import RunningAnswers
+from components.chat.storage.comparisons import Comparisons
 from components.chat.storage.completion import Completion
 from components.chat.web.shutdown import ChatPageServer
 
 
-def test_running_answers_are_saved_before_the_server_ends_its_streams():
+def test_running_answers_are_saved_before_the_server_ends_its_streams(database):
     saved: list[tuple[str | None, bool]] = []
 
     async def endless() -> AsyncGenerator[Completion]:
@@ -27,7 +29,9 @@ def test_running_answers_are_saved_before_the_server_ends_its_streams():
         async def save(completion: Completion) -> None:
             saved.append((completion.finish_reason, stop_event.is_set()))
 
-        server = ChatPageServer(Config(Starlette(), lifespan="off", log_config=None), running, stop_event)
+        comparisons = RunningComparisons(Comparisons(database), running)
+        config = Config(Starlette(), lifespan="off", log_config=None)
+        server = ChatPageServer(config, running, comparisons, stop_event)
         server.config.load()
         server.lifespan = server.config.lifespan_class(server.config)
         server.servers = []
