@@ -15,7 +15,7 @@ from components.split_data.component import split_data
 from components.train_lora.component import train_lora
 from pipelines.config.pools import Placement
 from pipelines.config.steps import RUN_STEPS
-from pipelines.graph.images import load_settings
+from pipelines.graph.images import ImageSettings
 from pipelines.graph.placement import StepPlacer, name_images
 
 
@@ -91,17 +91,12 @@ def compile_finetune(
     graph = finetune_on(steps)
     steps.require_all(RUN_STEPS)
     compiler.Compiler().compile(graph, str(path))
-    if placement is not None:
-        write_image_names(path)
+    if steps.image_settings is not None:
+        write_image_names(path, steps.image_settings)
 
 
-def write_image_names(path: Path) -> None:
-    """Put registry and tag on every image that the compiled document at ``path`` names.
-
-    Raises:
-        RecipeError: the image settings cannot be used.
-    """
-    settings = load_settings()
+def write_image_names(path: Path, settings: ImageSettings) -> None:
+    """Put registry and tag on every image that the compiled document at ``path`` names."""
     yaml = YAML(typ="rt")
     with path.open(encoding="utf-8") as file:
         documents = list(yaml.load_all(file))

@@ -135,5 +135,5 @@ def compile_sweep(
     graph = sweep_on(steps, fractions, parallelism)
     steps.require_all(SWEEP_STEPS)
     compiler.Compiler().compile(graph, str(path))
-    if placement is not None:
-        write_image_names(path)
+    if steps.image_settings is not None:
+        write_image_names(path, steps.image_settings)
