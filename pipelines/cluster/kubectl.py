@@ -1,0 +1,100 @@
+"""Kubernetes through the user's own ``kubectl``: what Lorry does there, a person can type."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from components.errors import ClusterError
+
+SECONDS_TO_ANSWER = 15
+_FORBIDDEN = re.compile(
+    r'forbidden: User "(?P<user>[^"]+)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" in API group "[^"]*"'
+    r'(?: in the namespace "(?P<namespace>[^"]+)")?'
+)
+
+
+class ForbiddenError(ClusterError):
+    """The user has no right to do it; the message names the verb and the resource."""
+
+
+class MissingObjectError(ClusterError):
+    """The cluster has no such object."""
+
+
+class Kubectl:
+    """kubectl with one context and one namespace, both those of the kubeconfig where they are None."""
+
+    def __init__(self, context: str | None = None, namespace: str | None = None) -> None:
+        self.context = context
+        self.namespace = namespace
+
+    def in_namespace(self, namespace: str) -> Kubectl:
+        """The same cluster, another namespace."""
+        return Kubectl(self.context, namespace)
+
+    def words(self, *arguments: str) -> list[str]:
+        """The words of a command."""
+        where = [*(("--context", self.context) if self.context else ())]
+        where += [*(("--namespace", self.namespace) if self.namespace else ())]
+        return ["kubectl", *where, *arguments]
+
+    def command(self, *arguments: str) -> str:
+        """A command as a person types it."""
+        return shlex.join(self.words(*arguments))
+
+    def run(self, *arguments: str, given: str | None = None, succeeds_with: Sequence[int] = (0,)) -> str:
+        """What ``kubectl ARGUMENTS`` prints; ``given`` is its standard input.
+
+        Raises:
+            ForbiddenError: the user may not do it.
+            MissingObjectError: it does not exist.
+            ClusterError: kubectl is missing, the cluster does not answer or it refuses.
+        """
+        words = self.words(f"--request-timeout={SECONDS_TO_ANSWER}s", *arguments)
+        try:
+            done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise ClusterError(
+                "kubectl: not found on this machine; install it (https://kubernetes.io/docs/tasks/tools)"
+            ) from None
+        if done.returncode not in succeeds_with:
+            raise self._error(self.command(*arguments), done.stderr or done.stdout)
+        return done.stdout
+
+    def get(self, *arguments: str) -> Any:
+        """``kubectl get ARGUMENTS`` as JSON: an object, or a list of them under ``items``.
+
+        Raises:
+            ClusterError: as ``run``.
+        """
+        return json.loads(self.run("get", *arguments, "--output=json"))
+
+    def _error(self, command: str, stderr: str) -> ClusterError:
+        told = " ".join(stderr.split())
+        where = f"context {self.context!r}" if self.context else "the kubeconfig's current context"
+        if refused := _FORBIDDEN.search(told):
+            scope = f"in the namespace {refused['namespace']}" if refused["namespace"] else "in the whole cluster"
+            may = " --all-namespaces" if not refused["namespace"] else f" --namespace {refused['namespace']}"
+            return ForbiddenError(
+                f"{refused['user']} has no right to {refused['verb']} {refused['resource']} {scope}; ask for it, and "
+                f"look with: kubectl auth can-i {refused['verb']} {refused['resource']}{may}"
+            )
+        if "(NotFound)" in told:
+            return MissingObjectError(f"{command}: {told.partition('(NotFound): ')[2]}")
+        if "(Unauthorized)" in told or "must be logged in" in told:
+            return ClusterError(f"{where}: the cluster does not accept its login; log in again ({told[-200:]})")
+        if re.search(r"Unable to connect|connection to the server|connection refused|i/o timeout|deadline exc", told):
+            return ClusterError(
+                f"{where}: the cluster does not answer ({told[-300:]}); correct it, see kubectl config get-contexts"
+            )
+        if re.search(
+            r"context .* does not exist|context was not found|no configuration has been provided|invalid configuration",
+            told,
+        ):
+            return ClusterError(f"{where}: {told[-300:]}; see kubectl config get-contexts")
+        return ClusterError(f"{command}: {told[-500:]}")
