@@ -16,6 +16,22 @@ def ask(page: Page, question: str) -> None:
     page.locator("#question textarea").press("Enter")
 
 
+def set_number(page: Page, name: str, value: str) -> None:
+    """Types a value into the number of the slider ``name``, until the slider itself has it.
+
+    A panel is drawn when it is opened first; CI once saw a value that was typed at that moment not reach the page.
+    """
+    number = page.get_by_label(re.compile(f"number input for {re.escape(name)}"))
+    slider = page.get_by_label(re.compile(f"range slider for {re.escape(name)}"))
+
+    def has_it() -> bool:
+        number.fill(value)
+        number.press("Tab")
+        return float(slider.input_value()) == float(value)
+
+    wait_until(page, has_it)
+
+
 def state(page: Page) -> Locator:
     """Its attribute ``data-state`` is ``running`` or ``idle``."""
     return page.locator("#state")

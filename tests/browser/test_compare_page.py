@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.actions import set_number
 from tests.browser.conftest import chat_process
 from tests.conftest import run_lorry
 from tests.openai_stub import Stub
@@ -117,8 +118,7 @@ def test_each_model_answers_by_its_own_defaults_or_all_by_the_same(page, stubs):
         "Settings", exact=True
     ).click()
     page.locator("#compare-own input").uncheck()
-    page.get_by_label("number input for Temperature of all").fill("0.3")
-    page.keyboard.press("Tab")
+    set_number(page, "Temperature of all", "0.3")
     compare(page, "alike")
     for letter in "AB":
         expect(page.locator(f"#answer-{letter}")).to_contain_text("heard: alike")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.actions import answered, ask
+from tests.browser.actions import answered, ask, set_number
 from tests.browser.conftest import chat_process
 from tests.openai_stub import Stub
 
@@ -17,8 +17,7 @@ def test_settings_and_system_prompt_reach_the_server(page, stub):
     page.get_by_text("Settings", exact=True).click()
     page.locator("#system textarea").fill("Be kind.")
     for name, value in (("Temperature", "0.7"), ("Top-p", "0.5"), ("Length limit", "32")):
-        page.get_by_label(re.compile(f"number input for {re.escape(name)}")).fill(value)
-        page.keyboard.press("Tab")
+        set_number(page, name, value)
     page.get_by_label("Seed").fill("7")
     page.keyboard.press("Tab")
     ask(page, "Hello")
@@ -91,8 +90,7 @@ def test_examples_and_settings_are_those_of_the_chosen_model(visit, three_models
 def test_a_setting_that_was_moved_by_hand_stays_when_another_model_is_chosen(visit, three_models):
     page = visit(three_models)
     page.get_by_text("Settings", exact=True).click()
-    page.get_by_label(re.compile("number input for Temperature")).fill("1.2")
-    page.keyboard.press("Tab")
+    set_number(page, "Temperature", "1.2")
     for model, expected in (("cook", [1.2, 0.95, 2048]), ("lorry", [1.2, 1.0, 256])):
         choose(page, model)
         assert sliders(page) == expected

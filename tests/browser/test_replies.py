@@ -7,7 +7,7 @@ import re
 import httpx
 from playwright.sync_api import expect
 
-from tests.browser.actions import answered, answers, ask, figures_below, questions, state, wait_until
+from tests.browser.actions import answered, answers, ask, figures_below, questions, set_number, state, wait_until
 from tests.browser.conftest import chat_process
 from tests.openai_stub import Stub
 
@@ -16,9 +16,7 @@ def test_a_real_answer_is_streamed_with_its_speed(visit, server, tmp_path):
     with chat_process("--server", f"{server}/v1", data_dir=tmp_path) as address:
         page = visit(address)
         page.get_by_text("Settings", exact=True).click()
-        limit = page.get_by_label(re.compile("number input for Length limit"))
-        limit.fill("16")
-        limit.press("Tab")
+        set_number(page, "Length limit", "16")
         ask(page, "What is Lorry?")
         answered(page)
         expect(page.locator("#status")).to_contain_text("tokens/s")
@@ -38,8 +36,7 @@ def test_stop_keeps_what_has_come_and_frees_the_servers_slot(visit, server, tmp_
         page = visit(address)
         page.get_by_text("Settings", exact=True).click()
         for name, value in (("Length limit", "2048"), ("Temperature", "2")):
-            page.get_by_label(re.compile(f"number input for {name}")).fill(value)
-            page.keyboard.press("Tab")
+            set_number(page, name, value)
         # The tiny model ends by itself within two seconds; now and then before it is stopped.
         for _ in range(10):
             page.locator("#new").click()
