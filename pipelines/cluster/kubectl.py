@@ -7,19 +7,39 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from components.errors import ClusterError
 
 SECONDS_TO_ANSWER = 15
 _FORBIDDEN = re.compile(
-    r'forbidden: User "(?P<user>[^"]+)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" in API group "[^"]*"'
+    r'forbidden: User "(?P<user>[^"]+)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" '
+    r'in API group "(?P<group>[^"]*)"'
     r'(?: in the namespace "(?P<namespace>[^"]+)")?'
 )
 
 
+@dataclass(frozen=True)
+class Right:
+    """What a user may do: ``resource`` as in ``deployments.apps``; ``namespace`` None is the whole cluster."""
+
+    user: str
+    verb: str
+    resource: str
+    namespace: str | None
+
+    def __str__(self) -> str:
+        scope = f"in the namespace {self.namespace}" if self.namespace else "in the whole cluster"
+        return f"{self.verb} {self.resource} {scope}"
+
+
 class ForbiddenError(ClusterError):
     """The user has no right to do it; the message names the verb and the resource."""
+
+    def __init__(self, message: str, right: Right) -> None:
+        super().__init__(message)
+        self.right = right
 
 
 class MissingObjectError(ClusterError):
@@ -78,11 +98,13 @@ class Kubectl:
         told = " ".join(stderr.split())
         where = f"context {self.context!r}" if self.context else "the kubeconfig's current context"
         if refused := _FORBIDDEN.search(told):
-            scope = f"in the namespace {refused['namespace']}" if refused["namespace"] else "in the whole cluster"
             may = " --all-namespaces" if not refused["namespace"] else f" --namespace {refused['namespace']}"
+            resource = f"{refused['resource']}.{refused['group']}".rstrip(".")
+            right = Right(refused["user"], refused["verb"], resource, refused["namespace"])
             return ForbiddenError(
-                f"{refused['user']} has no right to {refused['verb']} {refused['resource']} {scope}; ask for it, and "
-                f"look with: kubectl auth can-i {refused['verb']} {refused['resource']}{may}"
+                f"{right.user} has no right to {right}; ask for it, and look with: "
+                f"kubectl auth can-i {right.verb} {resource}{may}",
+                right,
             )
         if "(NotFound)" in told:
             return MissingObjectError(f"{command}: {told.partition('(NotFound): ')[2]}")

@@ -160,11 +160,27 @@ def test_serving_pods_have_a_read_only_root_and_no_token(everything):
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
 
 
-def test_serving_pods_have_the_cores_that_their_threads_count_on(everything):
-    for name, pod in pods(everything):
-        for container in [*pod.get("initContainers", []), *pod["containers"]]:
-            resources = container["resources"]
-            assert resources["requests"] == resources["limits"], name
+def resources_of(objects: list[Manifest]) -> dict[str, dict[str, dict[str, str]]]:
+    """Requests and limits of each container, by its pod's name and its own."""
+    return {
+        f"{name}/{container['name']}": container["resources"]
+        for name, pod in pods(objects)
+        for container in [*pod.get("initContainers", []), *pod["containers"]]
+    }
+
+
+def test_a_server_has_the_cores_that_its_threads_count_on_and_what_only_waits_asks_for_a_tenth():
+    found = resources_of(render(MANIFESTS / "overlays" / "gke"))
+    assert found["model-server/model-server"]["requests"] == found["model-server/model-server"]["limits"]
+    assert {name: one["requests"]["cpu"] for name, one in found.items()} == {
+        "model-server/fetch-model": "100m", "model-server/model-server": "2", "chat/chat": "100m",
+    }  # fmt: skip
+
+
+def test_no_pod_may_take_more_memory_than_it_asks_for(everything):
+    for objects in (everything, render(MANIFESTS / "overlays" / "gke")):
+        for name, resources in resources_of(objects).items():
+            assert resources["requests"]["memory"] == resources["limits"]["memory"], name
 
 
 def test_every_deployment_says_how_it_rolls_out_and_is_probed(everything):
