@@ -168,6 +168,14 @@ class GenerationDefaults(Contract):
         )
 
 
+class ProofAnswer(Contract):
+    """What the finished file answered to one prompt, greedily: a server of the same file answers so too."""
+
+    prompt: str
+    answer: Annotated[str, Field(description="the text of its tokens, the reasoning's tags included")]
+    max_tokens: Annotated[int, Field(gt=0, description="it may have ended before")]
+
+
 class ModelManifest(Contract):
     """The description of a served file, written beside it as ``model.json``. Later parts name a model by its sha256."""
 
@@ -189,11 +197,14 @@ class ModelManifest(Contract):
     template_fingerprint: str
     evaluation: dict[str, float]
     converter: Annotated[str, Field(description="name and version of the library that converted and quantized")]
-    # Optional: older manifests have none of these three.
+    # Optional: older manifests have none of these four.
     name: Annotated[ModelName | None, Field(description="its name in the API; None = the file's name")] = None
     example_prompts: Annotated[ExamplePrompts, Field(description="shown before the first question")] = []
     generation: Annotated[GenerationDefaults, Field(description="for requests that do not set them")] = (
         GenerationDefaults()
+    )
+    proof: Annotated[ProofAnswer | None, Field(description="`lorry deploy` compares the server's answer with it")] = (
+        None
     )
 
 

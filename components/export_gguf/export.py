@@ -15,6 +15,7 @@ from components.artifacts.contracts import (
     GenerationDefaults,
     Message,
     ModelManifest,
+    ProofAnswer,
     Row,
     RunRecord,
 )
@@ -84,6 +85,7 @@ class _ExportedFile:
     n_parameters: int
     context_length: int
     template: str
+    proof: ProofAnswer
 
 
 def _manifest(
@@ -115,6 +117,7 @@ def _manifest(
         name=config.model_name,
         example_prompts=config.example_prompts,
         generation=generation,
+        proof=file.proof,
     )
 
 
@@ -142,7 +145,8 @@ def _build_file(
         log.info("quantized: %s, %.1f MB, %.1f %% smaller", path.name, size / 1e6, 100 * (1 - size / f16_size))
     template, context_length, answer = answer_once(path, config.proof_prompt)
     log.info("it answers %r with %r", config.proof_prompt, answer)
-    return _ExportedFile(path, f16_size, n_parameters, context_length, template)
+    proof = ProofAnswer(prompt=config.proof_prompt, answer=answer, max_tokens=PROOF_TOKENS)
+    return _ExportedFile(path, f16_size, n_parameters, context_length, template, proof)
 
 
 def about(config: ExportConfig, base_model: BaseModelRef) -> About:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from components.errors import ClusterError
+from pipelines.cluster.pod_reasons import why_waiting
 from pipelines.graph.placement import RUN_LABEL
 
 SECONDS_TO_ANSWER = 10
 NODE_NAME = "workflows.argoproj.io/node-name"
-CANNOT_PULL = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-# The kubelet gives the same reason with and without these words, in turns.
-_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*":? ?(ErrImagePull: )?')
-# A container that is about to start waits for one of these.
-STARTING = ("ContainerCreating", "PodInitializing")
 
 
 class RunPods:
@@ -71,16 +66,9 @@ class RunPods:
             return []
 
     def _reason(self, pod: Any) -> str:
-        for condition in pod.status.conditions or []:
-            if condition.type == "PodScheduled" and condition.status == "False" and condition.message:
-                return f"no node takes its pod: {' '.join(condition.message.split())}"
-        for container in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
-            state = container.state.waiting if container.state else None
-            if state is not None and state.reason in CANNOT_PULL:
-                return _cannot_pull(container.image, state.message or state.reason)
-            if state is not None and state.reason and state.reason not in STARTING:
-                return f"its container does not start: {state.reason}: {' '.join((state.message or '').split())}"
-        return self._last_warning(pod) or "its pod is being set up"
+        assert self._core is not None
+        found = why_waiting(self._core.api_client.sanitize_for_serialization(pod))
+        return found or self._last_warning(pod) or "its pod is being set up"
 
     def _last_warning(self, pod: Any) -> str | None:
         assert self._core is not None
@@ -90,14 +78,6 @@ class RunPods:
             _request_timeout=SECONDS_TO_ANSWER,
         ).items
         return " ".join(str(events[-1].message).split()) if events else None
-
-
-def _cannot_pull(image: str, message: str) -> str:
-    why = _BACK_OFF.sub("", " ".join(message.split()))[:200]
-    return (
-        f"its image {image} cannot be pulled ({why}); build and push it with: "
-        "make images PUSH=1, LORRY_REGISTRY being where the cluster pulls from"
-    )
 
 
 def _node_of(pod: Any) -> str:

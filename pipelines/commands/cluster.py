@@ -148,7 +148,7 @@ def pin(
     server: Annotated[str, typer.Option(help="which Deployment, where an overlay has several")] = "model-server",
 ) -> None:
     """Write into an overlay which images and which model it serves; `kubectl apply -k` then does it."""
-    from pipelines.cluster.pin import pin_overlay
+    from pipelines.cluster.deploy.pin import pin_overlay
 
     for line in pin_overlay(overlay, model, store, server):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from components.storage.digests import sha256_of
-from pipelines.cluster.pin import pin_overlay
+from pipelines.cluster.deploy.pin import pin_overlay
 from pipelines.config.recipe import load_recipe
 from pipelines.graph.finetune import compile_finetune
 from pipelines.graph.placement import CHECKPOINTS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from components.artifacts.contracts import GenerationDefaults, Message
@@ -22,7 +22,7 @@ class ServedModel:
     ``generation`` has the defaults of settings; ``figures`` are numbers by llama-server's names; ``opens_reasoning``
     takes variables of the chat template and returns whether the generation prompt then opens the reasoning;
     ``answer_edges`` is white space around an answer that is no part of it; ``call_format`` is how the model calls
-    tools, None where its template does not support them.
+    tools, None where its template does not support them; ``file`` has the sha256 and the proof answer of its manifest.
     """
 
     name: str
@@ -33,6 +33,7 @@ class ServedModel:
     opens_reasoning: Callable[[Mapping[str, Any]], bool]
     answer_edges: Edges
     call_format: CallFormat | None
+    file: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_model(cls, model: GgufModel, model_id: str | None = None) -> ServedModel:
@@ -50,15 +51,16 @@ class ServedModel:
         }
         generation = GenerationDefaults() if manifest is None else manifest.generation
         examples = () if manifest is None else tuple(manifest.example_prompts)
+        file = {} if manifest is None else manifest.model_dump(include={"sha256", "proof"}, exclude_none=True)
         if not model.template:
-            return cls(name, aliases, generation, examples, figures, lambda _: False, Edges(), None)
+            return cls(name, aliases, generation, examples, figures, lambda _: False, Edges(), None, file)
         by_default = _opens_reasoning(model, {})
 
         def opens_reasoning(template_kwargs: Mapping[str, Any]) -> bool:
             return _opens_reasoning(model, template_kwargs) if template_kwargs else by_default
 
         call_format = CallFormat.from_template(model)
-        return cls(name, aliases, generation, examples, figures, opens_reasoning, model.answer_edges, call_format)
+        return cls(name, aliases, generation, examples, figures, opens_reasoning, model.answer_edges, call_format, file)
 
     def has_name(self, model_id: str) -> bool:
         """Whether a request for ``model_id`` is for this model."""
@@ -73,6 +75,7 @@ class ServedModel:
         """The object ``meta`` of the model in ``/v1/models``."""
         return {
             **self.figures,
+            **self.file,
             "default_generation_settings": self.default_generation_settings,
             "example_prompts": list(self.example_prompts),
         }
