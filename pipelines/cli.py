@@ -12,6 +12,7 @@ from components.chat.command import chat
 from components.chat.feedback import feedback
 from components.runtime.command_line import run_app
 from pipelines.commands.cluster import compile_document, follow, pin, submit, terminate
+from pipelines.commands.estimate import estimate
 from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
 from pipelines.commands.options import DEFAULT_WORKDIR, RecipePath, WorkdirPath
 from pipelines.commands.push import push
@@ -97,6 +98,7 @@ def demo(
         serve_until_stopped(console, model, workdir.absolute(), host, server_port, chat_port)
 
 
+app.command()(estimate)
 app.command(cls=CommandWithNoReuse)(sweep)
 app.command(name="compile", cls=CommandWithNoReuse)(compile_document)
 app.command(cls=CommandWithNoReuse)(submit)

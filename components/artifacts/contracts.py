@@ -129,6 +129,9 @@ class RunRecord(Contract):
     final_eval_loss: float | None
     adapter_step: Annotated[int, Field(description="the step whose weights the adapter folder holds")]
     checkpoint: Checkpoint
+    # Optional: older records have neither.
+    peak_memory_bytes: Annotated[int | None, Field(description="resident memory of the process that trained")] = None
+    peak_gpu_memory_bytes: Annotated[int | None, Field(description="allocated by torch on the fullest GPU")] = None
 
 
 class Trial(Contract):

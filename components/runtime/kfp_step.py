@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.errors import InputGoneError, LorryError
+from components.runtime.memory import peak_memory
 from components.storage.run_notes import NoteState, StepNote, write_note
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class RunningStep:
         """Write the step's state into the store."""
         message = str(error) if isinstance(error, LorryError) else None
         update = {"state": state, "seconds": self.seconds, "figures": self.figures, "error": message}
+        if state != "running":
+            update["peak_memory_bytes"] = peak_memory()
         write_note(self._note.model_copy(update=update))
 
     @property

@@ -1,7 +1,9 @@
-"""The memory limit of this process's container, and the number of processes in it that the kernel killed."""
+"""The memory of this process and its container: the peak, the limit, and how many processes the kernel killed."""
 
 from __future__ import annotations
 
+import resource
+import sys
 from pathlib import Path
 
 from components.runtime.cgroups import groups_of, read_words
@@ -28,3 +30,12 @@ def memory_limit(root: Path = Path("/")) -> int | None:
             words = read_words(folder / name)
             limits += [int(word) for word in words[:1] if word.isdigit() and int(word) < UNLIMITED_BYTES]
     return min(limits, default=None)
+
+
+def peak_memory() -> int:
+    """The most memory in bytes that this process, or one of its children that ended, has had resident.
+
+    Pages of mapped files count, although the kernel can take them back.
+    """
+    kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return kilobytes if sys.platform == "darwin" else kilobytes * 1024

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
+from components.artifacts.contracts import Row
 from components.artifacts.rows import RowWriter
 from components.split_data.assignments import (
     Assignments,
@@ -83,6 +86,20 @@ def dry_run(config: SplitConfig) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="lorry-split-") as folder:
         _assign(config, read_batches(config.all_sources), build_index(config.decontamination), Path(folder))
+
+
+def rows_of_splits(config: SplitConfig, batches: Iterable[Batch]) -> dict[str, list[Row]]:
+    """The rows of each split by its name, in memory; nothing is written.
+
+    Raises:
+        DataError: see ``split``.
+    """
+    with tempfile.TemporaryDirectory(prefix="lorry-split-") as folder:
+        assignments = _assign(config, batches, build_index(config.decontamination), Path(folder))
+        return {
+            name: assignments.corpus.rows(np.flatnonzero(assignments.outcome == OUTCOMES.index(name)))
+            for name in SPLITS
+        }
 
 
 def _assign(config: SplitConfig, batches: Iterable[Batch], index: ContaminationIndex, folder: Path) -> Assignments:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerState, set_seed
 
@@ -16,6 +17,7 @@ from components.errors import ModelError
 from components.modeling.base_model import load_weights
 from components.modeling.cpu_linear import is_faster_here
 from components.modeling.token_loss import Example, gives_chosen_logits
+from components.runtime.memory import peak_memory
 from components.train_lora import checkpoints
 from components.train_lora.attention import Attention, choose_attention, use_attention
 from components.train_lora.config import TrainConfig
@@ -172,7 +174,16 @@ class Run:
             "best_step": best[0] if best else None,
             "adapter_step": best[0] if best and self.config.checkpoint == "best" else self.trainer.state.global_step,
             "final_eval_loss": losses.get(self.trainer.state.global_step),
+            "peak_memory_bytes": peak_memory(),
+            "peak_gpu_memory_bytes": _peak_gpu_memory(),
         }
+
+
+def _peak_gpu_memory() -> int | None:
+    """The most that torch has allocated on one of the GPUs of this process; None without a GPU."""
+    if not torch.cuda.is_available():
+        return None
+    return max(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count()))
 
 
 def _load_model(config: TrainConfig, base_model: BaseModelRef, device: Device) -> tuple[PreTrainedModel, Attention]:

@@ -61,6 +61,13 @@ class Pool(BaseModel):
     tolerations: list[Toleration] = []
     gpus: Annotated[int, Field(ge=0, description="GPUs a step")] = 0
     gpu_resource: Annotated[str, Field(description="what the device plugin calls them")] = "nvidia.com/gpu"
+    gpu_memory: Annotated[
+        Bytes | None,
+        Field(description="of one GPU, such as 16G: `lorry estimate` says what does not fit; None = unknown"),
+    ] = None
+    price_per_hour: Annotated[
+        float | None, Field(ge=0, description="of what a step takes, in placement.currency; None = unknown")
+    ] = None
     cpu: Annotated[Cores, Field(description="cores requested, such as 4 or 500m")] = "4"
     memory: Annotated[Bytes, Field(description="requested, and the limit, with its unit, such as 16Gi")] = "16Gi"
     shared_memory: Annotated[
@@ -83,6 +90,7 @@ POOLS: dict[str, Pool] = {
         node_selector={"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"},
         tolerations=[GPU_TAINT],
         gpus=1,
+        gpu_memory="16G",
         cpu="3",
         memory="12Gi",
         shared_memory="2Gi",
@@ -91,6 +99,7 @@ POOLS: dict[str, Pool] = {
         node_selector={"cloud.google.com/gke-accelerator": "nvidia-tesla-a100"},
         tolerations=[GPU_TAINT],
         gpus=1,
+        gpu_memory="40G",
         cpu="10",
         memory="64Gi",
         shared_memory="8Gi",
@@ -107,6 +116,9 @@ class Placement(BaseModel):
     pools: Annotated[
         dict[Name, Pool], Field(description="small (split and publish), cpu, t4, a100, or names of your own")
     ] = POOLS
+    currency: Annotated[
+        str, Field(pattern=r"^[A-Z]{3}$", description="of the pools' price_per_hour, by its three letters")
+    ] = "USD"
     checkpoints_claim: Annotated[
         Name, Field(description="PVC for checkpoints: ReadWriteOnce for a run at a time, ReadWriteMany for a sweep")
     ] = "lorry-checkpoints"

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from components.runtime.parent_death import call_on_parent_death
+from components.storage.run_notes import FOLDER_VARIABLE
 from pipelines.config.steps import step_of_task
-from pipelines.local.workdir import SUCCEEDED
+from pipelines.local.workdir import NOTES, SUCCEEDED
 
 EVENT = "\x1e"
 SECONDS_TO_SAVE = 15.0
@@ -91,6 +92,7 @@ def _run(job: dict[str, Any]) -> None:
     from kfp import components, local
 
     outputs = Path(job["outputs"])
+    os.environ[FOLDER_VARIABLE] = str(outputs.with_name(NOTES))
     TaskEvents(outputs).install()
     local.init(
         runner=local.SubprocessRunner(use_venv=False),

@@ -19,6 +19,8 @@ from components.artifacts.contracts import FIGURES_NAME
 from pipelines.config.steps import RUN_STEPS, Step
 
 OUTPUTS = "outputs.jsonl"
+# The folder in a run's own with a note for each step that ran: its seconds and its peak memory.
+NOTES = "notes"
 SUCCEEDED = "SUCCEEDED"
 
 

@@ -69,7 +69,7 @@ def test_what_a_run_makes_lies_in_its_work_folder(tiny_run):
     folder = next((tiny_run.workdir / "runs").iterdir())
     assert {path.name for path in folder.iterdir()} == {
         "answers.json", "answers-gguf.json", "evaluation.html", "figures.json", "history.jsonl", "job.json", "log.txt",
-        "outputs.jsonl", "pipeline.yaml", "quantization.html", "recipe.resolved.json", "run.json",
+        "notes", "outputs.jsonl", "pipeline.yaml", "quantization.html", "recipe.resolved.json", "run.json",
         "split.html", "split.json", "trial.json",
     }  # fmt: skip
     assert "Evaluation" in (folder / "evaluation.html").read_text()
