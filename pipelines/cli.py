@@ -11,7 +11,8 @@ from rich.console import Console
 from components.chat.command import chat
 from components.chat.feedback import feedback
 from components.runtime.command_line import run_app
-from pipelines.commands.cluster import compile_document, follow, pin, submit, terminate
+from pipelines.commands.cluster import compile_document, follow, submit, terminate
+from pipelines.commands.deploy import deploy, pin, rollback, status
 from pipelines.commands.estimate import estimate
 from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
 from pipelines.commands.options import DEFAULT_WORKDIR, RecipePath, WorkdirPath
@@ -105,6 +106,9 @@ app.command(cls=CommandWithNoReuse)(submit)
 app.command()(follow)
 app.command()(terminate)
 app.command()(pin)
+app.command()(deploy)
+app.command()(status)
+app.command()(rollback)
 app.command()(report)
 app.command()(push)
 app.command()(serve)

@@ -10,8 +10,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from components.errors import ClusterError, RecipeError
+from pipelines.cluster.deploy.pin import PINNED
 from pipelines.cluster.kubectl import Kubectl
-from pipelines.cluster.pin import PINNED
 
 Manifest = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""The commands that reach a cluster: ``lorry compile``, ``submit``, ``follow``, ``terminate`` and ``pin``."""
+"""The commands for runs on a cluster: ``lorry compile``, ``submit``, ``follow`` and ``terminate``."""
 
 from __future__ import annotations
 
@@ -136,22 +136,6 @@ def terminate(run: RunId, endpoint: Endpoint, namespace: Namespace = None) -> No
     kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
     kubeflow.terminate(run)
     console.print(f"asked to end: {kubeflow.page_of(run)}", markup=False, highlight=False, soft_wrap=True)
-
-
-def pin(
-    overlay: Annotated[Path, typer.Argument(help="folder of a kustomize overlay, such as manifests/overlays/local")],
-    model: Annotated[str | None, typer.Option(help="sha256 of a published model; default: the store's newest")] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(envvar="LORRY_STORE", help="the store with the models: s3://bucket/folder, gs://… or a folder"),
-    ] = None,
-    server: Annotated[str, typer.Option(help="which Deployment, where an overlay has several")] = "model-server",
-) -> None:
-    """Write into an overlay which images and which model it serves; `kubectl apply -k` then does it."""
-    from pipelines.cluster.deploy.pin import pin_overlay
-
-    for line in pin_overlay(overlay, model, store, server):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_submitted(kubeflow: Kubeflow, run_id: str, progress: Progress) -> None:

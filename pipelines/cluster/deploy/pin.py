@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,7 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
     settings = load_settings()
     references = {name: reference(name, settings) for name in SERVED}
     before = {path: path.read_text() for path in folder.iterdir() if path.is_file()}
-    document = _read(folder / "kustomization.yaml")
-    document["images"] = [_image(name, full) for name, full in references.items()]
-    patch = {"target": {"kind": "Deployment", "name": server}, "path": f"{server}.yaml"}
-    if all(known["path"] != patch["path"] for known in document.setdefault("patches", [])):
-        document["patches"].append(patch)
-    _write(folder / f"{server}.yaml", [{"op": "replace", "path": ANNOTATION, "value": model}])
-    _write(folder / "kustomization.yaml", document)
+    write_pinned(folder, references, server, model)
     _require_deployment(overlay, server, before)
     looked = "" if store or sha256 is None else " (not checked: no --store)"
     served = f"the model {model}{looked}" if model != NO_MODEL else "no model yet: pin one with --model or --store"
@@ -59,6 +54,20 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
         kept = "" if model == NO_MODEL else f"; the overlay keeps the model {model}"
         served = f"{store} {later[0]}{kept}; {later[1]}"
     return [*references.values(), f"{server}: {served}"]
+
+
+def write_pinned(folder: Path, references: Mapping[str, str], server: str, model: str | None) -> None:
+    """Write into ``pinned/`` the images, full references by their names (``model-server``), and a server's model; the
+    other images stay, and so do the models if ``model`` is None."""
+    document = _read(folder / "kustomization.yaml")
+    others = [one for one in document.get("images", []) if one["name"].removeprefix(PREFIX) not in references]
+    document["images"] = [*(_image(name, full) for name, full in references.items()), *others]
+    if model is not None:
+        patch = {"target": {"kind": "Deployment", "name": server}, "path": f"{server}.yaml"}
+        if all(known["path"] != patch["path"] for known in document.setdefault("patches", [])):
+            document["patches"].append(patch)
+        _write(folder / f"{server}.yaml", [{"op": "replace", "path": ANNOTATION, "value": model}])
+    _write(folder / "kustomization.yaml", document)
 
 
 def _comes_later(store: str) -> tuple[str, str] | None:

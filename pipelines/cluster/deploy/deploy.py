@@ -1,0 +1,163 @@
+"""An overlay rolled out in one go, and taken back if it does not serve its model well."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.errors import BusyError, ClusterError
+from pipelines.cluster.deploy.ask import Answer
+from pipelines.cluster.deploy.image_probe import require_images
+from pipelines.cluster.deploy.lease import held_lease
+from pipelines.cluster.deploy.pin import PINNED, pin_overlay
+from pipelines.cluster.deploy.snapshot import Report, RolloutFailedError, Snapshot, follow
+from pipelines.cluster.deploy.verify import verify
+from pipelines.cluster.deploy.workloads import require_models, servers_of, workloads_of
+from pipelines.cluster.kubectl import Kubectl, MissingObjectError
+from pipelines.cluster.overlay import Overlay, load_overlay
+
+# Beside the time of the roll-out itself: the diff, the questions, a roll-back.
+SECONDS_AROUND = 300
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to deploy: ``model`` None takes the store's newest, or without a store what is pinned."""
+
+    folder: Path
+    model: str | None = None
+    store: str | None = None
+    server: str = "model-server"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The namespace, and each model server's answer by its Deployment's name; None where it wants a key."""
+
+    namespace: str
+    answers: dict[str, Answer | None]
+
+
+def deploy(wanted: Wanted, kubectl: Kubectl, seconds: float, report: Report) -> Deployed:
+    """Pin, show the difference, apply, follow the roll-outs, and compare each server's answer with its manifest's.
+
+    What fails after the apply is taken back: ``kubectl rollout undo``, and the folder ``pinned/`` as it was.
+
+    Raises:
+        RecipeError: the overlay cannot be pinned.
+        BusyError: another deploy of this folder or this namespace is running.
+        RolloutFailedError: it was taken back; the message says why.
+        ClusterError: the cluster refuses or does not answer.
+    """
+    with _one_deploy_of(wanted.folder), _pinned_restored_on_error(wanted.folder):
+        for line in pin_overlay(wanted.folder, wanted.model, wanted.store, wanted.server):
+            report(f"pinned: {line}")
+        overlay = load_overlay(kubectl, wanted.folder)
+        require_models(overlay)
+        here = kubectl.in_namespace(overlay.namespace)
+        _make_namespace(overlay, kubectl)
+        with held_lease(here, int(seconds) + SECONDS_AROUND):
+            before = Snapshot.read(here)
+            for line in difference(overlay, kubectl):
+                report(line)
+            require_images(overlay, before, here, report)
+            kubectl.run("apply", "--kustomize", str(wanted.folder))
+            try:
+                return _verified(overlay, here, seconds, report)
+            except ClusterError as error:
+                report(f"failed: {error}")
+                _undo(overlay, before, here, seconds, report)
+                raise RolloutFailedError(
+                    f"{error}\nIt was taken back; {wanted.folder / PINNED} is as before"
+                ) from error
+
+
+def difference(overlay: Overlay, kubectl: Kubectl) -> list[str]:
+    """The changed lines of ``kubectl diff``, under the name of each object.
+
+    Raises:
+        ClusterError: the cluster refuses the objects, or does not answer.
+    """
+    found = kubectl.run("diff", "--kustomize", str(overlay.folder), succeeds_with=(0, 1)).splitlines()
+    lines = []
+    for line in found:
+        if line.startswith("+++ "):
+            lines.append(f"changes {Path(line.split()[1]).name}")
+        elif line[:1] in "+-" and line[:3] != "---" and "generation:" not in line:
+            lines.append(f"  {line}")
+    return lines or ["nothing changes on the cluster"]
+
+
+def _verified(overlay: Overlay, kubectl: Kubectl, seconds: float, report: Report) -> Deployed:
+    follow(kubectl, [one.name for one in workloads_of(overlay)], seconds, report)
+    return Deployed(overlay.namespace, {one.name: verify(overlay, one, kubectl, report) for one in servers_of(overlay)})
+
+
+def _undo(overlay: Overlay, before: Snapshot, kubectl: Kubectl, seconds: float, report: Report) -> None:
+    """Bring back the Deployments whose pods changed, each to the revision that it had."""
+    now = Snapshot.read(kubectl)
+    undone = []
+    for workload in workloads_of(overlay):
+        revision = before.revision(workload.name)
+        if revision is None:
+            report(f"{workload.name}: nothing was there before; it stays as it is")
+        elif workload.name in now.deployments and now.revision(workload.name) != revision:
+            kubectl.run("rollout", "undo", f"deployment/{workload.name}", f"--to-revision={revision}")
+            report(f"{workload.name}: undone, to its revision {revision}")
+            undone.append(workload.name)
+    if undone:
+        follow(kubectl, undone, seconds, report)
+
+
+def _make_namespace(overlay: Overlay, kubectl: Kubectl) -> None:
+    """Make the overlay's namespace if it has one: without it there is no difference and no Lease."""
+    try:
+        kubectl.run("get", "namespace", overlay.namespace)
+    except MissingObjectError:
+        found = overlay.of_kind("Namespace")
+        if not found:
+            raise ClusterError(
+                f"namespace {overlay.namespace!r}: the cluster has none; {kubectl.command('create', 'namespace')} "
+                f"{overlay.namespace}"
+            ) from None
+        kubectl.run("apply", "--filename=-", given=json.dumps(found[0]))
+
+
+@contextmanager
+def _one_deploy_of(folder: Path) -> Iterator[None]:
+    """Hold the folder: another process would write another ``pinned/`` meanwhile."""
+    if not folder.is_dir():
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                f"{folder}: another deploy of this folder is running on this machine; wait for it"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _pinned_restored_on_error(folder: Path) -> Iterator[None]:
+    """Leave ``pinned/`` as it was if what is inside fails."""
+    pinned = folder / PINNED
+    before = {path: path.read_bytes() for path in pinned.iterdir() if path.is_file()} if pinned.is_dir() else {}
+    try:
+        yield
+    except Exception:
+        for path in pinned.iterdir() if before else ():
+            if path not in before:
+                path.unlink()
+        for path, content in before.items():
+            path.write_bytes(content)
+        raise

@@ -1,0 +1,104 @@
+"""What an overlay pins, what runs of it on the cluster, and what answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import LorryError
+from pipelines.cluster.deploy.ask import Answer, ask_server
+from pipelines.cluster.deploy.rollout import is_ready, restarts_of
+from pipelines.cluster.deploy.snapshot import Snapshot
+from pipelines.cluster.deploy.workloads import MODEL_ANNOTATION, Workload, deployment_of, service_of, workloads_of
+from pipelines.cluster.kubectl import Kubectl
+from pipelines.cluster.overlay import Overlay, load_overlay
+
+
+@dataclass(frozen=True)
+class WorkloadStatus:
+    """``running`` counts its ready pods by what they serve: a model's sha256, or an image for the page. ``problem`` is
+    why it is not as pinned; ``tokens_per_second`` is one greedy answer of one client, the network included."""
+
+    name: str
+    pinned: str
+    running: dict[str, int]
+    wanted: int
+    revision: str
+    restarts: int
+    model_name: str | None
+    answers: str
+    tokens_per_second: float | None
+    problem: str | None
+
+
+def status_of(folder: Path, kubectl: Kubectl, *, ask: bool = True) -> list[WorkloadStatus]:
+    """One row for each Deployment of an overlay; ``ask``: its model servers are asked for their proof answer.
+
+    Raises:
+        RecipeError: the folder is no overlay of Lorry's.
+        ClusterError: the cluster refuses or does not answer.
+    """
+    overlay = load_overlay(kubectl, folder)
+    here = kubectl.in_namespace(overlay.namespace)
+    snapshot = Snapshot.read(here)
+    return [_status(overlay, one, snapshot, here, ask) for one in workloads_of(overlay)]
+
+
+def _status(overlay: Overlay, workload: Workload, snapshot: Snapshot, kubectl: Kubectl, ask: bool) -> WorkloadStatus:
+    pinned = workload.model or ", ".join(sorted(set(workload.images.values())))
+    if workload.name not in snapshot.deployments:
+        return WorkloadStatus(
+            workload.name, pinned, {}, 0, "", 0, None, "", None, f"not on the cluster; lorry deploy {overlay.folder}"
+        )
+    rollout = snapshot.rollout(workload.name)
+    pods = [pod for pod in snapshot.pods if _selected(pod, overlay, workload)]
+    ready = [pod for pod in pods if is_ready(pod)]
+    running = Counter(_serves(pod) for pod in ready)
+    answer, explanation = (
+        _answer(overlay, workload, kubectl) if ask and workload.serves_a_model and ready else (None, "")
+    )
+    problem = rollout.problem.reason if rollout.problem else None
+    if problem is None and not rollout.done:
+        problem = rollout.line
+    if problem is None and set(running) != {pinned}:
+        problem = f"what runs is not what {overlay.folder} pins; lorry deploy {overlay.folder}"
+    return WorkloadStatus(
+        workload.name,
+        pinned,
+        dict(running),
+        rollout.n_wanted,
+        rollout.revision,
+        sum(map(restarts_of, pods)),
+        None if answer is None else answer.name,
+        explanation,
+        None if answer is None else answer.tokens_per_second,
+        problem,
+    )
+
+
+def _answer(overlay: Overlay, workload: Workload, kubectl: Kubectl) -> tuple[Answer | None, str]:
+    try:
+        answer = ask_server(kubectl, f"service/{service_of(overlay, workload.name)}")
+    except LorryError as error:
+        return None, str(error)
+    return answer, {True: "as its manifest says", False: "otherwise than its manifest says", None: "yes"}[
+        answer.comparison.agrees
+    ]
+
+
+def _selected(pod: Mapping[str, Any], overlay: Overlay, workload: Workload) -> bool:
+    labels: dict[str, str] = pod["metadata"].get("labels", {})
+    selector = deployment_of(overlay, workload.name)["spec"]["selector"]["matchLabels"]
+    return bool(selector.items() <= labels.items())
+
+
+def _serves(pod: Mapping[str, Any]) -> str:
+    model = pod["metadata"].get("annotations", {}).get(MODEL_ANNOTATION)
+    return str(model or _images(pod["spec"]["containers"]))
+
+
+def _images(containers: Sequence[dict[str, str]]) -> str:
+    return ", ".join(sorted({one["image"] for one in containers}))
