@@ -13,6 +13,7 @@ from components.chat.feedback import feedback
 from components.runtime.command_line import run_app
 from pipelines.commands.cluster import compile_document, follow, submit, terminate
 from pipelines.commands.deploy import deploy, pin, rollback, status
+from pipelines.commands.doctor import doctor
 from pipelines.commands.estimate import estimate
 from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
 from pipelines.commands.options import DEFAULT_WORKDIR, RecipePath, WorkdirPath
@@ -109,6 +110,7 @@ app.command()(pin)
 app.command()(deploy)
 app.command()(status)
 app.command()(rollback)
+app.command()(doctor)
 app.command()(report)
 app.command()(push)
 app.command()(serve)

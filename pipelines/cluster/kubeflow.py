@@ -59,6 +59,30 @@ class Kubeflow:
         self._runs = kfp_server_api.RunServiceApi(self._client)
         self._experiments = kfp_server_api.ExperimentServiceApi(self._client)
 
+    def health(self) -> dict[str, Any]:
+        """Version (``tag_name``) and whether it serves several users (``multi_user``); no login is needed.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        read = kfp_server_api.HealthzServiceApi(self._client).healthz_service_get_healthz
+        # The client's own form of the answer leaves the version out.
+        answer = self._ask(lambda: json.loads(read(_preload_content=False, _request_timeout=SECONDS_TO_ANSWER).data))
+        if not isinstance(answer, dict) or "multi_user" not in answer:
+            raise self._foreign()
+        return answer
+
+    def check_login(self) -> None:
+        """Ask for one experiment, which takes a login where Kubeflow has one.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        options: dict[str, Any] = {"page_size": 1, "_request_timeout": SECONDS_TO_ANSWER}
+        if self.namespace:
+            options["namespace"] = self.namespace
+        self._ask(lambda: self._experiments.experiment_service_list_experiments(**options))
+
     def page_of(self, run_id: str) -> str:
         """The run's address in the browser."""
         return f"{self.endpoint}/#/runs/details/{run_id}"

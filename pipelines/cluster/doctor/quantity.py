@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from kubernetes.utils.quantity import parse_quantity
+
 Amounts = Mapping[str, Decimal]
 
-_SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
-_QUANTITY = re.compile(r"^([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)$")
 
-
-def amount(quantity: str | int | float) -> Decimal:
-    """A quantity in cores, bytes or pieces.
-
-    Raises:
-        ValueError: it is no quantity.
-    """
-    found = _QUANTITY.match(str(quantity))
-    if found is None or found[2] not in {*_SUFFIXES, *_BINARY}:
-        raise ValueError(f"{quantity!r} is no quantity of Kubernetes")
-    scale = Decimal(2) ** _BINARY[found[2]] if found[2] in _BINARY else Decimal(10) ** _SUFFIXES[found[2]]
-    return Decimal(found[1]) * scale
+def amount(quantity: Any) -> Decimal:
+    """A quantity in cores, bytes or pieces."""
+    return Decimal(parse_quantity(quantity))
 
 
 def amounts(quantities: Mapping[str, Any] | None) -> dict[str, Decimal]:
@@ -41,6 +30,16 @@ def total(several: Iterable[Amounts]) -> dict[str, Decimal]:
     return found
 
 
+def less(amounts: Amounts, taken: Amounts) -> dict[str, Decimal]:
+    """What is left of ``amounts``."""
+    return {name: number - taken.get(name, Decimal(0)) for name, number in amounts.items()}
+
+
+def lacking(wanted: Amounts, free: Amounts) -> list[str]:
+    """The resources of which more is wanted than is free."""
+    return [name for name, number in wanted.items() if number > free.get(name, Decimal(0))]
+
+
 def shown(resource: str, number: Decimal) -> str:
     """``1.25 cores``, ``3.5 GiB``, ``2 nvidia.com/gpu``."""
     if resource.endswith("cpu"):
@@ -51,10 +50,11 @@ def shown(resource: str, number: Decimal) -> str:
     return f"{_rounded(number)} {resource}"
 
 
-def shown_all(wanted: Amounts) -> str:
-    """Every resource that is asked for, cores and memory first."""
-    names = sorted(wanted, key=lambda name: (name != "cpu", name != "memory", name))
-    return ", ".join(shown(name, wanted[name]) for name in names if wanted[name])
+def shown_all(wanted: Amounts, names: Iterable[str] = ()) -> str:
+    """Every resource that is asked for, cores and memory first; ``names`` limits it to these."""
+    chosen = [name for name in (names or wanted) if name != "pods" and wanted.get(name)]
+    chosen.sort(key=lambda name: (name != "cpu", name != "memory", name))
+    return ", ".join(shown(name, wanted[name]) for name in chosen) or "nothing"
 
 
 def _rounded(number: Decimal, digits: int = 2) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 State = Literal["ok", "warning", "missing"]
 # What a check says that would need a pod in the cluster.
-NOT_PROBED = "not probed; --probe looks with a short-lived pod"
+NOT_PROBED = "not probed (--probe looks with a short-lived pod)"
 
 
 @dataclass(frozen=True)

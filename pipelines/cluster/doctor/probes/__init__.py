@@ -1,0 +1,1 @@
+"""What ``--probe`` does: short-lived pods in the two namespaces, which are always deleted."""

@@ -1,0 +1,98 @@
+"""Which pods ``--probe`` starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pipelines.cluster.doctor import images, network, storage
+from pipelines.cluster.doctor.pools import step_of
+from pipelines.cluster.doctor.probes import scripts
+from pipelines.cluster.doctor.probes.pod import STEP_USER, ProbePod
+from pipelines.cluster.doctor.probes.running import run_pods
+from pipelines.cluster.doctor.subject import Outcome, Subject
+from pipelines.graph.images import reference
+
+
+def run_probes(subject: Subject, report: Callable[[str], None]) -> dict[str, Outcome]:
+    """Start the pods of every probe, wait for them, delete them; give their outcomes by name.
+
+    Raises:
+        ClusterError: this user may not look at nodes or pods, or the cluster no longer answers.
+    """
+    there = {namespace for namespace in subject.namespaces if subject.state.get("", "namespace", namespace)}
+    return run_pods(subject.kubectl, [one for one in _plan(subject) if one.namespace in there], report)
+
+
+def _plan(subject: Subject) -> Iterator[ProbePod]:
+    yield from _pulls(subject)
+    runs, tool = subject.run_namespace, _tool(subject, subject.run_namespace)
+    yield ProbePod("hub", runs, tool, scripts.HUB, **_at_home(subject, runs))
+    for namespace, address in network.store_addresses(subject):
+        secret = subject.placement.store_secret
+        tool = _tool(subject, namespace)
+        yield ProbePod(
+            f"store from {namespace}", namespace, tool, scripts.STORE, [address], secret, **_at_home(subject, namespace)
+        )
+    for namespace in subject.namespaces:
+        if claims := storage.bound_claims(subject, namespace):
+            yield ProbePod(
+                f"claims in {namespace}", namespace, _tool(subject, namespace), scripts.CLAIMS, claims, claims=claims,
+                **_at_home(subject, namespace),
+            )  # fmt: skip
+    step = step_of("cpu", subject.placement.pools["cpu"])
+    for node in images.cpu_nodes(subject):
+        where = {"kubernetes.io/hostname": node.labels.get("kubernetes.io/hostname", node.name)}
+        yield ProbePod(
+            f"processor of {node.name}", runs, _tool(subject, runs), scripts.PROCESSOR, selector=where,
+            tolerations=step.tolerations,
+        )  # fmt: skip
+    if subject.overlay is not None and subject.overlay.of_kind("NetworkPolicy"):
+        namespace = subject.overlay.namespace
+        for kind in ("open", "closed"):
+            yield ProbePod(
+                f"policy {kind}", namespace, _tool(subject, namespace), scripts.POLICY, [kind],
+                is_closed=kind == "closed", **_at_home(subject, namespace),
+            )  # fmt: skip
+
+
+def _pulls(subject: Subject) -> Iterator[ProbePod]:
+    for one in images.used(subject):
+        if one.image.startswith(images.UNPINNED):
+            continue
+        step = step_of("image", one.pool) if one.pool else None
+        where: dict[str, Any] = _at_home(subject, one.namespace)
+        if step is not None:
+            where |= {"selector": step.selector, "tolerations": step.tolerations}
+        yield ProbePod(one.probe, one.namespace, one.image, scripts.PULL, **where)
+
+
+def _tool(subject: Subject, namespace: str) -> str:
+    """The image with Lorry's modules that is pulled in a namespace anyway."""
+    if subject.overlay is not None and namespace == subject.overlay.namespace != subject.run_namespace:
+        for image in subject.overlay.images():
+            if image.rpartition(":")[0].endswith("/model-server") and not image.startswith(images.UNPINNED):
+                return image
+    return reference("data", subject.settings)
+
+
+def _at_home(subject: Subject, namespace: str) -> dict[str, Any]:
+    """Where and as whom pods of a namespace run: the overlay's as its Deployments say, the steps' as Kubeflow's."""
+    if subject.overlay is None or namespace != subject.overlay.namespace or namespace == subject.run_namespace:
+        secret = subject.placement.image_pull_secret
+        step = step_of("small", subject.placement.pools["small"])
+        return {
+            "selector": step.selector,
+            "tolerations": step.tolerations,
+            "pull_secrets": [secret] if secret else [],
+            "user": STEP_USER,
+        }
+    pods = [one["spec"]["template"]["spec"] for one in subject.overlay.of_kind("Deployment")]
+    pod: Mapping[str, Any] = pods[0] if pods else {}
+    user = {name: value for name, value in pod.get("securityContext", STEP_USER).items() if name != "seccompProfile"}
+    return {
+        "selector": pod.get("nodeSelector", {}),
+        "tolerations": pod.get("tolerations", []),
+        "pull_secrets": images.pull_secrets(subject),
+        "user": user,
+    }

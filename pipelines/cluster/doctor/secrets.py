@@ -1,0 +1,164 @@
+"""Secrets and their keys. Only names of keys are read, never a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from components.storage.store import in_bucket
+from pipelines.cluster.doctor.row import Row
+from pipelines.cluster.doctor.subject import KUBEFLOW, Subject
+from pipelines.cluster.kubectl import Kubectl, MissingObjectError
+from pipelines.cluster.overlay import Overlay, containers_of
+
+GROUP = "secrets"
+KEYS = "{{range $key, $value := .data}}{{$key}} {{end}}"
+KUBEFLOWS_KEYS = "mlpipeline-minio-artifact"
+# The bucket that comes with Kubeflow, and the names of the Service before it.
+KUBEFLOWS_BUCKET = "mlpipeline"
+STORE_SERVICES = ("seaweedfs", "minio-service")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A Secret that pods read: ``keys`` are those that they cannot do without, ``why`` what else it is for."""
+
+    namespace: str
+    name: str
+    keys: tuple[str, ...] = ()
+    optional: bool = False
+    why: str = ""
+
+
+def store(subject: Subject) -> Iterator[Row]:
+    """The credentials of the store, for the steps of runs and for the servers."""
+    stores = [(subject.run_namespace, subject.placement.store_secret, subject.run_store or subject.serving_store)]
+    if subject.overlay is not None:
+        stores += [(subject.overlay.namespace, name, subject.serving_store) for name in _env_secrets(subject.overlay)]
+    for namespace, name, address in dict.fromkeys(stores):
+        yield _store_secret(subject, namespace, name, address)
+
+
+def _store_secret(subject: Subject, namespace: str, name: str, address: str | None) -> Row:
+    check = f"{name} in {namespace}"
+    if address is None or not address.startswith("s3://"):
+        how = "a volume" if address and not in_bucket(address) else address or "no store is known (--overlay, --recipe)"
+        return Row(GROUP, check, "ok", f"not needed: {how}")
+    service = kubeflows_store(subject, address)
+    wanted = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", *(["AWS_ENDPOINT_URL"] if service else [])]
+    found = keys_of(subject.kubectl.in_namespace(namespace), name)
+    lacking = [key for key in wanted if key not in (found or ())]
+    if not lacking:
+        return Row(GROUP, check, "ok", f"has {', '.join(found or ())}")
+    says = "does not exist" if found is None else f"has no {', '.join(lacking)}"
+    if service:
+        return Row(
+            GROUP, check, "missing", f"{says}; {address} is Kubeflow's own store", copying(subject, namespace, name)
+        )
+    return Row(
+        GROUP, check, "warning" if found is None else "missing",
+        f"{says}; for {address}, write {', '.join(f'{key}=…' for key in wanted)} and AWS_REGION=… into the file "
+        "store.env (not needed where pods get the right to the bucket from the cloud)",
+        f"{subject.command(namespace, 'create', 'secret', 'generic', name)} --from-env-file=store.env",
+    )  # fmt: skip
+
+
+def copying(subject: Subject, namespace: str, name: str) -> str:
+    """The command that makes the Secret out of Kubeflow's own one; no value stands on a command line."""
+    service = kubeflows_store(subject, f"s3://{KUBEFLOWS_BUCKET}") or STORE_SERVICES[0]
+    template = (
+        r'AWS_ACCESS_KEY_ID={{.data.accesskey | base64decode}}{{"\n"}}'
+        r'AWS_SECRET_ACCESS_KEY={{.data.secretkey | base64decode}}{{"\n"}}'
+        rf'AWS_ENDPOINT_URL=http://{service}.{KUBEFLOW}:9000{{{{"\n"}}}}AWS_REGION=us-east-1{{{{"\n"}}}}'
+    )
+    read = subject.command(KUBEFLOW, "get", "secret", KUBEFLOWS_KEYS, f"--output=go-template={template}")
+    make = subject.command(
+        namespace,
+        "create",
+        "secret",
+        "generic",
+        name,
+        "--from-env-file=/dev/stdin",
+        "--dry-run=client",
+        "--output=yaml",
+    )
+    return f"{read} | {make} | {subject.command(namespace, 'apply', '-f', '-')}"
+
+
+def kubeflows_store(subject: Subject, address: str) -> str | None:
+    """The Service of Kubeflow's own store, where the address is in its bucket."""
+    if urlsplit(address).netloc != KUBEFLOWS_BUCKET:
+        return None
+    services = (name for name in STORE_SERVICES if subject.state.get(KUBEFLOW, "service", name))
+    return next(services, None)
+
+
+def others(subject: Subject) -> Iterator[Row]:
+    """Every other Secret that steps or the overlay's pods name."""
+    placement = subject.placement
+    wanted = [
+        Wanted(subject.run_namespace, placement.hub_secret, ("HF_TOKEN",), True, "hub models that ask for a token")
+    ]
+    if placement.image_pull_secret:
+        wanted.append(Wanted(subject.run_namespace, placement.image_pull_secret, (".dockerconfigjson",)))
+    if subject.overlay is not None:
+        wanted += _of_overlay(subject.overlay)
+    for one in wanted:
+        yield _other(subject, one)
+
+
+def _other(subject: Subject, wanted: Wanted) -> Row:
+    check = f"{wanted.name} in {wanted.namespace}"
+    found = keys_of(subject.kubectl.in_namespace(wanted.namespace), wanted.name)
+    lacking = [key for key in wanted.keys if key not in (found or ())]
+    if found is not None and not lacking:
+        return Row(GROUP, check, "ok", f"has {', '.join(found)}")
+    says = "does not exist" if found is None else f"has no {', '.join(lacking)}"
+    if wanted.optional:
+        return Row(GROUP, check, "ok", f"{says}; needed for {wanted.why} alone")
+    file = f"{wanted.name}.env"
+    return Row(
+        GROUP, check, "missing",
+        f"{says}; write {', '.join(f'{key}=…' for key in wanted.keys)} into the file {file}",
+        f"{subject.command(wanted.namespace, 'create', 'secret', 'generic', wanted.name, f'--from-env-file={file}')} "
+        "--dry-run=client --output=yaml | " + subject.command(wanted.namespace, "apply", "-f", "-"),
+    )  # fmt: skip
+
+
+def keys_of(kubectl: Kubectl, name: str) -> list[str] | None:
+    """The names of a Secret's keys; None where there is no such Secret."""
+    try:
+        return kubectl.run("get", "secret", name, f"--output=go-template={KEYS}").split()
+    except MissingObjectError:
+        return None
+
+
+def _env_secrets(overlay: Overlay) -> list[str]:
+    """The Secrets whose every key becomes a variable: those of the store."""
+    sources = [one for _, pod in overlay.pod_templates() for container in containers_of(pod)
+               for one in container.get("envFrom", [])]  # fmt: skip
+    return list(dict.fromkeys(one["secretRef"]["name"] for one in sources if "secretRef" in one))
+
+
+def _of_overlay(overlay: Overlay) -> list[Wanted]:
+    """Secrets of which pods read single keys, volumes of Secrets, and those for pulling images."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    pulling = {}
+    for _, pod in overlay.pod_templates():
+        for variable in (one for container in containers_of(pod) for one in container.get("env", [])):
+            if key := variable.get("valueFrom", {}).get("secretKeyRef"):
+                found.setdefault(key["name"], []).append(key)
+        for volume in pod.get("volumes", []):
+            if secret := volume.get("secret"):
+                found.setdefault(secret["secretName"], []).append({"optional": secret.get("optional", False)})
+        pulling.update({one["name"]: (".dockerconfigjson",) for one in pod.get("imagePullSecrets", [])})
+    wanted = [_wanted(overlay.namespace, name, uses) for name, uses in found.items()]
+    return [*wanted, *(Wanted(overlay.namespace, name, keys) for name, keys in pulling.items())]
+
+
+def _wanted(namespace: str, name: str, uses: list[dict[str, Any]]) -> Wanted:
+    needed = tuple(dict.fromkeys(one["key"] for one in uses if "key" in one and not one.get("optional")))
+    every = ", ".join(dict.fromkeys(one["key"] for one in uses if "key" in one))
+    return Wanted(namespace, name, needed, all(one.get("optional") for one in uses), every or "its files")
