@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pipelines.cluster.deploy.status import WorkloadStatus
 
 console = Console()
+# Room for the names of images; a narrower terminal breaks the lines itself.
+TABLE_WIDTH = 100
 
 OverlayPath = Annotated[
     Path, typer.Argument(metavar="OVERLAY", help="folder of a kustomize overlay, such as manifests/overlays/local")
@@ -118,20 +121,13 @@ def status(
 
 
 def _show(rows: list[WorkloadStatus]) -> None:
-    table = Table("Deployment", "pinned", "runs", "ready", "revision", "restarts", "answers", "tokens/s")
+    table = Table("Deployment", "pinned", "runs", "ready", "restarts", "answers", "tokens/s", box=box.SIMPLE)
     for row in rows:
-        n_ready = sum(row.running.values())
-        table.add_row(
-            row.name,
-            _short(row.pinned),
-            ", ".join(_short(served) for served in row.running) or "nothing",
-            f"{n_ready} of {row.wanted}",
-            row.revision,
-            str(row.restarts),
-            row.answers,
-            f"{row.tokens_per_second:.0f}" if row.tokens_per_second else "",
-        )
-    console.print(table)
+        served = "as pinned" if list(row.running) == [row.pinned] else ", ".join(map(_short, row.running)) or "nothing"
+        ready = f"{sum(row.running.values())} of {row.wanted}"
+        speed = f"{row.tokens_per_second:.0f}" if row.tokens_per_second else ""
+        table.add_row(row.name, _short(row.pinned), served, ready, str(row.restarts), row.answers, speed)
+    Console(width=max(console.width, TABLE_WIDTH)).print(table)
     for row in rows:
         if row.problem:
             _say(f"{row.name}: {row.problem}")

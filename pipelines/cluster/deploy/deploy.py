@@ -78,17 +78,21 @@ def deploy(wanted: Wanted, kubectl: Kubectl, seconds: float, report: Report) -> 
 
 
 def difference(overlay: Overlay, kubectl: Kubectl) -> list[str]:
-    """The changed lines of ``kubectl diff``, under the name of each object.
+    """The changed lines of ``kubectl diff`` below the name of each object; of a new object the name alone.
 
     Raises:
         ClusterError: the cluster refuses the objects, or does not answer.
     """
     found = kubectl.run("diff", "--kustomize", str(overlay.folder), succeeds_with=(0, 1)).splitlines()
-    lines = []
+    lines, name, is_new = [], "", False
     for line in found:
         if line.startswith("+++ "):
-            lines.append(f"changes {Path(line.split()[1]).name}")
-        elif line[:1] in "+-" and line[:3] != "---" and "generation:" not in line:
+            name = Path(line.split()[1]).name
+        elif line.startswith("@@ "):
+            is_new = line.startswith("@@ -0,0 ")
+            if (heading := f"{'adds' if is_new else 'changes'} {name}") not in lines:
+                lines.append(heading)
+        elif line[:1] in ("+", "-") and line[:3] != "---" and "generation:" not in line and not is_new:
             lines.append(f"  {line}")
     return lines or ["nothing changes on the cluster"]
 

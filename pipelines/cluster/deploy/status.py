@@ -84,9 +84,7 @@ def _answer(overlay: Overlay, workload: Workload, kubectl: Kubectl) -> tuple[Ans
         answer = ask_server(kubectl, f"service/{service_of(overlay, workload.name)}")
     except LorryError as error:
         return None, str(error)
-    return answer, {True: "as its manifest says", False: "otherwise than its manifest says", None: "yes"}[
-        answer.comparison.agrees
-    ]
+    return answer, {True: "as its proof", False: "not as its proof", None: "yes"}[answer.comparison.agrees]
 
 
 def _selected(pod: Mapping[str, Any], overlay: Overlay, workload: Workload) -> bool:
