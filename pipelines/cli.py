@@ -14,7 +14,7 @@ from components.runtime.command_line import run_app
 from pipelines.commands.cluster import compile_document, follow, submit, terminate
 from pipelines.commands.deploy import deploy, pin, rollback, status
 from pipelines.commands.doctor import doctor
-from pipelines.commands.estimate import estimate
+from pipelines.commands.estimate import estimate, report_estimate
 from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
 from pipelines.commands.options import DEFAULT_WORKDIR, RecipePath, WorkdirPath
 from pipelines.commands.push import push
@@ -36,21 +36,26 @@ console = Console()
 
 
 @app.command()
-def check(recipe: RecipePath) -> None:
-    """Check a recipe or a sweep and list what is wrong with it; no step runs, nothing is fetched."""
+def check(recipe: RecipePath, workdir: WorkdirPath = DEFAULT_WORKDIR) -> None:
+    """Check a recipe or a sweep and list what is wrong with it; no step runs, nothing is fetched.
+
+    A line says what a run on this machine would take, by the earlier runs of the work folder where there are any.
+    """
     from pipelines.preflight.split_check import check_recipes
 
     def report(line: str) -> None:
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
     if is_sweep(recipe):
-        recipes = load_sweep(recipe).recipes
-        check_recipes(recipes.values(), report)
-        n = len(recipes)
+        sweep_document = load_sweep(recipe)
+        check_recipes(sweep_document.recipes.values(), report)
+        report_estimate(sweep_document, None, workdir.absolute(), report)
+        n = len(sweep_document.recipes)
         console.print(f"{recipe}: fine, {n} trials; run it with: lorry sweep {recipe}", markup=False, highlight=False)
         return
     loaded = load_recipe(recipe)
     check_recipes([loaded], report)
+    report_estimate(loaded, None, workdir.absolute(), report)
     verb = "submit" if claims_in(loaded.addresses.values()) else "run"
     console.print(f"{recipe}: fine; run it with: lorry {verb} {recipe}", markup=False, highlight=False, soft_wrap=True)
     data = (source.data for source in loaded.split.all_sources)

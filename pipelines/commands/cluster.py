@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from components.errors import RecipeError
+from pipelines.commands.estimate import report_estimate
 from pipelines.commands.no_reuse import NoReuse, steps_without_reuse
 from pipelines.commands.options import (
     DEFAULT_WORKDIR,
@@ -104,6 +105,7 @@ def submit(
         resolved = resolve(loaded, workdir.absolute(), report)
         bases = [(resolved.base_model, resolved.train.lora_target_modules)]
         require_usable_bases(bases, report)
+        report_estimate(loaded, placement, workdir.absolute(), report, base=resolved.base_model)
         run_id, sent = start(resolved, placement, kubeflow, experiment_id, report, always)
         progress.finished("resolve")
         show_submitted(kubeflow, run_id, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +20,7 @@ from pipelines.config.sweep import LoadedSweep, is_sweep, load_sweep
 
 if TYPE_CHECKING:
     from components.artifacts.contracts import BaseModelRef
+    from pipelines.estimate.calibration import Calibration
     from pipelines.estimate.estimate import Estimate
 
 console = Console()
@@ -60,9 +61,17 @@ def _placement(document: Recipe | LoadedSweep) -> Placement:
 
 
 def estimate_of(
-    document: Recipe | LoadedSweep, placement: Placement | None, workdir: Path, report: Callable[[str], None]
+    document: Recipe | LoadedSweep,
+    placement: Placement | None,
+    workdir: Path,
+    report: Callable[[str], None],
+    *,
+    calibration: Calibration | None = None,
+    base: BaseModelRef | None = None,
 ) -> Estimate:
     """The estimate of a recipe or a sweep on the pools of ``placement``, or on this machine.
+
+    ``calibration``: in place of that by the work folder's earlier runs. ``base``: the resolved base of a recipe.
 
     Raises:
         LorryError: base or data cannot be read from this machine.
@@ -73,37 +82,59 @@ def estimate_of(
     from pipelines.estimate.machines import place
     from pipelines.resolve.base_model import resolve_base
 
+    bases: dict[tuple[str | None, ...], BaseModelRef] = {}
+
     def resolve(recipe: Recipe) -> tuple[Sections, BaseModelRef]:
-        return recipe, resolve_base(recipe, workdir, report)
+        # The digest of large weights takes seconds, and most trials have one base.
+        key = (recipe.base_model, recipe.base_revision, recipe.full_precision_base, recipe.full_precision_revision)
+        if key not in bases:
+            bases[key] = base or resolve_base(recipe, workdir, report)
+        return recipe, bases[key]
 
     at = place(placement)
-    # Runs of this machine say nothing about the speed of a pool.
-    calibration = calibration_of(workdir, report) if placement is None else Calibration()
+    if calibration is None:
+        # Runs of this machine say nothing about the speed of a pool.
+        calibration = calibration_of(workdir, report) if placement is None else Calibration()
     if isinstance(document, LoadedSweep):
         return estimate_sweep(document, resolve, at, calibration, workdir)
-    sections, base = resolve(document)
-    return estimate_run(document.name, sections, base, at, calibration, workdir)
+    sections, resolved = resolve(document)
+    return estimate_run(document.name, sections, resolved, at, calibration, workdir)
 
 
-def estimate_line(
-    document: Recipe | LoadedSweep, placement: Placement | None, workdir: Path, *, may_fetch: bool
-) -> list[str]:
-    """The estimate in a line, with what cannot fit and what would; or one that says why there is none.
+def report_estimate(
+    document: Recipe | LoadedSweep,
+    placement: Placement | None,
+    workdir: Path,
+    report: Callable[[str], None],
+    *,
+    base: BaseModelRef | None = None,
+) -> None:
+    """Report the estimate in a line, with what cannot fit and what would; or one line that says why there is none.
 
-    Without ``may_fetch`` a base model that is not on this machine is not brought here.
+    Nothing large is fetched for it: data of the hub is not read, nor a base that ``base`` does not give and that is no
+    folder of this machine.
     """
     from pipelines.estimate.table import one_line
 
     recipes = [document] if isinstance(document, Recipe) else list(document.recipes.values())
-    if not may_fetch and (away := next((one.base_model for one in recipes if not _is_folder(one.base_model)), None)):
-        return [f"not estimated: {away} is not read here; lorry estimate reads it"]
+    if away := next(_not_here(recipes, has_base=base is not None), None):
+        report(f"not estimated: {away} would be fetched for it; lorry estimate does so")
+        return
     try:
-        found = estimate_of(document, placement, workdir, lambda line: None)
+        found = estimate_of(document, placement, workdir, lambda line: None, base=base)
     except LorryError as error:
-        return [f"not estimated: {error}"]
-    fixes = [f"what would fit: {'; or '.join(found.fixes)}"] if found.fixes else []
-    return [one_line(found), *(shortage.line for shortage in found.shortages), *fixes]
+        report(f"not estimated: {error}")
+        return
+    report(one_line(found))
+    for shortage in found.shortages:
+        report(shortage.line)
+    if found.fixes:
+        report(f"what would fit: {'; or '.join(found.fixes)}")
 
 
-def _is_folder(address: str) -> bool:
-    return address.startswith("/") and not is_made(address)
+def _not_here(recipes: Sequence[Recipe], *, has_base: bool) -> Iterator[str]:
+    """The addresses that an estimate of ``recipes`` would fetch."""
+    for recipe in recipes:
+        if not has_base and not (recipe.base_model.startswith("/") and not is_made(recipe.base_model)):
+            yield recipe.base_model
+        yield from (source.data for source in recipe.split.all_sources if not source.data.startswith("/"))

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from components.errors import ModelError, RecipeError
 from pipelines.commands.cluster import follow_run, show_submitted
+from pipelines.commands.estimate import report_estimate
 from pipelines.commands.no_reuse import NoReuse, steps_without_reuse
 from pipelines.commands.options import (
     DEFAULT_WORKDIR,
@@ -154,6 +155,7 @@ def _submit(
         check_bases=lambda uses: require_usable_bases(uses, report),
         relocate=lambda recipe: upload_inputs(recipe, namespace, report),
     )
+    report_estimate(loaded, placement, workdir.absolute(), report)
     run_id, sent = submit_sweep(resolved, placement, kubeflow, experiment_id, report, no_reuse)
     progress.finished("resolve")
     show_submitted(kubeflow, run_id, progress)
