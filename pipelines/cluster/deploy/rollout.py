@@ -10,6 +10,8 @@ from typing import Any
 from pipelines.cluster.pod_reasons import CANNOT_PULL, containers_of, why_waiting
 
 REVISION = "deployment.kubernetes.io/revision"
+# The kubelet's second try comes after 10 s.
+PULL_GRACE_SECONDS = 20.0
 Manifest = Mapping[str, Any]
 
 
@@ -114,7 +116,8 @@ def _pod_problem(pod: Manifest) -> Problem | None:
         state = container.get("state") or {}
         waiting = (state.get("waiting") or {}).get("reason")
         if waiting in CANNOT_PULL:
-            return Problem(str(why_waiting(pod)), 0 if waiting in ("InvalidImageName", "ErrImageNeverPull") else 20)
+            may_pass = waiting in ("ErrImagePull", "ImagePullBackOff")
+            return Problem(str(why_waiting(pod)), PULL_GRACE_SECONDS if may_pass else 0)
         # A first crash may be of the moment, such as a store that restarts: the second counts.
         ended = _last_end(container)
         if (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,10 @@ import pytest
 from components.publish_model.config import PublishConfig
 from components.publish_model.publish import publish
 from pipelines.graph.images import load_settings, reference
-from tests.conftest import ROOT, run_lorry
+from tests.conftest import run_lorry
 from tests.manifests.rendering import render
 
 SHA256 = "ab" * 32
-
-
-@pytest.fixture
-def overlay(tmp_path) -> Path:
-    shutil.copytree(ROOT / "manifests", tmp_path / "manifests")
-    return tmp_path / "manifests" / "overlays" / "local"
 
 
 def served(overlay: Path, name: str = "model-server") -> tuple[str, str]:
