@@ -11,7 +11,7 @@ from rich.console import Console
 from components.chat.command import chat
 from components.chat.feedback import feedback
 from components.runtime.command_line import run_app
-from pipelines.commands.cluster import compile_document, follow, submit, terminate
+from pipelines.commands.cluster import compile_document, submit
 from pipelines.commands.deploy import deploy, pin, rollback, status
 from pipelines.commands.doctor import doctor
 from pipelines.commands.estimate import estimate, report_estimate
@@ -19,6 +19,8 @@ from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_witho
 from pipelines.commands.options import DEFAULT_WORKDIR, RecipePath, WorkdirPath
 from pipelines.commands.push import push
 from pipelines.commands.report import report
+from pipelines.commands.runs import runs
+from pipelines.commands.schedule import schedule, schedules
 from pipelines.commands.serve import serve
 from pipelines.commands.sweep import sweep
 from pipelines.config.addresses import claims_in
@@ -109,8 +111,9 @@ app.command()(estimate)
 app.command(cls=CommandWithNoReuse)(sweep)
 app.command(name="compile", cls=CommandWithNoReuse)(compile_document)
 app.command(cls=CommandWithNoReuse)(submit)
-app.command()(follow)
-app.command()(terminate)
+app.add_typer(runs, name="runs")
+app.command(cls=CommandWithNoReuse)(schedule)
+app.add_typer(schedules, name="schedules")
 app.command()(pin)
 app.command()(deploy)
 app.command()(status)

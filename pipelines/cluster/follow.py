@@ -8,7 +8,8 @@ from typing import Any
 
 from components.errors import ClusterError, LorryError, StepFailedError
 from components.storage.run_notes import StepNote, read_notes
-from pipelines.cluster.kubeflow import Kubeflow, RefusedError
+from pipelines.cluster.endpoint import RefusedError
+from pipelines.cluster.kubeflow import Kubeflow
 from pipelines.cluster.pods import RunPods
 from pipelines.cluster.run_facts import RunFacts
 from pipelines.cluster.run_steps import RunStep, steps_of

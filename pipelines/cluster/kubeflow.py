@@ -3,61 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import ssl
-from collections.abc import Callable
-from http.client import BadStatusLine
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 import kfp_server_api
-import urllib3
 from ruamel.yaml import YAML
 
-from components.errors import ClusterError
-from pipelines.cluster.endpoint_errors import address_of, content_of, in_one_line, message_of, names_no_user
-
-SECONDS_TO_ANSWER = 30
-WAY = "kubectl -n kubeflow port-forward svc/ml-pipeline-ui 8081:80"
-T = TypeVar("T")
-
-_TOKEN = re.compile(r"[\x21-\x7e]+")
-# What urllib3 writes before the reason itself.
-_CONNECTION = re.compile(r"^<?HTTPS?Connection\(.*?\): ")
-# What the generated client raises over an answer that is not of the API's form.
-_NOT_OF_THE_API = (ValueError, TypeError, AttributeError, LookupError)
+from pipelines.cluster.endpoint import SECONDS_TO_ANSWER, Endpoint
 
 
-class RefusedError(ClusterError):
-    """The endpoint understood the request and refuses it: asking again does not help."""
-
-
-class Kubeflow:
-    """One endpoint, as one user sees it."""
+class Kubeflow(Endpoint):
+    """Kubeflow's runs, experiments and recurring runs."""
 
     def __init__(self, endpoint: str, token: str | None, namespace: str | None) -> None:
-        """``token`` is a bearer token; ``namespace`` is needed where Kubeflow serves several users.
+        """As an endpoint's.
 
         Raises:
             ClusterError: the endpoint is no address, or the token no header's value.
         """
-        self.endpoint = address_of(endpoint)
-        self.namespace = namespace
-        configuration = kfp_server_api.Configuration(host=self.endpoint)
-        # A lost connection is this module's to report, and so is a redirect: it leads to a login page as a rule.
-        configuration.retries = urllib3.Retry(connect=0, read=0, redirect=0, other=0, raise_on_redirect=False)
-        # The client reads its own list of authorities, not the one of OpenSSL's programs.
-        configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE") or None
-        if token := (token or "").strip():
-            if not _TOKEN.fullmatch(token):
-                raise ClusterError("KFP_TOKEN: holds characters that no token has; set it again")
-            configuration.api_key["authorization"] = token
-            configuration.api_key_prefix["authorization"] = "Bearer"
-        self._client = kfp_server_api.ApiClient(configuration)
+        super().__init__(endpoint, token, namespace)
         self._runs = kfp_server_api.RunServiceApi(self._client)
         self._experiments = kfp_server_api.ExperimentServiceApi(self._client)
+        self._recurring = kfp_server_api.RecurringRunServiceApi(self._client)
 
     def health(self) -> dict[str, Any]:
         """Version (``tag_name``) and whether it serves several users (``multi_user``); no login is needed.
@@ -93,11 +60,10 @@ class Kubeflow:
         Raises:
             ClusterError: the endpoint does not answer, or refuses.
         """
-        spec, *platform = YAML(typ="safe", pure=True).load_all(document.read_text(encoding="utf-8"))
         body = kfp_server_api.V2beta1Run(
             experiment_id=experiment_id,
             display_name=name,
-            pipeline_spec={"pipeline_spec": spec, "platform_spec": platform[0]} if platform else spec,
+            pipeline_spec=pipeline_spec_in(document),
             runtime_config=kfp_server_api.V2beta1RuntimeConfig(parameters=arguments),
         )
         create = self._runs.run_service_create_run
@@ -123,115 +89,91 @@ class Kubeflow:
         self.run(run_id)  # a run that is not there is an error of its own
         self._ask(lambda: self._runs.run_service_terminate_run(run_id, _request_timeout=SECONDS_TO_ANSWER))
 
+    def retry(self, run_id: str) -> None:
+        """Start a run that has failed again, from the steps that failed.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        self._ask(lambda: self._runs.run_service_retry_run(run_id, _request_timeout=SECONDS_TO_ANSWER))
+
+    def runs(self, limit: int, *, experiment_id: str | None = None, with_id: str | None = None) -> list[Any]:
+        """The newest ``limit`` runs, newest first: of an experiment, or of those whose id has the text ``with_id``.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        options: dict[str, Any] = {"sort_by": "created_at desc", "_request_timeout": SECONDS_TO_ANSWER}
+        if experiment_id:
+            options["experiment_id"] = experiment_id
+        elif self.namespace:
+            options["namespace"] = self.namespace
+        if with_id:
+            options["filter"] = _filter("IS_SUBSTRING", "run_id", with_id)
+        return self._pages(self._runs.run_service_list_runs, "runs", "run_id", limit, options)
+
+    def create_schedule(self, **fields: Any) -> str:
+        """Create a recurring run of ``fields`` (of V2beta1RecurringRun); give its id.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        body = kfp_server_api.V2beta1RecurringRun(namespace=self.namespace, **fields)
+        create = self._recurring.recurring_run_service_create_recurring_run
+        return self._required(self._ask(lambda: create(body, _request_timeout=SECONDS_TO_ANSWER)), "recurring_run_id")
+
+    def schedules(self) -> list[Any]:
+        """All recurring runs, oldest first.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        options: dict[str, Any] = {"sort_by": "created_at asc", "_request_timeout": SECONDS_TO_ANSWER}
+        if self.namespace:
+            options["namespace"] = self.namespace
+        ask = self._recurring.recurring_run_service_list_recurring_runs
+        return self._pages(ask, "recurring_runs", "recurring_run_id", None, options)
+
+    def change_schedule(self, schedule_id: str, change: Literal["enable", "disable", "delete"]) -> None:
+        """Let a recurring run start runs, keep it from doing so, or delete it; runs that it started go on.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        ask = getattr(self._recurring, f"recurring_run_service_{change}_recurring_run")
+        self._ask(lambda: ask(schedule_id, _request_timeout=SECONDS_TO_ANSWER))
+
+    def find_experiment(self, name: str) -> str | None:
+        """The id of an experiment, None where there is no such.
+
+        Raises:
+            ClusterError: the endpoint does not answer, or refuses.
+        """
+        options = {"filter": _filter("EQUALS", "display_name", name), "_request_timeout": SECONDS_TO_ANSWER}
+        if self.namespace:
+            options["namespace"] = self.namespace
+        found = self._ask(lambda: self._experiments.experiment_service_list_experiments(**options))
+        experiments = getattr(found, "experiments", None)
+        return self._required(experiments[0], "experiment_id") if experiments else None
+
     def experiment_id(self, name: str) -> str:
         """The id of an experiment, which is made when it is not there.
 
         Raises:
             ClusterError: the endpoint does not answer, or refuses.
         """
-        named = {"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]}
-        options = {"filter": json.dumps(named), "_request_timeout": SECONDS_TO_ANSWER}
-        if self.namespace:
-            options["namespace"] = self.namespace
-        found = self._ask(lambda: self._experiments.experiment_service_list_experiments(**options))
-        if experiments := getattr(found, "experiments", None):
-            return self._required(experiments[0], "experiment_id")
+        if (found := self.find_experiment(name)) is not None:
+            return found
         new = kfp_server_api.V2beta1Experiment(display_name=name, namespace=self.namespace)
         create = self._experiments.experiment_service_create_experiment
         return self._required(self._ask(lambda: create(new, _request_timeout=SECONDS_TO_ANSWER)), "experiment_id")
 
-    def _required(self, answer: Any, name: str) -> str:
-        """A field that every answer of Kubeflow has: the client makes an empty object of any other page."""
-        value = getattr(answer, name, None)
-        if not isinstance(value, str) or not value:
-            raise self._foreign()
-        return value
 
-    def _ask(self, request: Callable[[], T]) -> T:
-        self._client.last_response = None
-        try:
-            return request()
-        except kfp_server_api.ApiException as error:
-            raise self._refused(error) from error
-        except urllib3.exceptions.LocationValueError as error:
-            raise ClusterError(
-                f"--endpoint {self.endpoint}: not an address ({in_one_line(str(error))}); correct it"
-            ) from error
-        except urllib3.exceptions.MaxRetryError as error:
-            raise self._silent(error.reason or error) from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._silent(error) from error
-        except _NOT_OF_THE_API as error:
-            # The client raises for a refusal whose page is not in UTF-8.
-            refusal = error.__context__
-            is_refusal = isinstance(refusal, kfp_server_api.ApiException)
-            raise (self._refused(refusal) if is_refusal else self._foreign()) from error
+def pipeline_spec_in(document: Path) -> dict[str, Any]:
+    """A compiled document as the API takes it."""
+    spec, *platform = YAML(typ="safe", pure=True).load_all(document.read_text(encoding="utf-8"))
+    return {"pipeline_spec": spec, "platform_spec": platform[0]} if platform else dict(spec)
 
-    def _refused(self, error: kfp_server_api.ApiException) -> ClusterError:
-        if not error.status:
-            return self._foreign()
-        is_final = (error.status < 500 and error.status not in (408, 429)) or names_no_user(error)
-        return (RefusedError if is_final else ClusterError)(self._refusal(error))
 
-    def _foreign(self) -> ClusterError:
-        return RefusedError(
-            f"{self.endpoint}: answers, but not as Kubeflow does: it is another server, or a login page; "
-            f"set KFP_TOKEN, or correct --endpoint (it sent {content_of(self._client.last_response)})"
-        )
-
-    def _silent(self, reason: Exception) -> ClusterError:
-        """What a connection came to: what speaks another protocol there will go on doing so."""
-        text = in_one_line(_CONNECTION.sub("", str(reason)))
-        if isinstance(reason, urllib3.exceptions.SSLError | ssl.SSLError):
-            if "CERTIFICATE_VERIFY_FAILED" in text or "doesn't match" in text:
-                return RefusedError(
-                    f"{self.endpoint}: its certificate is not trusted ({text}); set SSL_CERT_FILE to a file with its "
-                    "authority's certificate, or correct --endpoint"
-                )
-            return RefusedError(
-                f"{self.endpoint}: speaks no TLS ({text}); if it is Kubeflow, --endpoint begins with http://"
-            )
-        if any(isinstance(one, BadStatusLine) for one in reason.args) and "without response" not in text:
-            return RefusedError(f"{self.endpoint}: speaks no HTTP ({text}); correct --endpoint: its port, or https://")
-        return ClusterError(
-            f"{self.endpoint}: does not answer ({text}); check --endpoint and the network, or open a way to it: {WAY}"
-        )
-
-    def _refusal(self, error: kfp_server_api.ApiException) -> str:
-        text = message_of(error)
-        if 300 <= error.status < 400:
-            return self._redirect(str((error.headers or {}).get("Location") or "nowhere"))
-        if names_no_user(error) and error.status >= 500:
-            return (
-                f"{self.endpoint}: serves several users, and was reached past their login ({error.status}: {text}); "
-                "give the address of its gateway as --endpoint, set KFP_TOKEN, and give --namespace"
-            )
-        if error.status in (401, 403):
-            may = f"may use the namespace {self.namespace}" if self.namespace else "it takes"
-            several = "" if self.namespace else "; where it serves several users, give --namespace too"
-            return (
-                f"{self.endpoint}: refuses the token ({error.status}: {text}); set KFP_TOKEN to one that {may}{several}"
-            )
-        if error.status in (400, 404) and "namespace" in text.lower():
-            return f"{self.endpoint}: namespace {self.namespace!r}: {text}; name one that is there with --namespace"
-        if error.status in (404, 405, 501):
-            return (
-                f"{self.endpoint}: answers {error.status}: {text}; is that Kubeflow? correct --endpoint, or open "
-                f"a way to it: {WAY}"
-            )
-        if error.status in (502, 503, 504):
-            return (
-                f"{self.endpoint}: answers {error.status}: {text}; Kubeflow is not up, or not reached by what stands "
-                "before it: kubectl -n kubeflow get pods; then try again"
-            )
-        return f"{self.endpoint}: answers {error.status}: {text}; its own log (deployment ml-pipeline) has more"
-
-    def _redirect(self, location: str) -> str:
-        there, here = urlsplit(location), urlsplit(self.endpoint)
-        if there.hostname == here.hostname and there.scheme not in ("", here.scheme) and "/apis/" in there.path:
-            address = location.partition("/apis/")[0]
-            return f"{self.endpoint}: has moved to {in_one_line(address)}; give that as --endpoint"
-        return (
-            f"{self.endpoint}: leads to a login page; set KFP_TOKEN to a valid token (it redirects to "
-            f"{in_one_line(location.partition('?')[0])})"
-        )
+def _filter(operation: str, key: str, value: str) -> str:
+    return json.dumps({"predicates": [{"operation": operation, "key": key, "stringValue": value}]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,8 @@ from components.errors import ClusterError
 from components.storage.run_notes import StepNote
 from components.storage.store import Store, in_bucket
 from pipelines.cluster.run_steps import RunStep
+
+_RUN_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 class RunFacts:
@@ -29,12 +32,28 @@ class RunFacts:
         Raises:
             ClusterError: it is another pipeline's.
         """
-        publish = self.parameters.get("publish")
-        store = publish.get("store") if isinstance(publish, dict) else None
-        if not isinstance(store, str) or not isinstance(self.parameters.get("reduction_factor", 1), int | float):
+        if not self.is_lorrys:
             raise ClusterError(
                 f"run {self.name!r}: was not started by lorry submit or lorry sweep of this version; see its page"
             )
+
+    @property
+    def is_lorrys(self) -> bool:
+        """Whether this version of Lorry started the run."""
+        publish = self.parameters.get("publish")
+        store = publish.get("store") if isinstance(publish, dict) else None
+        return isinstance(store, str) and isinstance(self.parameters.get("reduction_factor", 1), int | float)
+
+    @property
+    def recipe(self) -> str | None:
+        """The name of the run's recipe, a sweep's base included; None in another pipeline's run."""
+        recipe = self.parameters.get("recipe")
+        if isinstance(recipe, str):
+            return recipe
+        if not self.is_sweep or not self._trials:
+            return None
+        base = self.parameters["trials"][0]["trial"].get("recipe", {}).get("name", "?")
+        return f"{base} (sweep, {len(self._trials)} trials)"
 
     @property
     def is_sweep(self) -> bool:
@@ -57,6 +76,11 @@ class RunFacts:
         """The run's store, where it is a bucket."""
         address = self.parameters.get("publish", {}).get("store")
         return Store(address, short_timeouts=True) if address and in_bucket(address) else None
+
+    @property
+    def figures_name(self) -> str:
+        """The name under which the run's figures are in the store: its id, or the run key of its schedule."""
+        return run_key_in(self._run.pipeline_spec or {}) or str(self._run.run_id)
 
     @property
     def name(self) -> str:
@@ -117,10 +141,22 @@ class RunFacts:
         return None if pause is None else str(pause)
 
     def _retry_policy(self, step: RunStep) -> dict[str, Any]:
-        spec = self._run.pipeline_spec or {}
-        spec = spec.get("pipeline_spec", spec)
+        spec = _document(self._run.pipeline_spec or {})
         for component in (spec.get("root", {}), *spec.get("components", {}).values()):
             task = component.get("dag", {}).get("tasks", {}).get(step.task)
             if task is not None:
                 return dict(task.get("retryPolicy", {}))
         return {}
+
+
+def run_key_in(pipeline_spec: Mapping[str, Any]) -> str | None:
+    """The run key that a schedule's document gives to publishing; None in the document of any other run."""
+    tasks = _document(pipeline_spec).get("root", {}).get("dag", {}).get("tasks", {})
+    given = tasks.get("publish-model", {}).get("inputs", {}).get("parameters", {}).get("run", {})
+    key = given.get("runtimeValue", {}).get("constant")
+    return key if isinstance(key, str) and _RUN_KEY.fullmatch(key) else None
+
+
+def _document(pipeline_spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    document: Mapping[str, Any] = pipeline_spec.get("pipeline_spec", pipeline_spec)
+    return document

@@ -1,12 +1,18 @@
-"""The log of a step on a cluster: Kubeflow keeps each pod's in its own store, as the artifact ``executor-logs``."""
+"""The log of a step on a cluster: its pod's while it runs; Kubeflow keeps it in its own store, as ``executor-logs``."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from components.errors import LorryError
+from components.errors import ClusterError, LorryError, StepFailedError
 from components.storage.store import Store
+from pipelines.cluster.kubectl import Kubectl, MissingObjectError
+from pipelines.cluster.kubeflow import Kubeflow
+from pipelines.cluster.run_facts import RunFacts
+from pipelines.cluster.run_steps import RunStep, steps_of
+from pipelines.config.steps import STEPS
 from pipelines.terminal.user_errors import user_error
 
 # Kubeflow's own setting where neither run nor namespace has another (kfp-launcher's defaultPipelineRoot).
@@ -16,6 +22,8 @@ N_LINES = 12
 # Of the iterations of a loop, as many are read.
 MAX_LOGS = 50
 TRACEBACK = "Traceback (most recent call last):"
+# Of a step's pod; the other one is Argo's.
+CONTAINER = "main"
 
 # Lines of Kubeflow's launcher and executor around the step's own.
 _AROUND = re.compile(r"^([IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ |\[KFP Executor |Looking for component|Loading KFP component)")
@@ -36,7 +44,7 @@ class StepLog:
     @property
     def last_lines(self) -> list[str]:
         """The end of what the step itself wrote."""
-        own = [line for line in self.lines if line.strip() and not _AROUND.match(line)]
+        own = [line for line in own_lines(self.lines) if line.strip()]
         if self.error is not None and TRACEBACK in own:
             # The error is enough; the frames of the program are in the whole log.
             at = max(number for number, line in enumerate(own) if line == TRACEBACK)
@@ -62,3 +70,60 @@ def read_log(pipeline_root: str | None, pipeline: str, run_id: str, task: str, *
     except (LorryError, FileNotFoundError):
         return nothing
     return nothing
+
+
+def own_lines(lines: Iterable[str]) -> list[str]:
+    """What the step itself wrote: without the lines of Kubeflow's launcher and executor."""
+    return [line for line in lines if not _AROUND.match(line)]
+
+
+def step_log(kubeflow: Kubeflow, kubectl: Kubectl, run_id: str, step: str, pipeline_root: str | None) -> list[StepLog]:
+    """The log of a step of a run: from its pod while it runs, then from the store; one for each pod where several run.
+
+    Raises:
+        StepFailedError: the step has no log: it has not started, or was reused.
+        ClusterError: the run is not Lorry's; the endpoint or the cluster refuses or does not answer.
+    """
+    run = kubeflow.run(run_id)
+    facts = RunFacts(run, {})
+    facts.require_lorrys()
+    details = (run.run_details.task_details if run.run_details else None) or []
+    found = [one for one in steps_of(details, tuple(STEPS)) if one.step == step]
+    _require_log(found, run_id, step, kubeflow.page_of(run_id))
+    logs = [log for one in found if one.state == "running" and (log := _of_pod(kubectl, one)) is not None]
+    if logs:
+        return logs
+    stored = read_log(pipeline_root or facts.pipeline_root, facts.pipeline, run_id, found[-1].task)
+    if stored.lines:
+        return [stored]
+    if (log := _of_pod(kubectl, found[-1])) is not None:
+        return [log]
+    raise ClusterError(
+        f"run {run_id}: {step}: its pod is gone, and its log is not in Kubeflow's store ({stored.address}); where "
+        "Kubeflow keeps its artifacts elsewhere, give --pipeline-root"
+    )
+
+
+def _require_log(found: list[RunStep], run_id: str, step: str, page: str) -> None:
+    """Check that a step has had a pod.
+
+    Raises:
+        StepFailedError: it has not.
+    """
+    if not found or all(one.state in ("waiting", "pending") and not one.tries for one in found):
+        raise StepFailedError(f"run {run_id}: {step} has not started; what is waited for: lorry runs follow {run_id}")
+    if all(one.state == "reused" for one in found):
+        raise StepFailedError(f"run {run_id}: {step} was reused from an earlier run, and has no log in this one")
+    if all(one.in_driver for one in found):
+        raise StepFailedError(f"run {run_id}: {step}: Kubeflow's driver failed before the step began; see {page}")
+
+
+def _of_pod(kubectl: Kubectl, step: RunStep) -> StepLog | None:
+    """The log of a step's newest pod, None where that is gone."""
+    if step.pod is None:
+        return None
+    arguments = ("logs", step.pod, f"--container={CONTAINER}")
+    try:
+        return StepLog(kubectl.command(*arguments), tuple(kubectl.run(*arguments).splitlines()))
+    except MissingObjectError:
+        return None

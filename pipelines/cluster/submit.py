@@ -36,23 +36,40 @@ def start(
         StoreError: the store refuses or does not answer.
         ClusterError: the endpoint refuses or does not answer.
     """
-    from pipelines.graph.finetune import compile_finetune
     from pipelines.graph.placement import CHECKPOINTS
 
     there = upload_inputs(recipe, kubeflow.namespace or "kubeflow", report)
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder) / "finetune.yaml"
-        compile_finetune(
-            document,
-            placement,
-            claims_in(there.addresses.values()),
-            split_with_model=there.split.quality.measures_perplexity,
-            store=there.publish.store,
-            no_reuse=no_reuse,
-        )
+        compile_for(there, placement, document, no_reuse)
         name = f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
         arguments = there.arguments(CHECKPOINTS)
         return kubeflow.submit(document, arguments, name, experiment_id), arguments
+
+
+def compile_for(
+    recipe: ResolvedRecipe,
+    placement: Placement,
+    document: Path,
+    no_reuse: Collection[str] = (),
+    run_key: str | None = None,
+) -> None:
+    """Write the pipeline document of a recipe whose inputs pods reach to ``document``; see ``StepPlacer``.
+
+    Raises:
+        RecipeError: the image settings cannot be used.
+    """
+    from pipelines.graph.finetune import compile_finetune
+
+    compile_finetune(
+        document,
+        placement,
+        claims_in(recipe.addresses.values()),
+        split_with_model=recipe.split.quality.measures_perplexity,
+        store=recipe.publish.store,
+        no_reuse=no_reuse,
+        run_key=run_key,
+    )
 
 
 def figures_of(store: Store, run_id: str) -> dict[str, Any]:

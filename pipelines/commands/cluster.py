@@ -1,10 +1,10 @@
-"""The commands for runs on a cluster: ``lorry compile``, ``submit``, ``follow`` and ``terminate``."""
+"""The commands that send a recipe to a cluster: ``lorry compile`` and ``submit``."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -22,17 +22,13 @@ from pipelines.commands.options import (
     PipelineRoot,
     PoolName,
     RecipePath,
-    RunId,
     StoreAddress,
     WorkdirPath,
 )
+from pipelines.commands.runs import follow_run, show_submitted
 from pipelines.config.addresses import claims_in
 from pipelines.config.recipe import load_recipe
 from pipelines.config.steps import RUN_STEPS, names_of
-
-if TYPE_CHECKING:
-    from pipelines.cluster.kubeflow import Kubeflow
-    from pipelines.terminal.progress import Progress
 
 console = Console()
 
@@ -111,87 +107,3 @@ def submit(
         show_submitted(kubeflow, run_id, progress)
         if wait:
             follow_run(kubeflow, run_id, progress, context, look_seconds, pipeline_root, workdir, sent)
-
-
-def follow(
-    run: RunId,
-    endpoint: Endpoint,
-    namespace: Namespace = None,
-    context: Context = None,
-    look_seconds: LookSeconds = 5.0,
-    pipeline_root: PipelineRoot = None,
-    workdir: WorkdirPath = DEFAULT_WORKDIR,
-) -> None:
-    """Follow a run or a sweep that was submitted, and end with its figures."""
-    from pipelines.cluster.kubeflow import Kubeflow
-    from pipelines.terminal.progress import Progress
-
-    kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
-    with Progress(console) as progress:
-        follow_run(kubeflow, run, progress, context, look_seconds, pipeline_root, workdir)
-
-
-def terminate(run: RunId, endpoint: Endpoint, namespace: Namespace = None) -> None:
-    """End a run on a cluster; training writes a checkpoint first, and the same submission goes on from it."""
-    from pipelines.cluster.kubeflow import Kubeflow
-
-    kubeflow = Kubeflow(endpoint, os.environ.get("KFP_TOKEN"), namespace)
-    kubeflow.terminate(run)
-    console.print(f"asked to end: {kubeflow.page_of(run)}", markup=False, highlight=False, soft_wrap=True)
-
-
-def show_submitted(kubeflow: Kubeflow, run_id: str, progress: Progress) -> None:
-    """Print the address of a run's page."""
-    from pipelines.graph.images import load_settings
-
-    if load_settings().registry.startswith("localhost"):
-        progress.note("the images are named localhost/…: only a cluster on this machine has them (LORRY_REGISTRY)")
-    progress.note(f"submitted: {kubeflow.page_of(run_id)}")
-
-
-def follow_run(
-    kubeflow: Kubeflow,
-    run_id: str,
-    progress: Progress,
-    context: str | None,
-    look_seconds: float,
-    pipeline_root: str | None,
-    workdir: Path,
-    sent: dict[str, Any] | None = None,
-) -> None:
-    """Show a run's steps until it ends, and then what it measured; ``sent`` are its parameters, where they are known.
-
-    Raises:
-        StepFailedError: it failed, or somebody ended it.
-        LorryError: the endpoint or the store is gone.
-        KeyboardInterrupt: the run goes on; how to follow and end it is printed.
-    """
-    from pipelines.cluster.follow import Following
-    from pipelines.cluster.pods import RunPods
-    from pipelines.cluster.submit import figures_of
-    from pipelines.cluster.sweep import fetch_sweep
-    from pipelines.terminal import summary
-
-    page = kubeflow.page_of(run_id)
-    pods = RunPods(context, kubeflow.namespace or "kubeflow", run_id)
-    try:
-        following = Following(kubeflow, run_id, progress, pods, look_seconds, pipeline_root, sent or {})
-        facts = following.until_the_end()
-    except KeyboardInterrupt:
-        at = f"--endpoint {kubeflow.endpoint}" + (f" --namespace {kubeflow.namespace}" if kubeflow.namespace else "")
-        progress.note(
-            f"no longer followed; the run goes on: {page}\nfollow it again: lorry follow {run_id} {at}\n"
-            f"end it: lorry terminate {run_id} {at}"
-        )
-        raise
-    if facts.store is None:
-        progress.note(f"its figures lie on the cluster's volume, and on the page: {page}")
-    elif facts.is_sweep:
-        result = fetch_sweep(facts.store, run_id, workdir.absolute() / "sweeps" / facts.name)
-        summary.show_sweep(console, result.comparison, result.test_losses, result.locations)
-        progress.note(f"{'page':<26}{page}")
-    else:
-        figures = figures_of(facts.store, run_id)
-        model = figures["model"]
-        locations = {"model": f"{model['store']}/models/{model['sha256']}", "page": page}
-        summary.show(console, run_id, figures, progress.minutes, locations)

@@ -51,9 +51,18 @@ def steps_without_reuse(given: str | None, steps: Sequence[str]) -> tuple[str, .
         raise RecipeError(f"--no-reuse: names no step; the steps are {', '.join(steps)}")
     if ALL in names:
         return tuple(steps)
-    for name in names:
-        if name not in steps:
-            close = difflib.get_close_matches(name, steps, n=1)
-            meant = f"did you mean {close[0]}?" if close else f"the steps are {', '.join(steps)}"
-            raise RecipeError(f"--no-reuse {name}: no such step; {meant}")
-    return names
+    return tuple(step_named(name, steps, "--no-reuse") for name in names)
+
+
+def step_named(given: str, steps: Sequence[str], option: str) -> str:
+    """The step that a user means by a name, of a pipeline's; ``option`` is where it was given.
+
+    Raises:
+        RecipeError: there is no such step.
+    """
+    name = given.strip().replace("-", "_").lower()
+    if name not in steps:
+        close = difflib.get_close_matches(name, steps, n=1)
+        meant = f"did you mean {close[0]}?" if close else f"the steps are {', '.join(steps)}"
+        raise RecipeError(f"{option} {name}: no such step; {meant}")
+    return name

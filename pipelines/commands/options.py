@@ -44,4 +44,6 @@ PipelineRoot = Annotated[
     ),
 ]
 LookSeconds = Annotated[float, typer.Option(min=0.01, help="seconds between two requests for the run's state")]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="the run's id: the end of its page's address")]
+RunId = Annotated[
+    str, typer.Argument(metavar="RUN", help="a run's id (see lorry runs list), the beginning of one, or latest")
+]

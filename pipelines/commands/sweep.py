@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from components.errors import ModelError, RecipeError
-from pipelines.commands.cluster import follow_run, show_submitted
 from pipelines.commands.estimate import report_estimate
 from pipelines.commands.no_reuse import NoReuse, steps_without_reuse
 from pipelines.commands.options import (
@@ -22,6 +21,7 @@ from pipelines.commands.options import (
     PipelineRoot,
     WorkdirPath,
 )
+from pipelines.commands.runs import follow_run, show_submitted
 from pipelines.config.steps import SWEEP_STEPS, names_of
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ def finetune_on(steps: StepPlacer) -> dsl.base_component.BaseComponent:
             publish_model,
             config=publish,
             recipe=recipe,
-            run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            run=steps.run_key or dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             model=exported["model"],
             split_metrics=rows["metrics"],
             train_metrics=trained["metrics"],
@@ -79,6 +79,7 @@ def compile_finetune(
     split_with_model: bool = False,
     store: str | None = None,
     no_reuse: Collection[str] = (),
+    run_key: str | None = None,
 ) -> None:
     """Write the pipeline document to ``path`` (YAML); see ``StepPlacer`` for the arguments.
 
@@ -87,7 +88,9 @@ def compile_finetune(
     Raises:
         RecipeError: the image settings cannot be used.
     """
-    steps = StepPlacer(placement, claims, split_with_model=split_with_model, store=store, no_reuse=no_reuse)
+    steps = StepPlacer(
+        placement, claims, split_with_model=split_with_model, store=store, no_reuse=no_reuse, run_key=run_key
+    )
     graph = finetune_on(steps)
     steps.require_all(RUN_STEPS)
     compiler.Compiler().compile(graph, str(path))

@@ -37,11 +37,13 @@ class StepPlacer:
         split_with_model: bool = False,
         store: str | None = None,
         no_reuse: Collection[str] = (),
+        run_key: str | None = None,
     ) -> None:
         """``claims`` are the PVCs, beside checkpoints and cache, that the run's addresses name.
 
         ``split_with_model``: the split measures perplexity, which takes torch and a base model. ``store`` is the run's,
-        as its recipe names it; ``no_reuse`` are the steps that always run.
+        as its recipe names it; ``no_reuse`` are the steps that always run. With a ``run_key`` publishing is reused too:
+        its figures are kept under that key, and not under the id of each run.
 
         Raises:
             RecipeError: the image settings cannot be used.
@@ -52,6 +54,7 @@ class StepPlacer:
         self.claims = sorted(set(claims))
         self.store = store
         self.no_reuse = no_reuse
+        self.run_key = run_key
         self.added: set[str] = set()
 
     def require_all(self, steps: Iterable[Step]) -> None:
@@ -76,7 +79,7 @@ class StepPlacer:
         if self._splits_with_model(step.name):
             pool = "gpu"
             task.set_container_image(f"{PREFIX}{MODEL_IMAGE}")
-        if step.always_runs or step.name in self.no_reuse:
+        if (step.always_runs and self.run_key is None) or step.name in self.no_reuse:
             task.set_caching_options(False)
         if self.placement is not None:
             self._put_on(self.placement.pools[self.placement.pool if pool == "gpu" else pool], task)

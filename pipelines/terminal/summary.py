@@ -35,6 +35,26 @@ def show(
         console.print(f"{label:<20}{location}", markup=False, highlight=False, soft_wrap=True)
 
 
+def show_runs(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    """Print runs on a cluster: name, state, when it was created (UTC), minutes, recipe, id."""
+    _show_list(console, ("run", "state", "created (UTC)", "minutes", "recipe", "id"), rows)
+
+
+def show_schedules(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    """Print schedules: name, whether it is paused, its cron line, the next time, id."""
+    _show_list(console, ("schedule", "state", "cron (UTC)", "next (UTC)", "id"), rows)
+
+
+def _show_list(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for heading in headings:
+        # An id is copied: it is never cut.
+        table.add_column(heading, overflow="fold", no_wrap=heading == "id")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, highlight=False)
+
+
 def show_sweep(
     console: Console, comparison: Comparison, test_losses: Sequence[str], locations: Mapping[str, Path]
 ) -> None:

@@ -7,6 +7,7 @@ have, or of another type, is an error here as well.
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import subprocess
 import threading
@@ -45,6 +46,11 @@ class StandIn:
         self.experiments: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
         self.terminated: list[str] = []
+        self.retried: list[str] = []
+        # What its list of runs has, newest first; without any, the run of this module.
+        self.listed: list[dict[str, Any]] = []
+        self.schedules: list[dict[str, Any]] = []
+        self.changed: list[tuple[str, str]] = []
         self.not_found: dict[str, Any] = {}
         self.url = ""
 
@@ -88,6 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._list_experiments(query)
         elif url.path == f"{PREFIX}/runs/{RUN_ID}":
             self._show_run()
+        elif url.path == f"{PREFIX}/runs":
+            self._list_runs(query)
+        elif url.path == f"{PREFIX}/recurringruns":
+            self._page("recurringRuns", self.stand_in.schedules, query)
+        elif url.path == f"{PREFIX}/healthz":
+            self._answer({"multi_user": False})
         else:
             self._refuse(404, f"no such thing: {self.path}")
 
@@ -102,12 +114,23 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == f"{PREFIX}/runs/{RUN_ID}:terminate":
             self.stand_in.terminated.append(RUN_ID)
             self._answer({})
+        elif self.path == f"{PREFIX}/runs/{RUN_ID}:retry":
+            self.stand_in.retried.append(RUN_ID)
+            self._answer({})
+        elif self.path == f"{PREFIX}/recurringruns":
+            self._create_schedule(body)
+        elif change := re.fullmatch(rf"{PREFIX}/recurringruns/([^:/]+):(enable|disable)", self.path):
+            self._change_schedule(change[1], change[2])
         elif self.path == f"{PREFIX}/runs":
             self._typed(body, "V2beta1Run")
             self.stand_in.runs.append(body)
             self._answer({**body, "run_id": RUN_ID, "state": "PENDING"})
         else:
             self._refuse(404, f"no such thing: {self.path}")
+
+    def do_DELETE(self) -> None:
+        if self._allowed():
+            self._change_schedule(self.path.rpartition("/")[2], "delete")
 
     def _allowed(self) -> bool:
         """True for who may ask; others get a refusal, or what a proxy before Kubeflow gives: its login page."""
@@ -131,9 +154,51 @@ class _Handler(BaseHTTPRequestHandler):
         if self.stand_in.namespaces and namespace not in self.stand_in.namespaces:
             self._refuse(404, f"Namespace {namespace} not found")
             return
-        (predicate,) = json.loads(query["filter"])["predicates"]
+        predicate = self._predicate(query)
         found = [known for known in self.stand_in.experiments if known["display_name"] == predicate["stringValue"]]
         self._answer({"experiments": found})
+
+    def _predicate(self, query: dict[str, str]) -> dict[str, str]:
+        (predicate,) = json.loads(query["filter"])["predicates"]
+        return dict(predicate)
+
+    def _list_runs(self, query: dict[str, str]) -> None:
+        assert query["sort_by"] == "created_at desc"
+        runs = self.stand_in.listed or [{"run_id": RUN_ID, "display_name": "demo"}]
+        runs = [self._own(run, "V2beta1Run") for run in runs]
+        if "experiment_id" in query:
+            runs = [run for run in runs if run.get("experiment_id") == query["experiment_id"]]
+        if "filter" in query:
+            predicate = self._predicate(query)
+            assert (predicate["operation"], predicate["key"]) == ("IS_SUBSTRING", "run_id")
+            runs = [run for run in runs if predicate["stringValue"] in run["run_id"]]
+        self._page("runs", runs, query)
+
+    def _own(self, body: dict[str, Any], kind: str) -> dict[str, Any]:
+        self._typed(body, kind)
+        return body
+
+    def _page(self, field: str, entries: list[dict[str, Any]], query: dict[str, str]) -> None:
+        """As Kubeflow: without entries an empty object."""
+        start, size = int(query.get("page_token", 0)), int(query["page_size"])
+        more = {"next_page_token": str(start + size)} if len(entries) > start + size else {}
+        self._answer({field: entries[start : start + size], "total_size": len(entries), **more} if entries else {})
+
+    def _create_schedule(self, body: dict[str, Any]) -> None:
+        self._typed(body, "V2beta1RecurringRun")
+        number = len(self.stand_in.schedules)
+        made = {**body, "recurring_run_id": f"b193fa4b-0000-4000-8000-{number:012}", "status": "ENABLED"}
+        self.stand_in.schedules.append(made)
+        self._answer(made)
+
+    def _change_schedule(self, schedule_id: str, change: str) -> None:
+        self.stand_in.changed.append((schedule_id, change))
+        for one in self.stand_in.schedules:
+            if one["recurring_run_id"] == schedule_id:
+                one["status"] = "DISABLED" if change == "disable" else "ENABLED"
+        if change == "delete":
+            self.stand_in.schedules = [one for one in self.stand_in.schedules if one["recurring_run_id"] != schedule_id]
+        self._answer({})
 
     def _show_run(self) -> None:
         if self.stand_in.not_found:

@@ -47,7 +47,7 @@ def follow(answers: list[Any], tmp_path: Path, **environment: str) -> subprocess
     environment = {"KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path), **environment}
     with kubeflow(StandIn(answers)) as server:
         flags = ["--endpoint", server.url, "--look-seconds", "0.02", "--workdir", str(tmp_path)]
-        return run_lorry("follow", RUN_ID, *flags, **environment)
+        return run_lorry("runs", "follow", RUN_ID, *flags, **environment)
 
 
 def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -213,7 +213,18 @@ def test_a_pending_step_says_for_how_long_and_how_to_see_why(bucket, tmp_path):
         "from pipelines.cluster import follow; follow.SECONDS_TO_WAIT = 0.2; from pipelines.cli import main; main()"
     )
     with kubeflow(StandIn([*[pending] * 40, 404])) as server:
-        command = [sys.executable, "-c", script, "follow", RUN_ID, "--endpoint", server.url, "--look-seconds", "0.02"]
+        command = [
+            sys.executable,
+            "-c",
+            script,
+            "runs",
+            "follow",
+            RUN_ID,
+            "--endpoint",
+            server.url,
+            "--look-seconds",
+            "0.02",
+        ]
         environment = {**os.environ, "KUBECONFIG": str(tmp_path / "none"), "HOME": str(tmp_path), "COLUMNS": "200"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     waits = [line for line in done.stdout.splitlines() if "pending for" in line]
@@ -225,7 +236,7 @@ def test_a_pending_step_says_for_how_long_and_how_to_see_why(bucket, tmp_path):
 
 def test_ctrl_c_says_how_to_follow_again_and_how_to_end_the_run(bucket, tmp_path):
     with kubeflow(StandIn([recorded("run-succeeded")[0]])) as server:
-        command = [sys.executable, "-m", "pipelines.cli", "follow", RUN_ID, "--endpoint", server.url]
+        command = [sys.executable, "-m", "pipelines.cli", "runs", "follow", RUN_ID, "--endpoint", server.url]
         environment = {**os.environ, "COLUMNS": "200"}
         # Of a run of the tests in the background, SIGINT is ignored, and children inherit that.
         child = subprocess.Popen(
@@ -237,23 +248,8 @@ def test_ctrl_c_says_how_to_follow_again_and_how_to_end_the_run(bucket, tmp_path
         child.send_signal(signal.SIGINT)
         rest = child.communicate(timeout=60)[0]
     assert f"the run goes on: {server.url}/#/runs/details/{RUN_ID}" in rest
-    assert f"follow it again: lorry follow {RUN_ID} --endpoint {server.url}" in rest
-    assert f"end it: lorry terminate {RUN_ID} --endpoint {server.url}" in rest
-
-
-def test_terminate_asks_kubeflow_to_end_the_run(tmp_path):
-    with kubeflow(StandIn([recorded("run-succeeded")[0]])) as server:
-        done = run_lorry("terminate", RUN_ID, "--endpoint", server.url)
-    assert done.stdout.strip() == f"asked to end: {server.url}/#/runs/details/{RUN_ID}"
-    assert server.terminated == [RUN_ID]
-
-
-def test_a_run_that_is_not_there_is_said_in_kubeflows_words(tmp_path):
-    with kubeflow(StandIn([])) as server:
-        server.not_found = json.loads((RECORDED / "run-not-found.json").read_text())["body"]
-        done = run_lorry("follow", RUN_ID, "--endpoint", server.url)
-    assert done.returncode == 1
-    assert "answers 404: Failed to get a run: Failed to fetch run 00000000-0000-0000-0000-000000000000" in done.stderr
+    assert f"follow it again: lorry runs follow {RUN_ID} --endpoint {server.url}" in rest
+    assert f"end it: lorry runs cancel {RUN_ID} --endpoint {server.url}" in rest
 
 
 def test_a_large_run_that_fails_after_the_list_has_stopped_says_why(trials, tmp_path):

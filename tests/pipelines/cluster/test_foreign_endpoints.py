@@ -88,10 +88,17 @@ def serving(server: socketserver.TCPServer) -> Iterator[str]:
 
 
 def asked(endpoint: str) -> list[ClusterError]:
-    """What the first question of `lorry submit`, of `lorry follow` and of `lorry terminate` ends with."""
+    """What the first question of each command of a cluster ends with."""
     there = Kubeflow(endpoint, None, None)
     found = []
-    for ask in (lambda: there.experiment_id("lorry"), lambda: there.run(RUN_ID), lambda: there.terminate(RUN_ID)):
+    for ask in (
+        lambda: there.experiment_id("lorry"),
+        lambda: there.run(RUN_ID),
+        lambda: there.terminate(RUN_ID),
+        lambda: there.runs(20),
+        lambda: there.runs(20, with_id=RUN_ID),
+        there.schedules,
+    ):
         with pytest.raises(ClusterError) as raised:
             ask()
         found.append(raised.value)
@@ -116,8 +123,10 @@ def test_every_command_ends_at_once_where_kubeflow_is_not(kind, recipe, bucket, 
         at = ["--endpoint", f"http://{address}"]
         commands = [
             run_lorry("submit", recipe, *at, "--workdir", tmp_path / "work"),
-            run_lorry("follow", RUN_ID, *at, "--workdir", tmp_path / "work"),
-            run_lorry("terminate", RUN_ID, *at),
+            run_lorry("runs", "follow", RUN_ID, *at, "--workdir", tmp_path / "work"),
+            run_lorry("runs", "retry", RUN_ID, *at),
+            run_lorry("runs", "list", *at),
+            run_lorry("schedules", "list", *at),
         ]
     for done in commands:
         assert done.returncode == 1
