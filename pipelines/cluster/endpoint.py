@@ -81,7 +81,8 @@ class Endpoint:
     def _require_kubeflow(self) -> None:
         """Check an endpoint that has listed nothing: Kubeflow sends an empty object, as other servers may."""
         health = self._health.healthz_service_get_healthz
-        if not isinstance(self._ask(lambda: health(_request_timeout=SECONDS_TO_ANSWER)).multi_user, bool):
+        answer = self._ask(lambda: health(_request_timeout=SECONDS_TO_ANSWER))
+        if not isinstance(getattr(answer, "multi_user", None), bool):
             raise self._foreign()
 
     def _required(self, answer: Any, name: str) -> str:

@@ -26,7 +26,10 @@ TRACEBACK = "Traceback (most recent call last):"
 CONTAINER = "main"
 
 # Lines of Kubeflow's launcher and executor around the step's own.
-_AROUND = re.compile(r"^([IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ |\[KFP Executor |Looking for component|Loading KFP component)")
+_AROUND = re.compile(
+    r"^([IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ |\[KFP Executor |Looking for component|Loading KFP component"
+    r"|Wrote executor output file to )"
+)
 
 
 @dataclass(frozen=True)

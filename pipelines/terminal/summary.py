@@ -37,22 +37,21 @@ def show(
 
 def show_runs(console: Console, rows: Sequence[Sequence[str]]) -> None:
     """Print runs on a cluster: name, state, when it was created (UTC), minutes, recipe, id."""
-    _show_list(console, ("run", "state", "created (UTC)", "minutes", "recipe", "id"), rows)
+    _show_list(console, ("name", "state", "created (UTC)", "minutes", "recipe", "run id"), rows)
 
 
 def show_schedules(console: Console, rows: Sequence[Sequence[str]]) -> None:
     """Print schedules: name, whether it is paused, its cron line, the next time, id."""
-    _show_list(console, ("schedule", "state", "cron (UTC)", "next (UTC)", "id"), rows)
+    _show_list(console, ("name", "state", "cron (UTC)", "next (UTC)", "schedule id"), rows)
 
 
 def _show_list(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for heading in headings:
-        # An id is copied: it is never cut.
-        table.add_column(heading, overflow="fold", no_wrap=heading == "id")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table, highlight=False)
+    """Print columns as kubectl does: a row is one line however narrow the terminal is, since ids are copied."""
+    lines = [[heading.upper() for heading in headings], *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    for line in lines:
+        text = "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_sweep(
