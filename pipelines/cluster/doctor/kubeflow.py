@@ -13,7 +13,8 @@ from components.argo_retries.policy import DEFAULTS, POLICY, WHOLE
 from components.errors import ClusterError
 from pipelines.cluster.doctor.row import Row
 from pipelines.cluster.doctor.subject import KUBEFLOW, Subject
-from pipelines.cluster.kubeflow import WAY, Kubeflow
+from pipelines.cluster.endpoint import WAY
+from pipelines.cluster.kubeflow import Kubeflow
 
 GROUP = "kubeflow"
 OLDEST, NEWEST = (2, 15), (2, 18)
