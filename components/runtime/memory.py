@@ -32,10 +32,17 @@ def memory_limit(root: Path = Path("/")) -> int | None:
     return min(limits, default=None)
 
 
-def peak_memory() -> int:
+def peak_memory(status: Path = Path("/proc/self/status")) -> int:
     """The most memory in bytes that this process, or one of its children that ended, has had resident.
 
     Pages of mapped files count, although the kernel can take them back.
     """
-    kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return kilobytes if sys.platform == "darwin" else kilobytes * 1024
+    words = read_words(status)
+    # A process begins with its parent's peak in its resource usage; Linux knows its own.
+    own = int(words[words.index("VmHWM:") + 1]) if "VmHWM:" in words else _resident_kilobytes(resource.RUSAGE_SELF)
+    return max(own, _resident_kilobytes(resource.RUSAGE_CHILDREN)) * 1024
+
+
+def _resident_kilobytes(who: int) -> int:
+    found = resource.getrusage(who).ru_maxrss
+    return found // 1024 if sys.platform == "darwin" else found

@@ -20,7 +20,7 @@ LEAST_SHARE_OF_WORK = 0.3
 class Measured:
     """A step of an earlier run: ``ratio`` is what was measured over what published figures give for it.
 
-    ``n_parameters`` are those of its base model.
+    ``n_parameters`` are those of its base model. A trial of a sweep counts as ``train_lora``.
     """
 
     step: str
@@ -74,4 +74,4 @@ def correction(measured: Sequence[Measured], n_parameters: int, spread: float, *
 
 def _others(measured: Iterable[Measured]) -> list[Measured]:
     """Other steps of this machine: where it is slower in training, it is in the rest."""
-    return [one for one in measured if one.step in ("train_lora", "train_trial")]
+    return [one for one in measured if one.step == "train_lora"]

@@ -12,7 +12,7 @@ from pipelines.config.recipe import Recipe
 from pipelines.config.steps import Sections
 from pipelines.config.sweep import LoadedSweep
 from pipelines.estimate.calibration import Calibration
-from pipelines.estimate.limits import Shortage, disk_shortage, fixes, shortages_of
+from pipelines.estimate.limits import Attempt, Shortage, disk_shortage, shortages_of
 from pipelines.estimate.machines import Machine, Place
 from pipelines.estimate.memory import SMALL_STEP_BYTES
 from pipelines.estimate.ranges import Range, around, largest, total
@@ -97,8 +97,8 @@ def _estimate(
     workdir: Path,
 ) -> Estimate:
     shortages = shortages_of(steps)
-    failing = {shortage.step.replace("train_trial", "train_lora") for shortage in shortages if shortage.certain}
-    found = fixes(sections, model.base, at, calibration, failing) if failing else []
+    failing = frozenset(one.step.replace("train_trial", "train_lora") for one in shortages if one.certain)
+    found = Attempt(sections, model.base, at, calibration, failing).fixes() if failing else []
     disk = disk_shortage(model, workdir) if at.placement is None else None
     notes = [f"lengths: {model.data.read}"]
     if sections.train.early_stopping_patience is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from pipelines.config.recipe_inputs import with_overrides
 from pipelines.config.steps import Sections
 from pipelines.estimate.calibration import Calibration
 from pipelines.estimate.machines import Place, place
+from pipelines.estimate.ranges import Range
 from pipelines.estimate.steps import RunModel, StepEstimate, estimate_step, model_of
 
 MIN_LENGTH = 64
+# Shorter rows that cut the answers off more of them are no advice.
+LEAST_KEPT = 0.9
+QUOTE = '"'
 
 
 @dataclass(frozen=True)
@@ -49,16 +54,21 @@ def shortages_of(steps: tuple[StepEstimate, ...]) -> list[Shortage]:
     return [shortage for step in steps for shortage in _of_step(step)]
 
 
+def _needs(step: StepEstimate) -> Iterator[tuple[Range, int | None, str]]:
+    """What a step takes of a kind of memory, what there is of it, and the kind."""
+    if step.gpu_bytes is not None:
+        yield step.gpu_bytes, step.machine.gpu_bytes, "GPU memory"
+    yield step.host_bytes, step.machine.memory_bytes, "memory"
+
+
 def _of_step(step: StepEstimate) -> Iterator[Shortage]:
-    machine = step.machine
-    if step.gpu_bytes is not None and machine.gpu_bytes is not None and step.gpu_bytes.value > machine.gpu_bytes:
-        certain = step.gpu_bytes.low > machine.gpu_bytes
-        yield Shortage(step.step, "GPU memory", step.gpu_bytes.value, machine.gpu_bytes, machine.name, "", certain)
-    if machine.memory_bytes is not None and step.host_bytes.value > machine.memory_bytes:
-        certain = step.host_bytes.low > machine.memory_bytes
-        is_pool = machine.name.startswith("pool ")
-        setting = f" (placement.pools.{machine.name.removeprefix('pool ')}.memory)" if is_pool else ""
-        yield Shortage(step.step, "memory", step.host_bytes.value, machine.memory_bytes, machine.name, setting, certain)
+    name = step.machine.name
+    for needed, given, what in _needs(step):
+        if given is None or needed.value <= given:
+            continue
+        pool = name.removeprefix("pool ")
+        setting = f" (placement.pools.{pool}.memory)" if what == "memory" and pool != name else ""
+        yield Shortage(step.step, what, needed.value, given, name, setting, certain=needed.low > given)
 
 
 def disk_shortage(model: RunModel, workdir: Path) -> Shortage | None:
@@ -74,16 +84,7 @@ def disk_shortage(model: RunModel, workdir: Path) -> Shortage | None:
     )
 
 
-# Changes of the recipe that save memory, the cheapest first: each gives its next value, or None where there is none.
-def _changes(sections: Sections) -> Iterator[tuple[str, Callable[[Sections], dict[str, Any] | None]]]:
-    yield "smaller batches", _halved_batch
-    yield (
-        "gradient checkpointing",
-        lambda now: None if now.train.gradient_checkpointing else {"train.gradient_checkpointing": True},
-    )
-    yield "nf4", lambda now: None if now.train.base_quantization == "nf4" else {"train.base_quantization": "nf4"}
-    yield "shorter rows", _halved_length
-    yield "smaller validations", _halved_validation
+Change = Callable[[Sections], dict[str, Any] | None]
 
 
 def _halved_batch(now: Sections) -> dict[str, Any] | None:
@@ -97,6 +98,14 @@ def _halved_batch(now: Sections) -> dict[str, Any] | None:
     }
 
 
+def _checkpointing(now: Sections) -> dict[str, Any] | None:
+    return None if now.train.gradient_checkpointing else {"train.gradient_checkpointing": True}
+
+
+def _nf4(now: Sections) -> dict[str, Any] | None:
+    return None if now.train.base_quantization == "nf4" else {"train.base_quantization": "nf4"}
+
+
 def _halved_length(now: Sections) -> dict[str, Any] | None:
     half = now.train.max_length // 2
     return {"train.max_length": half} if half >= MIN_LENGTH else None
@@ -107,64 +116,50 @@ def _halved_validation(now: Sections) -> dict[str, Any] | None:
     return {"train.per_device_eval_batch_size": rows // 2} if rows > 1 else None
 
 
-def fixes(sections: Sections, base: BaseModelRef, at: Place, calibration: Calibration, failing: set[str]) -> list[str]:
-    """Settings and pools with which the ``failing`` steps fit, each tried with the same estimate."""
-    found = [
-        text for _, change in _changes(sections) if (text := _alone(sections, base, at, calibration, change, failing))
-    ]
-    if not found and (text := _together(sections, base, at, calibration, failing)):
-        found = [text]
-    return [*found, *_pools(sections, base, at, calibration, failing)]
+# What saves memory, the cheapest first: each gives its next values, or None where it goes no further.
+CHANGES: tuple[Change, ...] = (_halved_batch, _checkpointing, _nf4, _halved_validation, _halved_length)
 
 
-def _fits(sections: Sections, base: BaseModelRef, at: Place, calibration: Calibration, failing: set[str]) -> bool:
-    model = model_of(sections, base, at, steps=failing)
-    n = model.shape.n_parameters
-    steps = tuple(estimate_step(step, n, calibration, 0.0) for step in model.steps)
-    return not shortages_of(steps)
+@dataclass(frozen=True)
+class Attempt:
+    """A run that does not fit: its steps that fail, and what an estimate of them takes."""
 
+    sections: Sections
+    base: BaseModelRef
+    place: Place
+    calibration: Calibration
+    failing: frozenset[str]
 
-Change = Callable[[Sections], dict[str, Any] | None]
+    def fits(self, sections: Sections, at: Place) -> bool:
+        """Whether the failing steps surely fit with other settings or in another place, and the rows keep answers."""
+        model = model_of(sections, self.base, at, steps=self.failing)
+        n_before, n = (model.data.train.cut(one.train.max_length).n_sequences for one in (self.sections, sections))
+        if n < LEAST_KEPT * n_before:
+            return False
+        steps = (estimate_step(step, model.shape.n_parameters, self.calibration, 0.0) for step in model.steps)
+        return all(given is None or needed.high <= given for step in steps for needed, given, _ in _needs(step))
 
+    def fixes(self) -> list[str]:
+        """Settings and pools with which the failing steps fit, each tried with the same estimate."""
+        alone = [text for change in CHANGES if (text := self._with([change]))]
+        together = [] if alone else [text for text in [self._with(CHANGES)] if text]
+        return [*alone, *together, *self._other_pools()]
 
-def _alone(
-    sections: Sections, base: BaseModelRef, at: Place, calibration: Calibration, change: Change, failing: set[str]
-) -> str | None:
-    """The first value of one change with which all fits, or None."""
-    settings: dict[str, Any] = {}
-    now = sections
-    while (step := change(now)) is not None:
-        settings |= step
-        now = with_overrides(now, step)
-        if _fits(now, base, at, calibration, failing):
-            return _written(settings)
-    return None
+    def _with(self, changes: Sequence[Change]) -> str | None:
+        """The first values of ``changes``, each taken as far as it goes, with which all fits; None where none does."""
+        settings: dict[str, Any] = {}
+        now = self.sections
+        for change in changes:
+            while (values := change(now)) is not None:
+                settings |= values
+                now = with_overrides(now, values)
+                if self.fits(now, self.place):
+                    return ", ".join(f"{key}: {json.dumps(value).strip(QUOTE)}" for key, value in settings.items())
+        return None
 
-
-def _together(
-    sections: Sections, base: BaseModelRef, at: Place, calibration: Calibration, failing: set[str]
-) -> str | None:
-    """Changes one after another, each as far as it goes, until all fits; None where nothing does."""
-    settings: dict[str, Any] = {}
-    now = sections
-    for _, change in _changes(sections):
-        while (step := change(now)) is not None:
-            settings |= step
-            now = with_overrides(now, step)
-            if _fits(now, base, at, calibration, failing):
-                return _written(settings)
-    return None
-
-
-def _written(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}: {str(value).lower() if value is True else value}" for key, value in settings.items())
-
-
-def _pools(sections: Sections, base: BaseModelRef, at: Place, calibration: Calibration, failing: set[str]) -> list[str]:
-    """The other pools of the placement on which the steps fit."""
-    if at.placement is None:
-        return []
-    others = [name for name in at.placement.pools if name not in (at.placement.pool, "small")]
-    return [
-        f"--pool {name}" for name in others if _fits(sections, base, place(at.placement.on(name)), calibration, failing)
-    ]
+    def _other_pools(self) -> list[str]:
+        placement = self.place.placement
+        if placement is None:
+            return []
+        others = [name for name in placement.pools if name not in (placement.pool, "small")]
+        return [f"--pool {name}" for name in others if self.fits(self.sections, place(placement.on(name)))]

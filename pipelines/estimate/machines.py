@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +44,10 @@ _CORE_OF_A_POOL = Speed(160e9, 8e9, 90e9, 1.0, "docs/benchmarks.md, cores of unk
 # Effective rates of whole trainings: 3B in 4 bits, 60 steps of 8 FineTome rows in 446.5 s (Unsloth's notebook), and the
 # 1B runs of published-runs.csv; for an A100 torchtune's README, 3B packed to 4,096 tokens, 8,210 tokens/s.
 GPUS = {
-    "t4": Speed(6.5e12, 200e9, 60e9, 0.7, "Unsloth's notebook on a T4, and the published 1B runs", bfloat16=False),
-    "a100": Speed(80e12, 1000e9, 60e9, 1.0, "torchtune's README on an A100"),
+    "t4": Speed(9e12, 250e9, 60e9, 0.7, "Unsloth's notebook on a T4, and the published 1B runs", bfloat16=False),
+    "a100": Speed(190e12, 1500e9, 60e9, 1.0, "torchtune's README on an A100"),
 }
-_UNKNOWN_GPU = Speed(20e12, 400e9, 60e9, 3.0, "between a T4 and an A100: no figures for this GPU")
+_UNKNOWN_GPU = Speed(40e12, 600e9, 60e9, 4.0, "between a T4 and an A100: no figures for this GPU")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Machine:
     def has_gpu(self) -> bool:
         return self.gpus > 0
 
+    @property
+    def without_gpu(self) -> Machine:
+        """The cores of this machine alone, on which export and measuring of the file run."""
+        return Machine(self.name, self.cores, self.memory_bytes, speed_of_cores(self.cores)) if self.gpus else self
+
 
 @dataclass(frozen=True)
 class Place:
@@ -76,9 +83,9 @@ class Place:
 
     def machine_of(self, step: str, *, splits_with_model: bool = False) -> Machine:
         """The machine of a step."""
-        if self.placement is None:
-            return self.here
         pool = STEPS[step].pool
+        if self.placement is None:
+            return self.here if pool == "gpu" else self.here.without_gpu
         takes_chosen = pool == "gpu" or (step == "split_data" and splits_with_model)
         name = self.placement.pool if takes_chosen else pool
         return machine_of_pool(name, self.placement.pools[name])
@@ -100,27 +107,26 @@ def this_machine() -> Machine:
     limit = memory_limit()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     memory = memory if limit is None else min(memory, limit)
-    gpu = _gpu_here()
+    gpu = gpu_here()
     if gpu is not None:
         return Machine("this machine", cores, memory, _speed_of_gpu(gpu[0]), gpus=1, gpu_bytes=gpu[1])
-    return Machine("this machine", cores, memory, _of_cores(_SMALL_CORE if not _has_avx512() else _CORE, cores))
+    return Machine("this machine", cores, memory, speed_of_cores(cores))
 
 
-def _gpu_here() -> tuple[str, int] | None:
-    """The name and the memory of the first GPU of this machine, as the driver's own program gives them."""
-    import shutil
-    import subprocess
+def speed_of_cores(cores: float) -> Speed:
+    """The speed of so many cores of this machine."""
+    has_avx512 = CPUINFO.is_file() and " avx512f" in CPUINFO.read_text(errors="replace")
+    return _of_cores(_CORE if has_avx512 else _SMALL_CORE, cores)
 
+
+def gpu_here() -> tuple[str, int] | None:
+    """The name and the bytes of the first GPU of this machine, as the driver's own program gives them."""
     if (program := shutil.which("nvidia-smi")) is None:
         return None
     query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     done = subprocess.run(query, capture_output=True, text=True, check=False)
     name, _, mebibytes = done.stdout.partition("\n")[0].rpartition(",")
     return (name.strip(), int(mebibytes) * 2**20) if done.returncode == 0 and mebibytes.strip().isdigit() else None
-
-
-def _has_avx512() -> bool:
-    return CPUINFO.is_file() and " avx512f" in CPUINFO.read_text(errors="replace")
 
 
 def _of_cores(one: Speed, cores: float) -> Speed:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from components.runtime.memory import memory_limit, oom_kills
+from components.runtime.memory import memory_limit, oom_kills, peak_memory
 
 GIB = 2**30
 
@@ -51,3 +53,16 @@ def test_the_lowest_limit_of_all_parents_counts_and_the_kills_of_the_own_group_a
     )
     assert memory_limit(root) == 2 * GIB
     assert oom_kills(root) == 1
+
+
+def test_the_peak_counts_what_was_given_back_and_children_that_ended(tmp_path):
+    program = (
+        "import subprocess, sys; from components.runtime.memory import peak_memory; before = peak_memory();"
+        "x = b'1' * 60_000_000; del x; own = peak_memory();"
+        "subprocess.run([sys.executable, '-c', \"b'1' * 300_000_000\"]); print(before, own, peak_memory())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    before, own, with_child = map(int, done.stdout.split())
+    assert own - before > 50_000_000
+    assert with_child > 300_000_000
+    assert peak_memory(tmp_path / "not Linux") > 10_000_000

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from components.storage.run_notes import RUN_VARIABLE, STORE_VARIABLE, StepNote, folder_of, read_notes, write_note
+from components.storage.run_notes import (
+    FOLDER_VARIABLE,
+    RUN_VARIABLE,
+    STORE_VARIABLE,
+    StepNote,
+    folder_of,
+    notes_in,
+    read_notes,
+    write_note,
+)
 from components.storage.store import Store
 
 RUN = "1234"
@@ -74,3 +83,20 @@ def test_a_store_that_cannot_be_written_is_a_warning(monkeypatch, caplog):
     write_note(StepNote(step="a", state="running"))
     (message,) = caplog.messages
     assert message.startswith("the state of this step cannot be written into the store: store 'ftp://nowhere'")
+
+
+def test_on_one_machine_notes_lie_in_the_folder_that_the_environment_names(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "notes"))
+    note = StepNote(step="evaluate", state="finished", seconds=2.0, peak_memory_bytes=10**9)
+    write_note(note)
+    write_note(StepNote(step="gate", state="running"))
+    (tmp_path / "notes" / "other.json").write_text('{"schema_version": 2}')
+    assert notes_in(tmp_path / "notes") == [note, StepNote(step="gate", state="running")]
+    assert notes_in(tmp_path / "missing") == []
+
+
+def test_a_folder_that_cannot_be_written_ends_no_step(tmp_path, monkeypatch, caplog):
+    (tmp_path / "notes").touch()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "notes"))
+    write_note(StepNote(step="gate", state="running"))
+    assert "the state of this step cannot be written into" in caplog.text

@@ -9,6 +9,7 @@ from tests.components.train_lora.training import losses, run, weights
 def test_packing_trains_on_every_supervised_token(base, rows, tmp_path):
     record = run(base, rows, tmp_path, packing=True, max_length=256, per_device_train_batch_size=1, max_steps=2)
     assert record.final_eval_loss is not None
+    assert (record.peak_memory_bytes or 0) > 100_000_000
     assert record.base_eval_loss is not None
     assert record.final_eval_loss < record.base_eval_loss
 
