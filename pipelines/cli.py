@@ -15,6 +15,8 @@ from pipelines.commands.cluster import compile_document, submit
 from pipelines.commands.deploy import deploy, pin, rollback, status
 from pipelines.commands.doctor import doctor
 from pipelines.commands.estimate import estimate, report_estimate
+from pipelines.commands.estimate import estimate
+from pipelines.commands.gc import gc
 from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
 from pipelines.commands.options import DEFAULT_WORKDIR, RecipePath, WorkdirPath
 from pipelines.commands.push import push
@@ -121,6 +123,7 @@ app.command()(rollback)
 app.command()(doctor)
 app.command()(report)
 app.command()(push)
+app.command()(gc)
 app.command()(serve)
 app.command()(chat)
 app.command()(feedback)

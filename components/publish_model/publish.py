@@ -37,19 +37,29 @@ def publish(
     folder = Path(model_path)
     manifest = _read_model(folder)
     manifest = manifest.model_copy(update={"evaluation": {**manifest.evaluation, **(measured or {})}})
-    file_key = key_of(manifest.sha256, manifest.file)
-    in_store = _is_in_store(store, manifest, file_key)
-    if in_store:
+    if _is_in_store(store, manifest):
         log.info("%s is in the store already", manifest.sha256)
+        if measured:
+            _put_manifest(store, manifest)
     else:
-        log.info("publishing %s, %.1f MB", store.address_of(file_key), manifest.size_bytes / 1e6)
-        store.put(file_key, folder / manifest.file)
-    if measured or not in_store:
-        written = manifest.model_dump_json(indent=2) + "\n"
-        store.put_bytes(key_of(manifest.sha256, MANIFEST_NAME), written.encode())
+        _put_model(store, manifest, folder)
     store.put_bytes(CURRENT_KEY, Current(sha256=manifest.sha256, recipe=recipe).model_dump_json().encode())
+    # Until `current` named the model, `lorry gc` may have found it unneeded.
+    if not _is_complete(store, manifest):
+        _put_model(store, manifest, folder)
     log.info("current is now %s", manifest.sha256)
     return manifest
+
+
+def _put_model(store: Store, manifest: ModelManifest, folder: Path) -> None:
+    file_key = key_of(manifest.sha256, manifest.file)
+    log.info("publishing %s, %.1f MB", store.address_of(file_key), manifest.size_bytes / 1e6)
+    store.put(file_key, folder / manifest.file)
+    _put_manifest(store, manifest)
+
+
+def _put_manifest(store: Store, manifest: ModelManifest) -> None:
+    store.put_bytes(key_of(manifest.sha256, MANIFEST_NAME), (manifest.model_dump_json(indent=2) + "\n").encode())
 
 
 def publish_figures(config: PublishConfig, run: str, figures: Mapping[str, Mapping[str, Any]]) -> None:
@@ -67,14 +77,20 @@ def figures_key(run: str) -> str:
     return f"runs/{run}.json"
 
 
-def _is_in_store(store: Store, manifest: ModelManifest, file_key: str) -> bool:
+def _is_in_store(store: Store, manifest: ModelManifest) -> bool:
     """Whether the store has this model, undamaged."""
+    file_key = key_of(manifest.sha256, manifest.file)
+    return _is_complete(store, manifest) and store.sha256_of(file_key) == manifest.sha256
+
+
+def _is_complete(store: Store, manifest: ModelManifest) -> bool:
+    """Whether the store has a manifest of this model, and a file of its size."""
     try:
         if published_manifest(store, manifest.sha256) is None:
             return False
     except ModelError:
         return False
-    return store.size_of(file_key) == manifest.size_bytes and store.sha256_of(file_key) == manifest.sha256
+    return store.size_of(key_of(manifest.sha256, manifest.file)) == manifest.size_bytes
 
 
 def _read_model(folder: Path) -> ModelManifest:

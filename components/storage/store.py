@@ -10,8 +10,9 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,15 @@ _RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=60
 def in_bucket(address: str) -> bool:
     """Whether an address is in a bucket."""
     return address.startswith(SCHEMES)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One file of a store, as a listing describes it."""
+
+    key: str
+    size_bytes: int
+    modified: datetime
 
 
 class Store:
@@ -118,6 +128,52 @@ class Store:
         with self._explained(folder):
             return sorted(entry["path"] for batch in obstore.list(self._store, folder) for entry in batch)
 
+    def files(self, folder: str = "") -> list[StoredFile]:
+        """The files below a folder, sorted by key.
+
+        Of a store that is a folder it also has what an upload that was killed left behind, which ``keys`` leaves out.
+
+        Raises:
+            StoreError: the store refuses or does not answer.
+        """
+        with self._explained(folder):
+            if not in_bucket(self.address):
+                return sorted(_files_below(Path(self.address), Path(self.address) / folder), key=lambda file: file.key)
+            entries = (entry for batch in obstore.list(self._store, folder or None) for entry in batch)
+            found = [StoredFile(entry["path"], entry["size"], entry["last_modified"]) for entry in entries]
+        return sorted(found, key=lambda file: file.key)
+
+    def names(self) -> list[str]:
+        """The names of the files and folders at the top of the store, sorted; a folder's ends in ``/``.
+
+        Raises:
+            StoreError: the store refuses or does not answer.
+        """
+        with self._explained(""):
+            if not in_bucket(self.address):
+                return sorted(f"{path.name}/" if path.is_dir() else path.name for path in Path(self.address).iterdir())
+            found = obstore.list_with_delimiter(self._store)
+        files = [entry["path"] for entry in found["objects"]]
+        return sorted([*files, *(f"{folder.rstrip('/')}/" for folder in found["common_prefixes"])])
+
+    def delete(self, key: str) -> None:
+        """Remove a file; one that does not exist is no error. Of a folder, its empty parents go too.
+
+        Raises:
+            StoreError: the store refuses or does not answer.
+        """
+        if in_bucket(self.address):
+            with suppress(FileNotFoundError), self._explained(key):
+                obstore.delete(self._store, key)
+            return
+        # obstore removes no file whose name is that of an unfinished upload.
+        path = Path(self.address) / key
+        with self._explained(key):
+            path.unlink(missing_ok=True)
+        for parent in path.relative_to(self.address).parents[:-1]:
+            with suppress(OSError):  # it holds something
+                (Path(self.address) / parent).rmdir()
+
     def newest_first(self, folder: str, name: str) -> list[str]:
         """The keys of the files below a folder that have the name prefix ``name``, newest first.
 
@@ -177,6 +233,8 @@ class Store:
         except BaseError as error:
             if "No space left" in str(error):
                 raise DiskSpaceError(f"{where}: the disk is full; free some space and run again") from error
+            if "NoSuchBucket" in str(error):
+                raise StoreError(f"{self.address}: no such bucket; create it, or correct its address") from error
             if METADATA_SERVICE in str(error):
                 raise RefusedByStoreError(
                     f"{where}: no credentials for this bucket in the environment; set AWS_ACCESS_KEY_ID and "
@@ -207,6 +265,21 @@ def _open(address: str, *, short_timeouts: bool) -> LocalStore | S3Store | GCSSt
     if address.startswith("gs://"):
         return GCSStore.from_url(address, client_options=timeouts, retry_config=retries)
     return LocalStore(address, mkdir=True)
+
+
+def _files_below(root: Path, folder: Path) -> Iterator[StoredFile]:
+    """Every file below a folder; one that is removed meanwhile is left out."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        for path in (Path(parent) / name for name in names):
+            with suppress(FileNotFoundError):
+                state = path.lstat()
+                modified = datetime.fromtimestamp(state.st_mtime, UTC)
+                yield StoredFile(path.relative_to(root).as_posix(), state.st_size, modified)
 
 
 def _first_line(error: Exception) -> str:

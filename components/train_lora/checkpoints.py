@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "checkpoint-"
 STAGING = ".writing"
+SECONDS_TO_LOCK = 1.0
 # JSON: ``run_key``, and ``files``, the sha256 of each file by its path below the checkpoint.
 MANIFEST = "files.json"
 
@@ -40,11 +41,11 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     Raises:
         BusyError: another process trains into this folder.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_dir / "writer.lock", timeout=0)
+    # `lorry gc` may hold the lock for a moment.
+    lock = FileLock(run_dir / "writer.lock", timeout=SECONDS_TO_LOCK)
     writer_path = run_dir / "writer.json"
     try:
-        lock.acquire()
+        _acquire(lock, run_dir)
     except Timeout:
         raise BusyError(
             f"{run_dir}: another run (process {_writer_pid(writer_path)}) is training this very recipe; "
@@ -57,6 +58,18 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     finally:
         writer_path.unlink(missing_ok=True)
         lock.release()
+
+
+def _acquire(lock: FileLock, run_dir: Path) -> None:
+    """Acquire a run's lock; its folder is made, also anew where `lorry gc` removes it at this very moment."""
+    for is_last in (False, True):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+            return
+        except FileNotFoundError:
+            if is_last:
+                raise
 
 
 def _writer_pid(path: Path) -> str:

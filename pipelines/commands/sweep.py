@@ -98,7 +98,7 @@ def _run_here(loaded: LoadedSweep, document: Path, no_reuse: tuple[str, ...], wo
     from pipelines.terminal.progress import Progress
 
     here = Workdir(workdir.absolute())
-    with Progress(console) as progress:
+    with here.in_use(), Progress(console) as progress:
         progress.started("resolve")
 
         def report(line: str) -> None:

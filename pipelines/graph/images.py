@@ -68,7 +68,7 @@ class Image:
 
 # What runs beside the steps of pipelines: servers, Jobs, init containers; and the split, where it asks the base model.
 _BESIDE_STEPS = {
-    "data": ("prepare_volumes", "argo_retries"),
+    "data": ("prepare_volumes", "argo_retries", "collect_garbage"),
     "train": ("split_data",),
     "model-server": ("model_server", "fetch_model"),
     "chat": ("chat",),

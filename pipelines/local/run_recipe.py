@@ -25,7 +25,7 @@ def run_recipe(console: Console, path: Path, workdir: Workdir, no_reuse: Collect
         LorryError: the recipe cannot be used, or a step failed.
     """
     recipe = load_recipe(path)
-    with Progress(console) as progress:
+    with workdir.in_use(), Progress(console) as progress:
         progress.started("resolve")
         pinned = resolve(recipe, workdir.root, lambda line: progress.line("resolve", line))
         resolved = on_this_machine(pinned, workdir.store)

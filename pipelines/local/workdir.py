@@ -6,11 +6,13 @@ and at last one with the run's state.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ OUTPUTS = "outputs.jsonl"
 # The folder in a run's own with a note for each step that ran: its seconds and its peak memory.
 NOTES = "notes"
 SUCCEEDED = "SUCCEEDED"
+# Runs hold it together, `lorry gc` alone; the kernel releases it when a process ends, however it ends.
+LOCK = ".in-use.lock"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,33 @@ class Workdir:
     @property
     def sweeps(self) -> Path:
         return self.root / "sweeps"
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold the work folder for a run, so that nothing that it may reuse is removed; wait for a gc that deletes."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / LOCK).open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Hold the work folder alone; gives False where a run or another gc uses it."""
+        with (self.root / LOCK).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a run, or a gc that deletes, holds the work folder now."""
+        if not (self.root / LOCK).is_file():
+            return False
+        with self.alone() as got:
+            return not got
 
     def latest_result(self) -> RunResult | None:
         """The result of the run that finished last, or None."""

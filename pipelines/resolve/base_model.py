@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,7 @@ def resolve_base(recipe: Recipe, workdir: Path, report: Callable[[str], None]) -
     """
     if is_made(recipe.base_model):
         made = made_base(recipe.base_model, recipe.base_revision, workdir / "base-models", report)
+        os.utime(made)  # by which `lorry gc` knows when it was last used
         found = _in_folder(made)
     else:
         found = _find(_Wanted("base_model", recipe.base_model, "base_revision", recipe.base_revision))

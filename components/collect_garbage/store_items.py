@@ -1,0 +1,168 @@
+"""A store's models, inputs, base models and facts of runs: listed, and deleted so that no half model is offered."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from components.artifacts.contracts import MANIFEST_NAME, ModelManifest
+from components.collect_garbage.items import Item, Kind, Listing, reference
+from components.errors import ModelError, StoreError
+from components.storage.published_models import CURRENT_KEY, current, has_current, key_of, published_manifest
+from components.storage.store import Store, StoredFile
+
+log = logging.getLogger(__name__)
+
+FOLDERS: dict[str, Kind] = {"models": "model", "inputs": "input", "base-models": "base model", "runs": "run"}
+_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+# A digest of files, or a commit of the hub.
+_REVISION = re.compile(r"^([0-9a-f]{64}|[0-9a-f]{40})$")
+# Kubeflow's id, or kfp.local's.
+_RUN = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^\d+$")
+_FOLDER_OF: dict[Kind, str] = {kind: folder for folder, kind in FOLDERS.items()}
+_NAMES: dict[Kind, re.Pattern[str]] = {"model": _SHA256, "input": _REVISION, "base model": _REVISION, "run": _RUN}
+NEVER_FINISHED = f"an upload without {MANIFEST_NAME}"
+
+
+def is_store(names: Sequence[str]) -> bool:
+    """Whether the names at the top of a place are those of a store."""
+    return any(f"{folder}/" in names for folder in FOLDERS)
+
+
+def list_store(store: Store, *, report: Callable[[str], None] = log.info) -> Listing:
+    """Everything in a store that Lorry has put there; ``report`` gets a line where reading it takes time.
+
+    Raises:
+        StoreError: the store refuses or does not answer, or it holds nothing of Lorry's.
+        ModelError: its ``current.json`` cannot be read.
+    """
+    names = store.names()
+    groups: dict[tuple[Kind, str], list[StoredFile]] = {}
+    foreign = [name for name in names if name.rstrip("/") not in FOLDERS]
+    for folder, kind in FOLDERS.items():
+        for file in store.files(folder) if f"{folder}/" in names else ():
+            name = _item_name(file.key, kind)
+            if name is not None:
+                groups.setdefault((kind, name), []).append(file)
+            elif file.key != CURRENT_KEY:
+                foreign.append(file.key)
+    if not groups:
+        raise StoreError(foreign_place(store.address, names, "store"))
+    newest = current(store).sha256 if has_current(store) else None
+    n_models = sum(kind == "model" for kind, _ in groups)
+    report(f"{store.address}: {len(groups)} parts, {n_models} of them models")
+    items = [_item(store, kind, name, files) for (kind, name), files in groups.items()]
+    warnings = []
+    if newest is not None and ("model", newest) not in groups:
+        warnings.append(f"{store.address_of(CURRENT_KEY)}: names model {newest}, which is not there; publish it again")
+    return Listing(kind="store", items=items, foreign=sorted(foreign), current=newest, warnings=warnings)
+
+
+def foreign_place(address: str, names: Sequence[str], kind: str) -> str:
+    """The message about a place that is not Lorry's."""
+    if not names:
+        return f"{address}: holds nothing; correct the address"
+    shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    return (
+        f"{address}: is no {kind} of Lorry's (it holds {shown}); nothing there is touched; give the address that "
+        "recipes publish to, a checkpoint root or a work folder"
+    )
+
+
+def _item_name(key: str, kind: Kind) -> str | None:
+    """The name of the item that a file belongs to; None for a file that is not Lorry's."""
+    parts = key.split("/")
+    name = parts[1].removesuffix(".json") if kind == "run" and len(parts) == 2 else parts[1]
+    is_single = len(parts) == 2 and not (kind == "run" and parts[1].endswith(".json"))
+    return None if is_single or not _NAMES[kind].match(name) else name
+
+
+def _item(store: Store, kind: Kind, name: str, files: Sequence[StoredFile]) -> Item:
+    needs: list[str] = []
+    held = unfinished = None
+    if kind == "model":
+        try:
+            manifest = published_manifest(store, name)
+        except ModelError as error:
+            # Perhaps of a later version of Lorry: what cannot be read is not judged.
+            held, manifest = f"its {MANIFEST_NAME} cannot be used: {error}", None
+        if manifest is not None:
+            needs = _needs_of_model(manifest)
+        elif held is None:
+            unfinished = NEVER_FINISHED
+    elif kind == "run":
+        needs = _needs_of_run(store, name, files)
+    return Item(
+        kind=kind, name=name, size_bytes=sum(file.size_bytes for file in files), modified=newest_of(files),
+        needs=needs, held=held, unfinished=unfinished,
+    )  # fmt: skip
+
+
+def newest_of(files: Sequence[StoredFile]) -> datetime:
+    """When the newest of several files was written."""
+    return max(file.modified for file in files)
+
+
+def _needs_of_model(manifest: ModelManifest) -> list[str]:
+    """A model's base, where it lies in the store, and the checkpoints of its training."""
+    bases = [manifest.base_model, manifest.base_model.to_merge_into]
+    revisions = dict.fromkeys(base.revision for base in bases)
+    return [*(reference("base model", one) for one in revisions), reference("checkpoints", manifest.run_key)]
+
+
+def _needs_of_run(store: Store, name: str, files: Sequence[StoredFile]) -> list[str]:
+    """The model that a run published."""
+    key = f"runs/{name}.json"
+    if all(file.key != key for file in files):
+        return []
+    try:
+        sha256 = json.loads(store.read(key))["model"]["sha256"]
+    except (ValueError, KeyError, TypeError, FileNotFoundError):
+        return []
+    return [reference("model", str(sha256))]
+
+
+def delete_from_store(store: Store, item: Item) -> str | None:
+    """Delete an item as it was listed; give the reason where it stays.
+
+    Raises:
+        StoreError: the store refuses or does not answer; what is left of the item is listed again by the next gc.
+    """
+    files = [file for file in store.files(_FOLDER_OF[item.kind]) if _item_name(file.key, item.kind) == item.name]
+    if not files:
+        return None
+    if newest_of(files) != item.modified:
+        return "it was written to since it was listed"
+    if item.kind == "model" and (reason := _withdraw(store, item.name)):
+        return reason
+    for file in files:
+        store.delete(file.key)
+    return None
+
+
+def _withdraw(store: Store, sha256: str) -> str | None:
+    """Delete a model's manifest, after which it is no model of the store; give the reason where it stays.
+
+    A run that publishes the model at this moment moves ``current`` to it and then looks for the manifest: so either
+    it finds that the manifest is gone and sends the model again, or it is found here and the manifest put back.
+    """
+    became_current = "it has become the current model"
+    if _is_current(store, sha256):
+        return became_current
+    key = key_of(sha256, MANIFEST_NAME)
+    try:
+        manifest = store.read(key)
+    except FileNotFoundError:
+        return None
+    store.delete(key)
+    if _is_current(store, sha256):
+        store.put_bytes(key, manifest)
+        return became_current
+    return "it was published again meanwhile" if store.size_of(key) is not None else None
+
+
+def _is_current(store: Store, sha256: str) -> bool:
+    return has_current(store) and current(store).sha256 == sha256

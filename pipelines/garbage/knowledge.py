@@ -1,0 +1,124 @@
+"""What says that something is still needed: overlays, a cluster, Kubeflow; and what could not be asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from components.collect_garbage.items import Kind, Listing, reference
+from components.errors import ClusterError
+from pipelines.cluster.kubectl import Kubectl
+from pipelines.cluster.kubeflow import Kubeflow
+from pipelines.garbage.known_runs import KnownRuns, runs_at, runs_on_cluster
+from pipelines.garbage.pins import pins_of_overlays, pins_on_cluster
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where is asked. ``kubectl`` None: no cluster is; ``is_chosen``: the user named its context."""
+
+    overlays: Sequence[Path] = ()
+    kubectl: Kubectl | None = None
+    is_chosen: bool = False
+    kubeflow: Kubeflow | None = None
+
+
+@dataclass
+class Knowledge:
+    """What stays, as ``Rules`` takes it. ``looked_at`` are lines for the user: what was asked and what was not."""
+
+    pins: dict[str, str] = field(default_factory=dict)
+    needs: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unknown: dict[Kind, str] = field(default_factory=dict)
+    looked_at: list[str] = field(default_factory=list)
+    runs: KnownRuns | None = None
+
+
+def has_kubeconfig() -> bool:
+    """Whether kubectl has a configuration on this machine."""
+    paths = os.environ.get("KUBECONFIG", str(Path.home() / ".kube" / "config")).split(os.pathsep)
+    return any(path and Path(path).is_file() for path in paths)
+
+
+def gather(sources: Sources) -> Knowledge:
+    """Ask every source.
+
+    Raises:
+        RecipeError: a folder is no overlay.
+        ClusterError: the endpoint, or the cluster whose context was named, does not answer or refuses.
+    """
+    found = Knowledge()
+    found.pins.update(pins_of_overlays(sources.overlays))
+    named = ", ".join(str(overlay) for overlay in sources.overlays)
+    found.looked_at.append(f"overlays: {named}" if named else "overlays: none (--overlay names one)")
+    _ask_cluster(sources, found)
+    _ask_for_runs(sources, found)
+    return found
+
+
+def _ask_cluster(sources: Sources, found: Knowledge) -> None:
+    if sources.kubectl is None:
+        found.looked_at.append("cluster: none (--context names one); what it serves is known by the overlays alone")
+        return
+    where = f"context {sources.kubectl.context}" if sources.kubectl.context else "the kubeconfig's current context"
+    try:
+        pins = pins_on_cluster(sources.kubectl)
+    except ClusterError as error:
+        if sources.is_chosen:
+            raise
+        found.unknown["model"] = "the cluster did not answer, so it is not known which models it serves"
+        found.looked_at.append(f"cluster: not known: {error}; all models stay; --no-cluster goes without it")
+        return
+    for one, reason in pins.items():
+        found.pins.setdefault(one, reason)
+    n = len(pins)
+    found.looked_at.append(f"cluster: {where}: its Deployments and ReplicaSets name {n} model{'' if n == 1 else 's'}")
+
+
+def _ask_for_runs(sources: Sources, found: Knowledge) -> None:
+    if sources.kubeflow is not None:
+        found.runs = runs_at(sources.kubeflow)
+        where = sources.kubeflow.endpoint
+    elif sources.kubectl is not None:
+        try:
+            found.runs = runs_on_cluster(sources.kubectl)
+        except ClusterError as error:
+            where = f"not known: {error}"
+        else:
+            where = f"the workflows in the namespace {sources.kubectl.namespace}"
+    else:
+        where = "none (--endpoint names one)"
+    if sources.kubeflow is None:
+        unread = "which runs and schedules read it is not known: give --endpoint"
+        found.unknown |= {"input": unread, "base model": unread}
+    if found.runs is None:
+        found.unknown["checkpoints"] = "which runs are active is not known: give --endpoint"
+        found.looked_at.append(f"Kubeflow: {where}")
+        return
+    n = len(found.runs.active)
+    found.looked_at.append(f"Kubeflow: {where}: {n} active run{'' if n == 1 else 's'}")
+    _keep_what_runs_use(found.runs, found)
+
+
+def _keep_what_runs_use(runs: KnownRuns, found: Knowledge) -> None:
+    found.pins.update(runs.scheduled)
+    found.needs.update({reference("run", run): reads for run, reads in runs.reads.items()})
+    for run, name in runs.active.items():
+        found.pins[reference("run", run)] = "it is active in Kubeflow"
+        found.pins.update(dict.fromkeys(runs.reads.get(run, ()), f"the active run {name} reads it"))
+        # Which folder it goes on from is known when it trains: until then it may be any.
+        found.unknown.setdefault("checkpoints", f"the run {name} is active and may go on from it")
+
+
+def of_foreign_runs(listings: Mapping[str, Listing], runs: KnownRuns | None) -> dict[str, list[str]]:
+    """By the store's address, the ids of runs there that the endpoint does not know: another Kubeflow uses it too."""
+    if runs is None:
+        return {}
+    found = {
+        address: [item.name for item in listing.items if item.kind == "run" and item.name not in runs.known]
+        for address, listing in listings.items()
+        if listing.kind == "store"
+    }
+    return {address: ids for address, ids in found.items() if ids}
