@@ -107,7 +107,7 @@ def _why_it_goes(item: Item, rules: Rules) -> str:
         return f"{item.unfinished}, more than a day ago"
     newest = f"not among the {rules.keep} newest, " if item.kind in COUNTED and rules.keep else ""
     unpinned = "not current, not pinned, " if item.kind == "model" else ""
-    return f"{unpinned}{newest}nothing that stays needs it"
+    return f"{unpinned}{newest}not needed by what stays"
 
 
 def pins_of_current(current: Mapping[str, str | None]) -> dict[str, str]:
@@ -121,8 +121,10 @@ def plural(kind: Kind) -> str:
 
 
 def short(name: str) -> str:
-    """The first digits of a sha256; another name stays as it is."""
-    return name[:12] if len(name) == 64 and "/" not in name else name
+    """The first digits of a sha256 or of a run's id; another name stays as it is."""
+    if len(name) == 64 and "/" not in name:
+        return name[:12]
+    return name[:8] if len(name) == 36 and name.count("-") == 4 else name
 
 
 def duration(time: timedelta) -> str:

@@ -114,10 +114,11 @@ def _keep_what_runs_use(runs: KnownRuns, found: Knowledge) -> None:
 
 def of_foreign_runs(listings: Mapping[str, Listing], runs: KnownRuns | None) -> dict[str, list[str]]:
     """By the store's address, the ids of runs there that the endpoint does not know: another Kubeflow uses it too."""
-    if runs is None:
+    if runs is None or runs.known is None:
         return {}
+    known = runs.known
     found = {
-        address: [item.name for item in listing.items if item.kind == "run" and item.name not in runs.known]
+        address: [item.name for item in listing.items if item.kind == "run" and item.name not in known]
         for address, listing in listings.items()
         if listing.kind == "store"
     }

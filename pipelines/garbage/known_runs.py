@@ -22,10 +22,11 @@ _KINDS: dict[str, Kind] = {"inputs": "input", "base-models": "base model"}
 
 @dataclass(frozen=True)
 class KnownRuns:
-    """``active``: names by id; ``reads``: references by the run's id; ``scheduled``: references with the reason."""
+    """``active``: names by id; ``known``: the ids of all, None where those that have ended are not among them;
+    ``reads``: references by the run's id; ``scheduled``: references with the reason."""
 
     active: Mapping[str, str]
-    known: frozenset[str]
+    known: frozenset[str] | None = None
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     scheduled: Mapping[str, str] = field(default_factory=dict)
 
@@ -55,14 +56,12 @@ def runs_on_cluster(kubectl: Kubectl) -> KnownRuns:
     Raises:
         ClusterError: the cluster does not answer, refuses or has no Argo.
     """
-    active, known = {}, set()
+    active = {}
     for workflow in kubectl.get("workflows.argoproj.io")["items"]:
         meta = workflow["metadata"]
-        run = meta.get("labels", {}).get(RUN_LABEL, meta["name"])
-        known.add(run)
         if workflow.get("status", {}).get("phase") not in _ENDED_WORKFLOW:
-            active[run] = meta["name"]
-    return KnownRuns(active=active, known=frozenset(known))
+            active[meta.get("labels", {}).get(RUN_LABEL, meta["name"])] = meta["name"]
+    return KnownRuns(active=active)
 
 
 def _parameters(run: Any) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from components.collect_garbage.items import Outcome
 from components.collect_garbage.plan import Decision, duration, plural, short
@@ -17,46 +16,47 @@ MAX_NAMES = 3
 
 
 def show(console: Console, plan: Plan) -> None:
-    """Print what goes, each with its reason, and what stays, by reason."""
-    for line in (*plan.looked_at, *plan.notes):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    """Print what goes and what stays, below its reason, place by place."""
+    lines = [*plan.looked_at, *plan.notes]
     for place in dict.fromkeys(one.place for one in plan.decisions):
         own = [one for one in plan.decisions if one.place == place]
-        table = Table(title=place, title_justify="left", title_style="bold")
-        for column, width in (("", 5), ("what", 11), ("name", 16)):
-            table.add_column(column, overflow="fold", min_width=width)
-        for column in ("size", "age"):
-            table.add_column(column, justify="right", no_wrap=True)
-        table.add_column("because", overflow="fold")
-        for row in (*_going(own), *_staying(own)):
-            table.add_row(*row)
-        console.print(table, markup=False)
-    going = plan.going
-    staying = [one for one in plan.decisions if not one.goes]
-    console.print(
-        f"can go: {len(going)} parts, {size(_bytes(going))}; stays: {len(staying)} parts, {size(_bytes(staying))}",
-        markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        lines += ["", place, *_going(own), *_staying(own)]
+    going, staying = plan.going, [one for one in plan.decisions if not one.goes]
+    lines += ["", f"can go: {_sum(going)}; stays: {_sum(staying)}"]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _going(decisions: Sequence[Decision]) -> Iterable[tuple[str, ...]]:
-    for one in (one for one in decisions if one.goes):
-        item = one.item
-        yield "goes", item.kind, short(item.name), size(item.size_bytes), _age(item.modified), one.reason
+def _going(decisions: Sequence[Decision]) -> Iterator[str]:
+    """A line for each, below its reason, the largest first."""
+    for reason, group in _by_reason(one for one in decisions if one.goes).items():
+        yield f"  goes: {reason}"
+        for one in sorted(group, key=lambda one: -one.item.size_bytes):
+            yield _line(one.item.kind, [one])
 
 
-def _staying(decisions: Sequence[Decision]) -> Iterable[tuple[str, ...]]:
-    """A row for each kind and reason: a folder of a year has hundreds that stay."""
-    groups: dict[tuple[str, str], list[Decision]] = {}
-    for one in (one for one in decisions if not one.goes):
-        groups.setdefault((one.item.kind, one.reason), []).append(one)
-    for (_, reason), group in groups.items():
-        kind = group[0].item.kind
-        names = ", ".join(short(one.item.name) for one in group[:MAX_NAMES])
-        more = f" and {len(group) - MAX_NAMES} more" if len(group) > MAX_NAMES else ""
-        what = kind if len(group) == 1 else f"{len(group)} {plural(kind)}"
-        newest = max(one.item.modified for one in group)
-        yield "stays", what, names + more, size(_bytes(group)), _age(newest), reason
+def _staying(decisions: Sequence[Decision]) -> Iterator[str]:
+    """A line for each kind and reason: a folder of a year has hundreds that stay."""
+    for reason, group in _by_reason(one for one in decisions if not one.goes).items():
+        yield f"  stays: {reason}"
+        for kind in dict.fromkeys(one.item.kind for one in group):
+            own = [one for one in group if one.item.kind == kind]
+            yield _line(kind if len(own) == 1 else f"{len(own)} {plural(kind)}", own)
+
+
+def _by_reason(decisions: Iterable[Decision]) -> dict[str, list[Decision]]:
+    groups: dict[str, list[Decision]] = {}
+    for one in decisions:
+        groups.setdefault(one.reason, []).append(one)
+    return groups
+
+
+def _line(what: str, decisions: Sequence[Decision]) -> str:
+    """What it is, size, age of the newest, and names."""
+    names = ", ".join(short(one.item.name) for one in decisions[:MAX_NAMES])
+    more = f" and {len(decisions) - MAX_NAMES} more" if len(decisions) > MAX_NAMES else ""
+    age = duration(datetime.now(UTC) - max(one.item.modified for one in decisions))
+    return f"    {what:<22} {size(_bytes(decisions)):>9}  {age:>10}  {names}{more}"
 
 
 def show_outcomes(console: Console, outcomes: Sequence[tuple[str, Outcome]]) -> None:
@@ -98,5 +98,5 @@ def _bytes(decisions: Iterable[Decision]) -> int:
     return sum(one.item.size_bytes for one in decisions)
 
 
-def _age(modified: datetime) -> str:
-    return duration(datetime.now(UTC) - modified)
+def _sum(decisions: Sequence[Decision]) -> str:
+    return f"{len(decisions)} part{'' if len(decisions) == 1 else 's'}, {size(_bytes(decisions))}"

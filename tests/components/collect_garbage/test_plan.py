@@ -34,7 +34,7 @@ def test_the_current_and_the_pinned_model_stay_and_an_old_one_goes():
     assert found == {
         "current": (False, "the current model of its store"),
         "pinned": (False, "pinned by the overlay o"),
-        "old": (True, "not current, not pinned, nothing that stays needs it"),
+        "old": (True, "not current, not pinned, not needed by what stays"),
     }
 
 
@@ -43,7 +43,7 @@ def test_the_newest_of_each_kind_stay_whatever_their_age():
     found = reasons(items, rules(keep=1))
     assert {name for name, (goes, _) in found.items() if not goes} == {"c", "s"}
     assert found["c"][1] == "one of the 1 newest models"
-    assert found["r"][1] == "not among the 1 newest, nothing that stays needs it"
+    assert found["r"][1] == "not among the 1 newest, not needed by what stays"
 
 
 def test_the_newest_are_counted_in_each_place_for_itself():
@@ -75,7 +75,7 @@ def test_a_kind_of_which_nothing_is_known_stays_in_that_place_alone():
     unknown = {STORE: {"input": "give --endpoint"}}
     found = decide({STORE: [item("a", kind="input")], "other": [item("a", kind="input")]}, rules(unknown=unknown))
     assert [(one.goes, one.reason) for one in found] == [
-        (False, "give --endpoint"), (True, "nothing that stays needs it"),
+        (False, "give --endpoint"), (True, "not needed by what stays"),
     ]  # fmt: skip
 
 
@@ -92,6 +92,7 @@ def test_what_a_kept_run_needs_stays_in_every_place_and_with_it_what_that_needs(
 
 def test_names_and_times_are_short():
     assert short("a" * 64) == "a" * 12
+    assert short("01234567-89ab-cdef-0123-456789abcdef") == "01234567"
     assert short("steps/finetune/train-lora") == "steps/finetune/train-lora"
     times = [timedelta(days=2), timedelta(hours=1), timedelta(minutes=5), timedelta(seconds=3), timedelta(days=-1)]
     assert [duration(time) for time in times] == ["2 days", "1 hour", "5 minutes", "3 seconds", "0 seconds"]
