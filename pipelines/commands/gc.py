@@ -170,7 +170,9 @@ def _confirmed(n: int) -> bool:
     Raises:
         RecipeError: nobody can answer.
     """
+    from pipelines.garbage.table import parts
+
     try:
-        return typer.confirm(f"delete these {n} parts?")
+        return typer.confirm(f"delete {parts(n)}?")
     except typer.Abort:
         raise RecipeError("--delete: nobody answered the question, nothing was deleted; give --yes") from None

@@ -49,6 +49,7 @@ def make_plan(
         if recent:
             why = f"run {recent[0].name}, of another Kubeflow, wrote to this store within a day and may read it"
             unknown[address] |= {"input": why, "base model": why}
+    notes += [f"{address}: holds nothing" for address, listing in listings.items() if not listing.items]
     notes += [_foreign(address, listing.foreign) for address, listing in listings.items() if listing.foreign]
     pins = pins_of_current({address: listing.current for address, listing in listings.items()}) | found.pins
     rules = Rules(keep, older_than, now, pins=pins, unknown=unknown, needs=found.needs)

@@ -12,8 +12,8 @@ from ruamel.yaml.error import YAMLError
 
 from components.collect_garbage.items import reference
 from components.errors import RecipeError
-from pipelines.cluster.deploy.overlay import MODEL_ANNOTATION
 from pipelines.cluster.deploy.pin import ANNOTATION, NO_MODEL, PINNED
+from pipelines.cluster.deploy.workloads import MODEL_ANNOTATION
 from pipelines.cluster.kubectl import ForbiddenError, Kubectl
 
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")

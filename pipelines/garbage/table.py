@@ -67,7 +67,7 @@ def show_outcomes(console: Console, outcomes: Sequence[tuple[str, Outcome]]) -> 
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     gone = [outcome for _, outcome in outcomes if outcome.kept_because is None]
     freed = sum(outcome.size_bytes for outcome in gone)
-    console.print(f"deleted: {len(gone)} parts, {size(freed)}", markup=False, highlight=False)
+    console.print(f"deleted: {parts(len(gone))}, {size(freed)}", markup=False, highlight=False)
 
 
 def as_json(plan: Plan, outcomes: Sequence[tuple[str, Outcome]]) -> dict[str, Any]:
@@ -86,6 +86,11 @@ def as_json(plan: Plan, outcomes: Sequence[tuple[str, Outcome]]) -> dict[str, An
     }  # fmt: skip
 
 
+def parts(n: int) -> str:
+    """A number of items in words."""
+    return f"{n} part" if n == 1 else f"{n} parts"
+
+
 def size(n_bytes: int) -> str:
     """A size with its unit."""
     for unit, power in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -99,4 +104,4 @@ def _bytes(decisions: Iterable[Decision]) -> int:
 
 
 def _sum(decisions: Sequence[Decision]) -> str:
-    return f"{len(decisions)} part{'' if len(decisions) == 1 else 's'}, {size(_bytes(decisions))}"
+    return f"{parts(len(decisions))}, {size(_bytes(decisions))}"
