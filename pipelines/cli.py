@@ -15,7 +15,6 @@ from pipelines.commands.cluster import compile_document, submit
 from pipelines.commands.deploy import deploy, pin, rollback, status
 from pipelines.commands.doctor import doctor
 from pipelines.commands.estimate import estimate, report_estimate
-from pipelines.commands.estimate import estimate
 from pipelines.commands.gc import gc
 from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
 from pipelines.commands.options import DEFAULT_WORKDIR, RecipePath, WorkdirPath

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from components.collect_garbage.items import REMOVED, Item, Listing
+from components.collect_garbage.items import GONE, REMOVED, Item, Listing
 from components.collect_garbage.store_items import foreign_place
 from components.errors import StoreError
 
@@ -106,7 +106,7 @@ def delete_checkpoints(root: Path, item: Item) -> str | None:
     folder = root / item.name
     with readable(folder):
         if not folder.is_dir():
-            return None
+            return GONE
         with locked(folder) as got:
             if not got:
                 return "a run has begun to train into it"

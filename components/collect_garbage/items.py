@@ -13,6 +13,8 @@ Kind = Literal["model", "input", "base model", "run", "sweep", "checkpoints", "s
 PlaceKind = Literal["store", "checkpoints", "work folder"]
 # What is deleted is renamed first: a folder of this name was left by a gc that was killed.
 REMOVED = ".gc-"
+# The reason of an item that another gc, or somebody, deleted first.
+GONE = "it was gone already"
 
 
 class Item(Contract):
@@ -51,7 +53,7 @@ class Outcome(Contract):
     kind: Kind
     name: str
     size_bytes: int
-    kept_because: Annotated[str | None, Field(description="None: it is gone")] = None
+    kept_because: Annotated[str | None, Field(description="why it was not deleted; None: it was")] = None
 
 
 def reference(kind: Kind, name: str) -> str:

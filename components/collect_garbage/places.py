@@ -34,7 +34,7 @@ def list_place(address: str) -> Listing:
 
 
 def delete_items(address: str, items: Sequence[Item], report: Callable[[str], None]) -> Iterator[Outcome]:
-    """Delete items as they were listed, and say of each what became of it; ``report`` gets a line for each that stays.
+    """Delete items as they were listed, and say what became of each; ``report`` gets a line where one is not.
 
     Raises:
         StoreError: the place refuses; what is left is listed again by the next gc.
@@ -43,5 +43,5 @@ def delete_items(address: str, items: Sequence[Item], report: Callable[[str], No
     for item in items:
         kept = delete_checkpoints(Path(address), item) if item.kind == "checkpoints" else delete_from_store(store, item)
         if kept:
-            report(f"{item.kind} {item.name}: stays, {kept}")
+            report(f"{item.kind} {item.name}: not deleted: {kept}")
         yield Outcome(kind=item.kind, name=item.name, size_bytes=0 if kept else item.size_bytes, kept_because=kept)

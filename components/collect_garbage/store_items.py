@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from components.artifacts.contracts import MANIFEST_NAME, ModelManifest
-from components.collect_garbage.items import Item, Kind, Listing, reference
+from components.collect_garbage.items import GONE, Item, Kind, Listing, reference
 from components.errors import ModelError, StoreError
 from components.storage.published_models import CURRENT_KEY, current, has_current, key_of, published_manifest
 from components.storage.store import Store, StoredFile
@@ -133,7 +133,7 @@ def delete_from_store(store: Store, item: Item) -> str | None:
     """
     files = [file for file in store.files(_FOLDER_OF[item.kind]) if _item_name(file.key, item.kind) == item.name]
     if not files:
-        return None
+        return GONE
     if newest_of(files) != item.modified:
         return "it was written to since it was listed"
     if item.kind == "model" and (reason := _withdraw(store, item.name)):

@@ -30,6 +30,8 @@ _ADDRESS = re.compile(r"^(/|(s3|gs)://[a-z0-9])")
 # obstore asks this address for credentials where the environment has none.
 METADATA_SERVICE = "169.254.169.254"
 # obstore raises some of these as Python's built-in errors.
+# In the text of the general error that a listing raises.
+_REFUSED = re.compile(r"status code: 40[13]\b")
 REFUSALS = (UnauthenticatedError, PermissionDeniedError, PermissionError)
 # A broken connection loses at most this much.
 CHUNK_BYTES = 2**20
@@ -224,10 +226,7 @@ class Store:
                 raise StoreError(f"{self.address}: no such bucket; create it, or correct its address") from error
             raise FileNotFoundError(where) from error
         except REFUSALS as error:
-            raise RefusedByStoreError(
-                f"{where}: the store refuses ({_first_line(error)}); check its credentials in the environment "
-                "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …) and the rights on the bucket or folder"
-            ) from error
+            raise RefusedByStoreError(_refusal(where, error)) from error
         except OSError as error:
             raise StoreError(f"{where}: {_first_line(error)}; check the store's address, then run again") from error
         except BaseError as error:
@@ -235,6 +234,8 @@ class Store:
                 raise DiskSpaceError(f"{where}: the disk is full; free some space and run again") from error
             if "NoSuchBucket" in str(error):
                 raise StoreError(f"{self.address}: no such bucket; create it, or correct its address") from error
+            if _REFUSED.search(str(error)):
+                raise RefusedByStoreError(_refusal(where, error)) from error
             if METADATA_SERVICE in str(error):
                 raise RefusedByStoreError(
                     f"{where}: no credentials for this bucket in the environment; set AWS_ACCESS_KEY_ID and "
@@ -244,6 +245,13 @@ class Store:
                 f"{where}: the store gives no valid answer ({_first_line(error)}); check its address, the "
                 "network and, for a bucket that is not Amazon's or Google's, AWS_ENDPOINT_URL"
             ) from error
+
+
+def _refusal(where: str, error: Exception) -> str:
+    return (
+        f"{where}: the store refuses ({_first_line(error)}); check its credentials in the environment "
+        "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, …) and the rights on the bucket or folder"
+    )
 
 
 def open_parent(address: str) -> tuple[Store, str]:

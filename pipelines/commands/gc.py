@@ -136,8 +136,10 @@ def _sources(
 ) -> Sources:
     from pipelines.cluster.kubeflow import Kubeflow
     from pipelines.garbage.knowledge import Sources, has_kubeconfig
+    from pipelines.garbage.pins import pins_of_overlays
     from pipelines.garbage.places import kubectl_of
 
+    pins_of_overlays(overlays)  # one that cannot be read is an error before anything is listed
     is_asked = not no_cluster and any(place.is_shared for place in places) and (context or has_kubeconfig())
     return Sources(
         overlays=overlays,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from components.collect_garbage.items import Kind, Listing, Outcome
+from components.collect_garbage.items import GONE, Kind, Listing, Outcome
 from components.collect_garbage.plan import Decision, Rules, decide, pins_of_current
 from pipelines.garbage.knowledge import Sources, gather, of_foreign_runs
 from pipelines.garbage.places import Place, Report, VolumePlace
@@ -88,7 +88,7 @@ def delete(
     reasons = {(one.place, one.item.reference): one.reason for one in again.decisions}
     for (address, named), item in listed.items():
         if (address, named) not in gone:
-            why = reasons.get((address, named), "it is gone already")
+            why = reasons.get((address, named), GONE)
             done.append((address, Outcome(kind=item.kind, name=item.name, size_bytes=0, kept_because=why)))
     return done
 

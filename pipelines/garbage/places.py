@@ -127,11 +127,14 @@ class VolumePlace:
 def batches(items: Sequence[Item]) -> Iterator[list[Item]]:
     """Items in their order, as many at a time as one argument of a process holds."""
     batch: list[Item] = []
+    n_bytes = 0
     for item in items:
-        if batch and len(batch_argument([*batch, item])) > MAX_ARGUMENT_BYTES:
+        length = len(batch_argument([item]))
+        if batch and n_bytes + length > MAX_ARGUMENT_BYTES:
             yield batch
-            batch = []
+            batch, n_bytes = [], 0
         batch.append(item)
+        n_bytes += length
     if batch:
         yield batch
 

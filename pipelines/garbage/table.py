@@ -60,10 +60,10 @@ def _line(what: str, decisions: Sequence[Decision]) -> str:
 
 
 def show_outcomes(console: Console, outcomes: Sequence[tuple[str, Outcome]]) -> None:
-    """Print what was freed, and each item that stayed in spite of the plan."""
+    """Print what was freed, and why each other item of the plan was not deleted."""
     for place, outcome in outcomes:
         if outcome.kept_because:
-            line = f"{place}: {outcome.kind} {short(outcome.name)} stays: {outcome.kept_because}"
+            line = f"{place}: {outcome.kind} {short(outcome.name)} was not deleted: {outcome.kept_because}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     gone = [outcome for _, outcome in outcomes if outcome.kept_because is None]
     freed = sum(outcome.size_bytes for outcome in gone)

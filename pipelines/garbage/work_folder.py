@@ -10,7 +10,7 @@ from typing import Any
 
 from components.artifacts.contracts import RUN_RECORD_NAME
 from components.collect_garbage.checkpoint_items import measured, readable, remove_folder
-from components.collect_garbage.items import REMOVED, Item, Kind, Listing, reference
+from components.collect_garbage.items import GONE, REMOVED, Item, Kind, Listing, reference
 from components.collect_garbage.store_items import foreign_place
 from components.errors import StoreError
 from pipelines.local.sweep import TRIALS
@@ -130,7 +130,7 @@ def delete_from_work_folder(workdir: Workdir, item: Item) -> str | None:
     folder = workdir.root / item.name
     with readable(folder):
         if not folder.is_dir():
-            return None
+            return GONE
         if measured(folder)[1] != item.modified:
             return "it was written to since it was listed"
         if item.kind == "step output":

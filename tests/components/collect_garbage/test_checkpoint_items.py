@@ -19,7 +19,7 @@ from components.collect_garbage.checkpoint_items import (
     measured,
     remove_folder,
 )
-from components.collect_garbage.items import Item
+from components.collect_garbage.items import GONE, Item
 from components.collect_garbage.places import list_place
 from components.errors import StoreError
 from components.train_lora.checkpoints import lock_run
@@ -111,7 +111,7 @@ def test_a_deletion_leaves_the_other_folders(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [KEYS[1]]
     # Two at once: the second finds nothing to do.
     gone = listed(tmp_path, KEYS[1]).model_copy(update={"name": KEYS[0]})
-    assert delete_checkpoints(tmp_path, gone) is None
+    assert delete_checkpoints(tmp_path, gone) == GONE
 
 
 def test_a_run_that_begins_while_its_folder_goes_waits_and_gets_a_new_one(tmp_path, monkeypatch):
