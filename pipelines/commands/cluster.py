@@ -77,6 +77,7 @@ def submit(
     from pipelines.cluster.pvc_check import check_claims
     from pipelines.cluster.submit import start
     from pipelines.cluster.upload import require_store
+    from pipelines.estimate.submitted import keep_submitted
     from pipelines.preflight.base_check import require_usable_bases
     from pipelines.preflight.split_check import check_split
     from pipelines.resolve.resolved_recipe import resolve
@@ -103,6 +104,7 @@ def submit(
         require_usable_bases(bases, report)
         report_estimate(loaded, placement, workdir.absolute(), report, base=resolved.base_model)
         run_id, sent = start(resolved, placement, kubeflow, experiment_id, report, always)
+        keep_submitted(workdir.absolute(), run_id, resolved, placement, resolved.publish.store)
         progress.finished("resolve")
         show_submitted(kubeflow, run_id, progress)
         if wait:

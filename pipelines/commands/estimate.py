@@ -76,10 +76,10 @@ def estimate_of(
     Raises:
         LorryError: base or data cannot be read from this machine.
     """
-    from pipelines.estimate.calibration import Calibration
     from pipelines.estimate.earlier_runs import calibration_of
     from pipelines.estimate.estimate import estimate_run, estimate_sweep
     from pipelines.estimate.machines import place
+    from pipelines.estimate.submitted import calibration_of_pool
     from pipelines.resolve.base_model import resolve_base
 
     bases: dict[tuple[str | None, ...], BaseModelRef] = {}
@@ -94,7 +94,10 @@ def estimate_of(
     at = place(placement)
     if calibration is None:
         # Runs of this machine say nothing about the speed of a pool.
-        calibration = calibration_of(workdir, report) if placement is None else Calibration()
+        if placement is None:
+            calibration = calibration_of(workdir, report)
+        else:
+            calibration = calibration_of_pool(workdir, placement.pool, report)
     if isinstance(document, LoadedSweep):
         return estimate_sweep(document, resolve, at, calibration, workdir)
     sections, resolved = resolve(document)

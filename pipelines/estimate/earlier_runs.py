@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +23,34 @@ from pipelines.resolve.resolved_recipe import ResolvedRecipe
 # Of the newest of each kind: older ones may be of another machine or another version.
 MAX_RUNS = 5
 RESOLVED = "recipe.resolved.json"
+# What one earlier step says of the seconds of work, and of the peak of memory; None where it says nothing.
+Pair = tuple[Measured | None, Measured | None]
 
 
 def calibration_of(workdir: Path, report: Callable[[str], None] = lambda line: None) -> Calibration:
     """Corrections by the newest runs and sweeps in a work folder; those whose inputs are gone are left out."""
     folders = Workdir(workdir)
     here = place(None)
-    found: list[tuple[Measured | None, Measured | None]] = []
+    found: list[Pair] = []
     for folder in _newest(folders.runs, f"{NOTES}/*.json"):
         report(f"reading the earlier run {folder.name}")
         found += _of_run(folder, here)
     for folder in _newest(folders.sweeps, f"{NOTES}/train_trial*.json"):
         report(f"reading the earlier sweep {folder.name}")
         found += _of_sweep(folder, here)
+    return calibration_from(found)
+
+
+def calibration_from(pairs: Sequence[Pair]) -> Calibration:
+    """The calibration of what earlier steps say of seconds and of memory."""
     return Calibration(
-        seconds=tuple(seconds for seconds, _ in found if seconds), memory=tuple(peak for _, peak in found if peak)
+        seconds=tuple(seconds for seconds, _ in pairs if seconds), memory=tuple(peak for _, peak in pairs if peak)
     )
 
 
 def _newest(parent: Path, pattern: str) -> list[Path]:
     folders = {path.parent.parent for path in parent.glob(f"*/{pattern}")}
     return sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)[:MAX_RUNS]
-
-
-Pair = tuple[Measured | None, Measured | None]
 
 
 def _of_run(folder: Path, here: Place) -> list[Pair]:
@@ -60,7 +64,7 @@ def _of_run(folder: Path, here: Place) -> list[Pair]:
     steps = {step.step: step for step in model.steps}
     record = _record(folder)
     return [
-        _beside(steps[note.step], note, model)
+        beside(steps[note.step], note, model)
         for note in notes
         if note.step != "train_lora" or _is_whole(note, record, steps[note.step])
     ]
@@ -89,7 +93,7 @@ def _of_trial(item: dict[str, Any], note: StepNote, record: RunRecord | None, he
         return
     (step,) = model.steps
     if record is not None and record.status == "finished" and _is_whole(note, record, step):
-        yield _beside(step, note, model)
+        yield beside(step, note, model)
 
 
 def _record(folder: Path) -> RunRecord | None:
@@ -107,7 +111,7 @@ def _is_whole(note: StepNote, record: RunRecord | None, step: StepModel) -> bool
     return is_same_hardware and 60 * record.minutes <= note.seconds
 
 
-def _beside(step: StepModel, note: StepNote, model: RunModel) -> Pair:
+def beside(step: StepModel, note: StepNote, model: RunModel) -> Pair:
     """The ratios of a step's seconds of work, and of its peak memory, where they say something."""
     n = model.shape.n_parameters
     seconds = peak = None
