@@ -14,6 +14,8 @@ from pipelines.cluster.deploy.pin import PINNED
 from pipelines.cluster.kubectl import Kubectl
 
 Manifest = dict[str, Any]
+# The registry of images before the first `lorry pin`.
+UNPINNED = "unpinned.invalid/"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Overlay:
     def images(self) -> list[str]:
         """Every image that its pods name, sorted."""
         return sorted({container["image"] for _, pod in self.pod_templates() for container in containers_of(pod)})
+
+
+def is_unpinned(overlay: Overlay) -> bool:
+    """Whether it still names the images of an overlay that `lorry pin` has not written yet."""
+    return any(image.startswith(UNPINNED) for image in overlay.images())
 
 
 def containers_of(pod: Manifest) -> list[Manifest]:

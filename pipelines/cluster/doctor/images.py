@@ -9,13 +9,12 @@ from pipelines.cluster.doctor.pools import step_of
 from pipelines.cluster.doctor.row import NOT_PROBED, Row
 from pipelines.cluster.doctor.scheduling import Node
 from pipelines.cluster.doctor.subject import Subject
-from pipelines.cluster.overlay import containers_of
+from pipelines.cluster.overlay import UNPINNED, containers_of
 from pipelines.config.pools import Pool
 from pipelines.config.steps import RUN_STEPS
 from pipelines.graph.images import image_of, reference
 
 GROUP = "images"
-UNPINNED = "unpinned.invalid/"
 PUSHING = "make images PUSH=1"
 
 
@@ -76,7 +75,7 @@ def _pull(subject: Subject, one: Used) -> Row:
 def _is_on_a_node(subject: Subject, image: str) -> bool:
     # A node lists its fifty largest images at most.
     return any(
-        image in each.get("names", []) for node in subject.state.nodes for each in node["status"].get("images", [])
+        image in (each.get("names") or []) for node in subject.state.nodes for each in node["status"].get("images", [])
     )
 
 

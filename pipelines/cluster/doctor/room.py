@@ -120,4 +120,4 @@ def _smaller(name: str, step: PodRequest, nodes: Iterable[Node]) -> str:
     if cores < 100 or mib < 512:
         return ""
     cores, mib = min(cores, int(step.wanted["cpu"] * 1000)), min(mib, int(step.wanted["memory"] / 2**20))
-    return f"placement: {{pools: {{{name}: {{cpu: {cores}m, memory: {mib}Mi}}}}}}"
+    return f"# write into the recipe: placement: {{pools: {{{name}: {{cpu: {cores}m, memory: {mib}Mi}}}}}}"

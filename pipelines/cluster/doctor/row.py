@@ -12,7 +12,7 @@ NOT_PROBED = "not probed (--probe looks with a short-lived pod)"
 
 @dataclass(frozen=True)
 class Row:
-    """A check and its result: ``fix`` is the command that corrects it, or the lines of a recipe that do."""
+    """A check and its result: ``fix`` is the command that corrects it, or a shell comment that says what does."""
 
     group: str
     check: str

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from pipelines.cluster.doctor.row import NOT_PROBED, Row
 from pipelines.cluster.doctor.subject import Subject
-from pipelines.cluster.overlay import Manifest
+from pipelines.cluster.overlay import Manifest, is_unpinned
+from pipelines.cluster.pod_reasons import why_waiting
 from pipelines.cluster.pvc_check import WRITABLE
 
 GROUP = "storage"
@@ -117,7 +118,8 @@ def applying_pipelines(subject: Subject) -> str:
     """The command that makes claims and runs the Job that prepares them."""
     assert subject.pipelines is not None
     delete = subject.command(subject.run_namespace, "delete", "job", JOB, "lorry-argo-retries", "--ignore-not-found")
-    return f"{delete} && {subject.command(None, 'apply', '-k', str(subject.pipelines.folder))}"
+    pin = f"lorry pin {subject.pipelines.folder.parent} && " if is_unpinned(subject.pipelines) else ""
+    return f"{pin}{delete} && {subject.command(None, 'apply', '-k', str(subject.pipelines.folder))}"
 
 
 def prepared(subject: Subject) -> Iterator[Row]:
@@ -135,10 +137,19 @@ def prepared(subject: Subject) -> Iterator[Row]:
     elif "Complete" in ended:
         yield Row(GROUP, "prepared volumes", "ok", f"the Job {JOB} ended well")
     else:
-        yield Row(
-            GROUP, "prepared volumes", "warning", f"the Job {JOB} has not ended",
-            subject.command(subject.run_namespace, "describe", "pods", "-l", f"job-name={JOB}"),
-        )  # fmt: skip
+        yield _unfinished(subject)
+
+
+def _unfinished(subject: Subject) -> Row:
+    selector = f"job-name={JOB}"
+    pods = subject.kubectl.in_namespace(subject.run_namespace).get("pods", f"--selector={selector}")["items"]
+    reasons = [reason for pod in pods if (reason := why_waiting(pod))]
+    if any("cannot be pulled" in reason for reason in reasons) and subject.pipelines is not None:
+        return Row(GROUP, "prepared volumes", "missing", f"the Job {JOB}: {reasons[0]}", applying_pipelines(subject))
+    return Row(
+        GROUP, "prepared volumes", "warning", f"the Job {JOB} has not ended{f': {reasons[0]}' if reasons else ''}",
+        subject.command(subject.run_namespace, "describe", "pods", f"--selector={selector}"),
+    )  # fmt: skip
 
 
 def _is_default(storage_class: Manifest) -> bool:

@@ -11,6 +11,7 @@ from pipelines.cluster.doctor.probes import scripts
 from pipelines.cluster.doctor.probes.pod import STEP_USER, ProbePod
 from pipelines.cluster.doctor.probes.running import run_pods
 from pipelines.cluster.doctor.subject import Outcome, Subject
+from pipelines.cluster.overlay import UNPINNED
 from pipelines.graph.images import reference
 
 
@@ -58,7 +59,7 @@ def _plan(subject: Subject) -> Iterator[ProbePod]:
 
 def _pulls(subject: Subject) -> Iterator[ProbePod]:
     for one in images.used(subject):
-        if one.image.startswith(images.UNPINNED):
+        if one.image.startswith(UNPINNED):
             continue
         step = step_of("image", one.pool) if one.pool else None
         where: dict[str, Any] = _at_home(subject, one.namespace)
@@ -71,7 +72,7 @@ def _tool(subject: Subject, namespace: str) -> str:
     """The image with Lorry's modules that is pulled in a namespace anyway."""
     if subject.overlay is not None and namespace == subject.overlay.namespace != subject.run_namespace:
         for image in subject.overlay.images():
-            if image.rpartition(":")[0].endswith("/model-server") and not image.startswith(images.UNPINNED):
+            if image.rpartition(":")[0].endswith("/model-server") and not image.startswith(UNPINNED):
                 return image
     return reference("data", subject.settings)
 

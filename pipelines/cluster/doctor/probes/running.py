@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from components.errors import ClusterError
+from components.runtime.interrupts import interrupt_on_sigterm
 from pipelines.cluster.doctor.probes.pod import LABEL, SECONDS_TO_END, ProbePod, policy
 from pipelines.cluster.doctor.subject import Outcome
 from pipelines.cluster.kubectl import Kubectl
@@ -30,7 +31,7 @@ def run_pods(kubectl: Kubectl, probes: Sequence[ProbePod], report: Report) -> di
     visit = secrets.token_hex(4)
     namespaces = list(dict.fromkeys(one.namespace for one in probes))
     report(f"probing with {len(probes)} pods in {', '.join(namespaces)}")
-    with _deleted_at_the_end(kubectl, namespaces, visit):
+    with interrupt_on_sigterm(), _deleted_at_the_end(kubectl, namespaces, visit):
         names = {f"{LABEL}-{visit}-{number}": one for number, one in enumerate(probes)}
         outcomes = dict(_start(kubectl, names, visit))
         waiting = {name: one for name, one in names.items() if one.name not in outcomes}

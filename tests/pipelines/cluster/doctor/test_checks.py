@@ -1,0 +1,251 @@
+"""Each fault is named by its row, with the command that corrects it: on answers recorded from a real cluster."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from components.errors import ClusterError
+from pipelines.cluster.doctor.storage import IS_DEFAULT
+from tests.pipelines.cluster.doctor.recorded_cluster import CLASSES, LOCAL, NODES, PODS, RecordedCluster, row_of
+
+KEYS = "--output=go-template={{range $key, $value := .data}}{{$key}} {{end}}"
+STORE_IN_LORRY = f"--namespace lorry get secret lorry-store {KEYS}"
+COPY = "kubectl --namespace kubeflow get secret mlpipeline-minio-artifact '--output=go-template=AWS_ACCESS_KEY_ID="
+
+
+@pytest.fixture
+def cluster() -> RecordedCluster:
+    return RecordedCluster()
+
+
+def test_a_cluster_with_everything_lacks_only_what_the_overlay_has_not_pinned(cluster, tmp_path, monkeypatch):
+    rows = cluster.rows(tmp_path, monkeypatch)
+    missing = {(row.group, row.check): row.fix for row in rows if row.state == "missing"}
+    pin = f"lorry pin {LOCAL}"
+    assert missing == {("images", "chat in lorry"): pin, ("images", "model-server in lorry"): pin}
+    assert row_of(rows, "kubeflow", "version").found == "Kubeflow Pipelines 2.17.0, for one user"
+    assert row_of(rows, "pools", "pool t4").found.endswith("free now 8 cores, 32 GiB, 1 nvidia.com/gpu")
+    # Nothing is said of what only a pod can find out, but how to find it out.
+    for group, check in (("network", "hub"), ("network", "store from lorry"), ("storage", "writing in kubeflow")):
+        row = row_of(rows, group, check)
+        assert row.state == "warning"
+        assert "--probe" in row.found
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    make: Callable[[RecordedCluster], object]
+    row: tuple[str, str]
+    found: str
+    fix: str
+    state: str = "missing"
+
+
+def no_default(cluster: RecordedCluster) -> None:
+    cluster.named(CLASSES, "standard")["metadata"]["annotations"][IS_DEFAULT] = "false"
+
+
+def failed_job(cluster: RecordedCluster) -> None:
+    job = cluster.get("kubeflow", "job", "lorry-prepare-volumes")
+    job["status"]["conditions"] = [{"type": "FailureTarget", "status": "True"}, {"type": "Failed", "status": "True"}]
+
+
+def unpulled_job(cluster: RecordedCluster) -> None:
+    cluster.get("kubeflow", "job", "lorry-prepare-volumes")["status"].clear()
+    state = {"waiting": {"reason": "ImagePullBackOff", "message": "no such host"}}
+    pod = {"status": {"containerStatuses": [{"image": "unpinned.invalid/lorry/data:1", "state": state}]}}
+    command = "--namespace kubeflow get pods --selector=job-name=lorry-prepare-volumes --output=json"
+    cluster.answers[command] = {"items": [pod]}
+
+
+def quota(cluster: RecordedCluster, namespace: str, **hard: str) -> None:
+    used = dict.fromkeys(hard, "0")
+    found = {"metadata": {"name": "small"}, "spec": {"hard": hard}, "status": {"used": used}}
+    cluster.answers[f"--namespace {namespace} get resourcequotas --output=json"] = {"items": [found]}
+    cluster.answers[f"--namespace {namespace} get limitranges --output=json"] = {"items": []}
+
+
+def label_of_gpu(cluster: RecordedCluster) -> None:
+    cluster.named(NODES, "gpu1")["metadata"]["labels"] = {"nvidia.com/gpu.product": "Tesla-T4"}
+
+
+def taint_gpu(cluster: RecordedCluster) -> None:
+    taint = {"key": "dedicated", "value": "teaching", "effect": "NoSchedule"}
+    cluster.named(NODES, "gpu1")["spec"]["taints"].append(taint)
+
+
+def small_node(cluster: RecordedCluster) -> None:
+    cluster.named(NODES, "node1")["status"]["allocatable"]["cpu"] = "1"
+
+
+def old_policy(cluster: RecordedCluster) -> None:
+    text = "spec: {templateDefaults: {retryStrategy: {limit: '2', retryPolicy: OnError}}}"
+    cluster.get("kubeflow", "configmap", "workflow-controller-configmap")["data"]["workflowDefaults"] = text
+
+
+FAULTS = [
+    Fault(
+        "no class", no_default, ("storage", "default class"),
+        "none; lorry-checkpoints, lorry-hub-cache, chat-data would wait for one; there are standard",
+        f"kubectl annotate --overwrite storageclass standard {IS_DEFAULT}=true",
+    ),
+    Fault(
+        "no claim", lambda it: it.remove("kubeflow", "persistentvolumeclaim", "lorry-hub-cache"),
+        ("storage", "claim lorry-hub-cache in kubeflow"), "does not exist",
+        f"lorry pin {LOCAL} && kubectl --namespace kubeflow delete job lorry-prepare-volumes lorry-argo-retries "
+        f"--ignore-not-found && kubectl apply -k {LOCAL}/pipelines",
+    ),
+    Fault(
+        "a class that is not there",
+        lambda it: it.get("lorry", "persistentvolumeclaim", "chat-data")["spec"].update(
+            storageClassName="fast", volumeName=None
+        ),
+        ("storage", "claim chat-data in lorry"), "its storage class 'fast' does not exist, there are: standard; delete",
+        "kubectl --namespace lorry delete persistentvolumeclaim chat-data --ignore-not-found",
+    ),
+    Fault(
+        "a read-only claim",
+        lambda it: it.get("lorry", "persistentvolumeclaim", "chat-data")["spec"].update(accessModes=["ReadOnlyMany"]),
+        ("storage", "claim chat-data in lorry"), "it cannot be written; make it anew with ReadWriteOnce",
+        "kubectl --namespace lorry delete persistentvolumeclaim chat-data",
+    ),
+    Fault(
+        "volumes that cannot be written", failed_job, ("storage", "prepared volumes"),
+        "the Job lorry-prepare-volumes failed: its log says which volume",
+        "kubectl --namespace kubeflow logs job/lorry-prepare-volumes",
+    ),
+    Fault(
+        "a Job whose image cannot be pulled", unpulled_job, ("storage", "prepared volumes"),
+        "its image unpinned.invalid/lorry/data:1 cannot be pulled (no such host)", f"lorry pin {LOCAL} && kubectl",
+    ),
+    Fault("wrong label", label_of_gpu, ("pools", "pool t4"),
+          "gpu1 has nvidia.com/gpu and nvidia.com/gpu.product=Tesla-T4: write its label into the recipe "
+          "(placement.pools.t4.node_selector), or give the node the pool's",
+          "kubectl label node gpu1 cloud.google.com/gke-accelerator=nvidia-tesla-t4"),
+    Fault("taint", taint_gpu, ("pools", "pool t4"),
+          "placement.pools.t4.tolerations: [{key: dedicated, operator: Equal, value: teaching, effect: NoSchedule}]",
+          "kubectl taint node gpu1 dedicated=teaching:NoSchedule-"),
+    Fault("no device plugin", lambda it: it.named(NODES, "gpu1")["status"]["allocatable"].pop("nvidia.com/gpu"),
+          ("pools", "pool t4"), "gpu1: no nvidia.com/gpu to allocate; its device plugin is missing",
+          "kubectl describe nodes gpu1"),
+    Fault("no GPU node", lambda it: it.items(NODES).remove(it.named(NODES, "gpu1")), ("pools", "pool t4"),
+          "no node has the labels cloud.google.com/gke-accelerator=nvidia-tesla-t4 and none has nvidia.com/gpu",
+          "kubectl get nodes --show-labels"),
+    Fault("no Secret", lambda it: it.answers.pop(STORE_IN_LORRY), ("secrets", "lorry-store in lorry"),
+          "does not exist; s3://mlpipeline/lorry is Kubeflow's own store", COPY),
+    Fault("no key", lambda it: it.answers.update({STORE_IN_LORRY: "AWS_ACCESS_KEY_ID AWS_ENDPOINT_URL "}),
+          ("secrets", "lorry-store in lorry"), "has no AWS_SECRET_ACCESS_KEY;", COPY),
+    Fault("quota", lambda it: quota(it, "lorry", **{"requests.cpu": "100m", "pods": "9"}), ("quota", "small in lorry"),
+          "requests.cpu: 0.1 cores allowed, 0 cores used, 0.25 cores to come",
+          """kubectl --namespace lorry patch resourcequota small --type=merge '--patch={"spec": {"hard": """
+          """{"requests.cpu": "250m"}}}'"""),
+    Fault("a quota that refuses steps", lambda it: quota(it, "kubeflow", **{"limits.cpu": "8"}),
+          ("quota", "small in kubeflow"), "it refuses pods without a limit of cores, and the steps of runs have none",
+          "\"kind\": \"LimitRange\""),
+    Fault("no namespace", lambda it: it.remove("", "namespace", "lorry"), ("namespaces", "lorry"), "it does not exist",
+          f"kubectl apply -f {LOCAL}/namespace.yaml"),
+    Fault("PSA", lambda it: it.get("", "namespace", "lorry")["metadata"].update(labels={}), ("namespaces", "lorry"),
+          "Pod Security: enforces privileged",
+          "kubectl label --overwrite namespace lorry pod-security.kubernetes.io/enforce=restricted", "warning"),
+    Fault("old Kubernetes", lambda it: it.answers["version --output=json"]["serverVersion"].update(minor="27"),
+          ("kubernetes", "version"), "Lorry was tried with 1.31 to 1.36", "", "warning"),
+    Fault("Argo as it comes", old_policy, ("kubeflow", "retries"),
+          "a step whose whole container was killed or whose node shut down is not tried again",
+          rf"sed -i 's|^resources:|&\n  - ../../../components/argo-retries|' {LOCAL}/pipelines/kustomization.yaml && ",
+          "warning"),
+    Fault("a small node", small_node, ("room", "a step on cpu"), "would wait forever: node1 has 0.11 cores", ""),
+    Fault("no kind", lambda it: it.answers.update({"api-versions": "v1\napps/v1\npolicy/v1\n"}),
+          ("kubernetes", "kind NetworkPolicy"), "the cluster does not serve networking.k8s.io/v1",
+          "kubectl api-resources --api-group=networking.k8s.io"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_is_named_with_the_command_that_corrects_it(fault, cluster, tmp_path, monkeypatch):
+    fault.make(cluster)
+    row = row_of(cluster.rows(tmp_path, monkeypatch), *fault.row)
+    assert row.state == fault.state
+    assert fault.found in row.found
+    assert row.fix.startswith(fault.fix) or fault.fix in row.fix
+    assert bool(fault.fix) <= bool(row.fix)
+
+
+def test_the_secret_is_copied_without_a_value_on_a_command_line(cluster, tmp_path, monkeypatch):
+    cluster.answers.pop(STORE_IN_LORRY)
+    fix = row_of(cluster.rows(tmp_path, monkeypatch), "secrets", "lorry-store in lorry").fix
+    assert "--from-literal" not in fix
+    assert "--from-env-file=/dev/stdin" in fix
+
+
+def test_a_right_that_is_missing_is_a_row_with_verb_and_resource_and_the_others_go_on(cluster, tmp_path, monkeypatch):
+    cluster.refuse(NODES, "list", "nodes")
+    rows = cluster.rows(tmp_path, monkeypatch)
+    pools = row_of(rows, "pools", "pools")
+    assert pools.state == "warning"
+    assert (
+        pools.found == "not looked at: jane has no right to list nodes in the whole cluster; an administrator gives it"
+    )
+    assert pools.fix == (
+        "kubectl create clusterrole lorry-jane-list-nodes --verb=list --resource=nodes --dry-run=client --output=yaml "
+        "| kubectl apply -f - && kubectl create clusterrolebinding lorry-jane-list-nodes "
+        "--clusterrole=lorry-jane-list-nodes --user=jane --dry-run=client --output=yaml | kubectl apply -f -"
+    )
+    assert row_of(rows, "room", "serving").state == "warning"
+    assert row_of(rows, "storage", "default class").state == "ok"
+
+
+def test_rights_to_apply_are_asked_for_each_resource(cluster, tmp_path, monkeypatch):
+    cluster.answers["auth can-i * * --all-namespaces"] = "no\n"
+    user = cluster.answers["auth whoami --output=json"]["status"]["userInfo"]
+    user["username"] = "system:serviceaccount:teaching:jane"
+    for verb in ("get", "list", "watch"):
+        cluster.answers[f"--namespace kubeflow auth can-i {verb} pods"] = "yes\n"
+    cluster.answers["--namespace kubeflow auth can-i get pods --subresource=log"] = "yes\n"
+    rows = cluster.rows(tmp_path, monkeypatch)
+    assert row_of(rows, "kubernetes", "rights in kubeflow").state == "ok"
+    serving = row_of(rows, "kubernetes", "rights in lorry")
+    assert serving.state == "missing"
+    assert "get, list, watch, create, patch deployment.apps" in serving.found
+    assert "--serviceaccount=teaching:jane" in serving.fix
+
+
+def test_a_step_that_waits_for_running_steps_alone_is_a_warning(cluster, tmp_path, monkeypatch):
+    step = {
+        "containers": [{"name": "main", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}],
+        "nodeName": "node1",
+    }
+    labels = {"pipeline/runid": "1234"}
+    pod = {"metadata": {"name": "step", "namespace": "kubeflow", "labels": labels}, "spec": step, "status": {}}
+    cluster.items(PODS).append(pod)
+    row = row_of(cluster.rows(tmp_path, monkeypatch), "room", "a step on cpu")
+    assert (row.state, row.found) == ("warning", "asks for 0.6 cores, 6 GiB: waits until steps that run now end")
+
+
+def test_an_autoscaler_needs_an_adapter(cluster, tmp_path, monkeypatch):
+    folder = tmp_path / "manifests"
+    shutil.copytree(LOCAL.parents[1], folder)
+    overlay = folder / "overlays" / "local"
+    path = overlay / "kustomization.yaml"
+    path.write_text(path.read_text().replace("  - pinned\n", "  - ../../components/autoscaling\n  - pinned\n"))
+    cluster.answers["get apiservices.apiregistration.k8s.io --output=json"] = {"items": []}
+    row = row_of(cluster.rows(tmp_path, monkeypatch, overlay), "autoscaling", "metrics adapter")
+    assert row.state == "missing"
+    assert row.found.startswith("no API custom.metrics.k8s.io: install an adapter such as prometheus-adapter")
+
+
+def test_without_an_overlay_runs_alone_are_looked_at(cluster, tmp_path, monkeypatch):
+    rows = cluster.rows(tmp_path, monkeypatch, overlay=None, pool="cpu")
+    assert not [row for row in rows if "lorry" in row.check.split(" in ")[1:]]
+    assert {row.check for row in rows if row.group == "room"} == {"a step on cpu", "a step on small"}
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(cluster, tmp_path, monkeypatch):
+    cluster.answers.clear()
+    cluster.errors["version --output=json"] = "The connection to the server 127.0.0.1:6443 was refused"
+    with pytest.raises(ClusterError, match="current context: the cluster does not answer"):
+        cluster.rows(tmp_path, monkeypatch)
