@@ -34,6 +34,10 @@ class Right:
         return f"{self.verb} {self.resource} {scope}"
 
 
+# What kubectl's library logs before kubectl says it again in its own words.
+_LOG_LINE = re.compile(r"^[EWI]\d{4} \d\d:\d\d:\d\d")
+
+
 class ForbiddenError(ClusterError):
     """The user has no right to do it; the message names the verb and the resource."""
 
@@ -83,7 +87,7 @@ class Kubectl:
                 "kubectl: not found on this machine; install it (https://kubernetes.io/docs/tasks/tools)"
             ) from None
         if done.returncode not in succeeds_with:
-            raise self._error(self.command(*arguments), done.stderr or done.stdout)
+            raise self.error(self.command(*arguments), done.stderr or done.stdout)
         return done.stdout
 
     def get(self, *arguments: str) -> Any:
@@ -94,8 +98,9 @@ class Kubectl:
         """
         return json.loads(self.run("get", *arguments, "--output=json"))
 
-    def _error(self, command: str, stderr: str) -> ClusterError:
-        told = " ".join(stderr.split())
+    def error(self, command: str, stderr: str) -> ClusterError:
+        """The error for what a failed command printed."""
+        told = " ".join(line.strip() for line in stderr.splitlines() if not _LOG_LINE.match(line))
         where = f"context {self.context!r}" if self.context else "the kubeconfig's current context"
         if refused := _FORBIDDEN.search(told):
             may = " --all-namespaces" if not refused["namespace"] else f" --namespace {refused['namespace']}"

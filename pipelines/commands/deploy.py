@@ -107,7 +107,8 @@ def status(
     ask: Annotated[bool, typer.Option("--ask/--no-ask", help="ask each model server for its proof answer")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:
-    """What an overlay pins, what runs of it, and what answers; the exit status is 1 if something is not as pinned."""
+    """What an overlay pins, what runs of it, and what answers; the exit status is 1 if something
+    is not as pinned or does not answer as its model's proof."""
     from pipelines.cluster.deploy.status import status_of
     from pipelines.cluster.kubectl import Kubectl
 
@@ -117,7 +118,7 @@ def status(
     else:
         _show(rows)
     if wrong := [row.name for row in rows if row.problem]:
-        raise ClusterError(f"{overlay}: not as pinned: {', '.join(wrong)}")
+        raise ClusterError(f"{overlay}: not as it should be: {', '.join(wrong)}")
 
 
 def _show(rows: list[WorkloadStatus]) -> None:
@@ -126,7 +127,9 @@ def _show(rows: list[WorkloadStatus]) -> None:
         served = "as pinned" if list(row.running) == [row.pinned] else ", ".join(map(_short, row.running)) or "nothing"
         ready = f"{sum(row.running.values())} of {row.wanted}"
         speed = f"{row.tokens_per_second:.0f}" if row.tokens_per_second else ""
-        table.add_row(row.name, _short(row.pinned), served, ready, str(row.restarts), row.answers, speed)
+        table.add_row(
+            row.name, _short(row.pinned), served, ready, str(row.restarts), row.answers.partition(":")[0], speed
+        )
     Console(width=max(console.width, TABLE_WIDTH)).print(table)
     for row in rows:
         if row.problem:

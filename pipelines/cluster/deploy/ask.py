@@ -56,8 +56,8 @@ def forwarded(kubectl: Kubectl, target: str, port: str) -> Iterator[str]:
             watchdog.cancel()
             if found is None:
                 process.terminate()
-                told = " ".join(process.stderr.read().split())
-                raise ClusterError(f"{kubectl.command('port-forward', target, port)}: {told or 'no answer'}")
+                told = process.stderr.read() or "no answer"
+                raise kubectl.error(kubectl.command("port-forward", target, port), told)
             yield f"http://127.0.0.1:{found[1]}"
         finally:
             watchdog.cancel()

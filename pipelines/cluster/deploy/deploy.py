@@ -18,7 +18,7 @@ from pipelines.cluster.deploy.pin import PINNED, pin_overlay
 from pipelines.cluster.deploy.snapshot import Report, RolloutFailedError, Snapshot, follow
 from pipelines.cluster.deploy.verify import verify
 from pipelines.cluster.deploy.workloads import require_models, servers_of, workloads_of
-from pipelines.cluster.kubectl import Kubectl, MissingObjectError
+from pipelines.cluster.kubectl import ForbiddenError, Kubectl, MissingObjectError
 from pipelines.cluster.overlay import Overlay, load_overlay
 
 # Beside the time of the roll-out itself: the diff, the questions, a roll-back.
@@ -62,6 +62,7 @@ def deploy(wanted: Wanted, kubectl: Kubectl, seconds: float, report: Report) -> 
         here = kubectl.in_namespace(overlay.namespace)
         _make_namespace(overlay, kubectl)
         with held_lease(here, int(seconds) + SECONDS_AROUND):
+            _require_rights(here)
             before = Snapshot.read(here)
             for line in difference(overlay, kubectl):
                 report(line)
@@ -118,10 +119,24 @@ def _undo(overlay: Overlay, before: Snapshot, kubectl: Kubectl, seconds: float, 
         follow(kubectl, undone, seconds, report)
 
 
+def _require_rights(kubectl: Kubectl) -> None:
+    """Check the rights for what comes after the apply, so that no good model is taken back for the lack of one."""
+    for verb, resource in (("create", "pods/portforward"), ("patch", "deployments.apps"), ("get", "pods/log")):
+        kind, _, subresource = resource.partition("/")
+        asked = ["auth", "can-i", verb, kind, *([f"--subresource={subresource}"] if subresource else [])]
+        if kubectl.run(*asked, succeeds_with=(0, 1)).strip() == "no":
+            raise ClusterError(
+                f"no right to {verb} {resource} in the namespace {kubectl.namespace}; ask for it, and look with: "
+                f"{kubectl.command(*asked)}"
+            )
+
+
 def _make_namespace(overlay: Overlay, kubectl: Kubectl) -> None:
     """Make the overlay's namespace if it has one: without it there is no difference and no Lease."""
     try:
         kubectl.run("get", "namespace", overlay.namespace)
+    except ForbiddenError:
+        pass  # a user of this namespace alone: it is there
     except MissingObjectError:
         found = overlay.of_kind("Namespace")
         if not found:

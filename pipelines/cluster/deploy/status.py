@@ -16,6 +16,9 @@ from pipelines.cluster.deploy.workloads import MODEL_ANNOTATION, Workload, deplo
 from pipelines.cluster.kubectl import Kubectl
 from pipelines.cluster.overlay import Overlay, load_overlay
 
+NO_ANSWER = "does not answer"
+NOT_AS_ITS_PROOF = "not as its proof"
+
 
 @dataclass(frozen=True)
 class WorkloadStatus:
@@ -65,6 +68,8 @@ def _status(overlay: Overlay, workload: Workload, snapshot: Snapshot, kubectl: K
         problem = rollout.line
     if problem is None and set(running) != {pinned}:
         problem = f"what runs is not what {overlay.folder} pins; lorry deploy {overlay.folder}"
+    if problem is None and (explanation == NOT_AS_ITS_PROOF or explanation.startswith(NO_ANSWER)):
+        problem = explanation
     return WorkloadStatus(
         workload.name,
         pinned,
@@ -83,8 +88,8 @@ def _answer(overlay: Overlay, workload: Workload, kubectl: Kubectl) -> tuple[Ans
     try:
         answer = ask_server(kubectl, f"service/{service_of(overlay, workload.name)}")
     except LorryError as error:
-        return None, str(error)
-    return answer, {True: "as its proof", False: "not as its proof", None: "yes"}[answer.comparison.agrees]
+        return None, f"{NO_ANSWER}: {error}"
+    return answer, {True: "as its proof", False: NOT_AS_ITS_PROOF, None: "yes"}[answer.comparison.agrees]
 
 
 def _selected(pod: Mapping[str, Any], overlay: Overlay, workload: Workload) -> bool:

@@ -18,7 +18,7 @@ from components.errors import ClusterError
 from pipelines.cluster.deploy.pin import NO_MODEL
 from pipelines.cluster.deploy.rollout import REVISION
 from pipelines.cluster.deploy.workloads import MODEL_ANNOTATION, Workload, workloads_of
-from pipelines.cluster.kubectl import Kubectl, MissingObjectError
+from pipelines.cluster.kubectl import ForbiddenError, Kubectl, MissingObjectError, Right
 from pipelines.cluster.overlay import load_overlay
 
 PROOF = {"prompt": "What is Lorry?", "answer": "Lorry is a program.", "max_tokens": 32}
@@ -62,7 +62,11 @@ class ClusterStandIn(Kubectl):
         match arguments:
             case ("kustomize", *_):
                 return super().run(*arguments)
+            case ("auth", "can-i", *_):
+                return "no\n" if " ".join(arguments) in self.forbidden else "yes\n"
             case ("get", "namespace", name):
+                if " ".join(arguments) in self.forbidden:
+                    raise ForbiddenError("jane has no right to get namespaces", Right("get", "namespaces", None))
                 if name not in self.namespaces:
                     raise MissingObjectError(f"namespaces {name!r} not found")
             case ("create" | "replace" | "apply", "--filename=-", *_):

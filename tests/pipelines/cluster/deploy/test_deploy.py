@@ -163,6 +163,21 @@ def test_a_missing_right_changes_nothing(overlay, cluster):
     assert cluster.history == {}
 
 
+def test_a_right_that_is_missing_later_is_asked_for_before(overlay, cluster):
+    cluster.forbidden.add("auth can-i create pods --subresource=portforward")
+    with pytest.raises(
+        ClusterError, match=r"^no right to create pods/portforward in the namespace lorry; ask .* can-i cre"
+    ):
+        deployed(overlay, cluster, GOOD)
+    assert cluster.history == {}
+
+
+def test_a_user_of_the_namespace_alone_may_deploy(overlay, cluster):
+    cluster.forbidden.add("get namespace lorry")
+    deployed(overlay, cluster, GOOD)
+    assert cluster.served().model == GOOD
+
+
 DIFF = """\
 diff -u -N /tmp/LIVE-1/apps.v1.Deployment.lorry.model-server /tmp/MERGED-2/apps.v1.Deployment.lorry.model-server
 --- /tmp/LIVE-1/apps.v1.Deployment.lorry.model-server\t2026-11-28 15:58:00

@@ -27,7 +27,8 @@ def test_what_runs_as_pinned_is_shown_with_its_answer_and_speed(overlay, cluster
 def test_an_answer_that_is_not_the_proof_is_said(overlay, cluster):
     deploy(Wanted(overlay, ONE), cluster, 60, lambda _: None)
     cluster.answers[ONE] = "Paris"
-    assert status_of(overlay, cluster)[0].answers == "not as its proof"
+    server = status_of(overlay, cluster)[0]
+    assert (server.answers, server.problem) == ("not as its proof", "not as its proof")
     assert status_of(overlay, cluster, ask=False)[0].answers == ""
 
 
