@@ -90,8 +90,10 @@ class RunFacts:
     @property
     def is_canceled(self) -> bool:
         """Whether somebody ended the run: its state may be FAILED."""
-        history = self._run.state_history or []
-        return self.state in ("CANCELED", "CANCELING") or any(one.state == "CANCELING" for one in history)
+        states = [one.state for one in self._run.state_history or []]
+        if "RUNNING" in states:  # a run that is tried again keeps the history of its former end
+            states = states[len(states) - states[::-1].index("RUNNING") :]
+        return self.state in ("CANCELED", "CANCELING") or "CANCELING" in states
 
     @property
     def error(self) -> str | None:

@@ -106,8 +106,10 @@ def retry(kubeflow: Kubeflow, run_id: str) -> None:
     """
     state = _facts(kubeflow, run_id).state
     if state not in ("FAILED", "CANCELED"):
-        ways = "submit its recipe again" if state in ENDED else f"end it first with lorry runs cancel {run_id}"
-        raise ClusterError(f"run {run_id}: is {state}; only a run that failed or was canceled is tried again; {ways}")
+        way = "submit its recipe again" if state in ENDED else f"end it first: lorry runs cancel {run_id}"
+        if state == "CANCELING":
+            way = f"wait until it has ended: lorry runs follow {run_id}"
+        raise ClusterError(f"run {run_id}: is {state}; only a run that failed or was canceled is tried again; {way}")
     kubeflow.retry(run_id)
 
 

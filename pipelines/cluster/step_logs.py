@@ -22,6 +22,8 @@ N_LINES = 12
 # Of the iterations of a loop, as many are read.
 MAX_LOGS = 50
 TRACEBACK = "Traceback (most recent call last):"
+# After this come its inputs, as JSON of several lines.
+INPUTS_FOLLOW = "Got executor_input:"
 # Of a step's pod; the other one is Argo's.
 CONTAINER = "main"
 
@@ -76,8 +78,16 @@ def read_log(pipeline_root: str | None, pipeline: str, run_id: str, task: str, *
 
 
 def own_lines(lines: Iterable[str]) -> list[str]:
-    """What the step itself wrote: without the lines of Kubeflow's launcher and executor."""
-    return [line for line in lines if not _AROUND.match(line)]
+    """What the step itself wrote: without the lines of Kubeflow's launcher and executor, and its inputs."""
+    own, in_inputs = [], False
+    for line in lines:
+        if in_inputs:
+            in_inputs = line != "}"
+        elif _AROUND.match(line):
+            in_inputs = line.endswith(INPUTS_FOLLOW)
+        else:
+            own.append(line)
+    return own
 
 
 def step_log(kubeflow: Kubeflow, kubectl: Kubectl, run_id: str, step: str, pipeline_root: str | None) -> list[StepLog]:
@@ -92,14 +102,16 @@ def step_log(kubeflow: Kubeflow, kubectl: Kubectl, run_id: str, step: str, pipel
     facts.require_lorrys()
     details = (run.run_details.task_details if run.run_details else None) or []
     found = [one for one in steps_of(details, tuple(STEPS)) if one.step == step]
-    _require_log(found, run_id, step, kubeflow.page_of(run_id))
-    logs = [log for one in found if one.state == "running" and (log := _of_pod(kubectl, one)) is not None]
+    with_pod = [one for one in found if one.pod is not None]
+    if not with_pod:
+        raise StepFailedError(f"run {run_id}: {step} {_why_no_pod(found, run_id, kubeflow.page_of(run_id))}")
+    logs = [log for one in with_pod if one.state == "running" and (log := _of_pod(kubectl, one)) is not None]
     if logs:
         return logs
-    stored = read_log(pipeline_root or facts.pipeline_root, facts.pipeline, run_id, found[-1].task)
+    stored = read_log(pipeline_root or facts.pipeline_root, facts.pipeline, run_id, with_pod[-1].task)
     if stored.lines:
         return [stored]
-    if (log := _of_pod(kubectl, found[-1])) is not None:
+    if (log := _of_pod(kubectl, with_pod[-1])) is not None:
         return [log]
     raise ClusterError(
         f"run {run_id}: {step}: its pod is gone, and its log is not in Kubeflow's store ({stored.address}); where "
@@ -107,25 +119,18 @@ def step_log(kubeflow: Kubeflow, kubectl: Kubectl, run_id: str, step: str, pipel
     )
 
 
-def _require_log(found: list[RunStep], run_id: str, step: str, page: str) -> None:
-    """Check that a step has had a pod.
-
-    Raises:
-        StepFailedError: it has not.
-    """
-    if not found or all(one.state in ("waiting", "pending") and not one.tries for one in found):
-        raise StepFailedError(f"run {run_id}: {step} has not started; what is waited for: lorry runs follow {run_id}")
-    if all(one.state == "reused" for one in found):
-        raise StepFailedError(f"run {run_id}: {step} was reused from an earlier run, and has no log in this one")
-    if all(one.in_driver for one in found):
-        raise StepFailedError(f"run {run_id}: {step}: Kubeflow's driver failed before the step began; see {page}")
+def _why_no_pod(found: list[RunStep], run_id: str, page: str) -> str:
+    """Why a step has had no pod."""
+    if any(one.in_driver and one.state == "failed" for one in found):
+        return f"has no log: Kubeflow's driver failed before the step began; see {page}"
+    if found and all(one.state == "reused" for one in found):
+        return "was reused from an earlier run, and has no log in this one"
+    return f"has not started; what is waited for: lorry runs follow {run_id}"
 
 
 def _of_pod(kubectl: Kubectl, step: RunStep) -> StepLog | None:
     """The log of a step's newest pod, None where that is gone."""
-    if step.pod is None:
-        return None
-    arguments = ("logs", step.pod, f"--container={CONTAINER}")
+    arguments = ("logs", str(step.pod), f"--container={CONTAINER}")
     try:
         return StepLog(kubectl.command(*arguments), tuple(kubectl.run(*arguments).splitlines()))
     except MissingObjectError:

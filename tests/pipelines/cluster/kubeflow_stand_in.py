@@ -65,7 +65,7 @@ def kubeflow(stand_in: StandIn, tls: ssl.SSLContext | None = None) -> Iterator[S
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stand_in": stand_in}))
     if tls:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     stand_in.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
     try:

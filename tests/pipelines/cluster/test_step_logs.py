@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from components.storage.store import Store
-from pipelines.cluster.step_logs import MAX_LOGS, N_LINES, TRACEBACK, StepLog, read_log
+from pipelines.cluster.step_logs import MAX_LOGS, N_LINES, TRACEBACK, StepLog, own_lines, read_log
 
 FRAMES = (TRACEBACK, '  File "split.py", line 1', "    raise", "components.errors.DataError: rows.jsonl: line 7")
 
@@ -61,3 +61,17 @@ def test_without_a_failed_one_the_newest_or_none(tmp_path, of_failed):
     put(tmp_path, "aaaa/executor-logs-0", "all is well")
     log = read_log(str(tmp_path), "finetune", "run-1", "split-data", of_failed=of_failed)
     assert log.lines == (() if of_failed else ("all is well",))
+
+
+def test_the_inputs_that_the_executor_prints_are_left_out():
+    lines = [
+        "[KFP Executor 2026-11-28 16:20:28,548 INFO]: Got executor_input:",
+        "{",
+        '    "inputs": {',
+        "    }",
+        "}",
+        "split_data begins",
+        "{",
+        "Wrote executor output file to /minio/output_metadata.json.",
+    ]
+    assert own_lines(lines) == ["split_data begins", "{"]
