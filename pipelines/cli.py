@@ -18,6 +18,7 @@ from pipelines.commands.estimate import estimate, report_estimate
 from pipelines.commands.gc import gc
 from pipelines.commands.no_reuse import CommandWithNoReuse, NoReuse, steps_without_reuse
 from pipelines.commands.options import DEFAULT_WORKDIR, RecipePath, WorkdirPath
+from pipelines.commands.publish import publish
 from pipelines.commands.push import push
 from pipelines.commands.report import report
 from pipelines.commands.runs import runs
@@ -123,6 +124,7 @@ app.command()(doctor)
 app.command()(report)
 app.command()(push)
 app.command()(gc)
+app.command()(publish)
 app.command()(serve)
 app.command()(chat)
 app.command()(feedback)

@@ -22,14 +22,16 @@ def publish_model(
 
     with step("publish_model", inputs=[model]):
         from components.publish_model.config import PublishConfig
-        from components.publish_model.publish import publish, publish_figures
+        from components.publish_model.publish import publish, publish_figures, publish_image
 
         section = PublishConfig.model_validate(config)
         manifest = publish(section, model_path=model.path, recipe=recipe, measured=logged_metrics(gguf_metrics))
+        image = publish_image(section, model_path=model.path, manifest=manifest)
         measured = (split_metrics, train_metrics, evaluation_metrics, export_metrics, gguf_metrics)
         steps = ("split_data", "train_lora", "evaluate", "export_gguf", "evaluate_gguf")
         figures = {name: metrics.metadata for name, metrics in zip(steps, measured, strict=True)}
-        publish_figures(section, run, {**figures, "model": {"sha256": manifest.sha256, "store": section.store}})
+        found = {"sha256": manifest.sha256, "store": section.store, **({"image": image} if image else {})}
+        publish_figures(section, run, {**figures, "model": found})
         with open(published.path, "w", encoding="utf-8") as file:
             file.write(manifest.model_dump_json(indent=2))
-        published.metadata.update(sha256=manifest.sha256, store=section.store)
+        published.metadata.update(found)

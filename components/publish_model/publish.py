@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from components.artifacts.contracts import MANIFEST_NAME, ModelManifest
 from components.errors import ModelError
 from components.publish_model.config import PublishConfig
+from components.publish_model.model_image import push_model_image
 from components.storage.digests import sha256_of
 from components.storage.published_models import CURRENT_KEY, Current, key_of, published_manifest
 from components.storage.store import Store
@@ -60,6 +61,17 @@ def _put_model(store: Store, manifest: ModelManifest, folder: Path) -> None:
 
 def _put_manifest(store: Store, manifest: ModelManifest) -> None:
     store.put_bytes(key_of(manifest.sha256, MANIFEST_NAME), (manifest.model_dump_json(indent=2) + "\n").encode())
+
+
+def publish_image(config: PublishConfig, *, model_path: str, manifest: ModelManifest) -> str | None:
+    """Push a published model as an image where the recipe names a repository for it; give ``repository@digest``.
+
+    Raises:
+        StoreError: the registry refuses or does not answer.
+    """
+    if config.oci is None:
+        return None
+    return push_model_image(config.oci, Path(model_path) / manifest.file, manifest)
 
 
 def publish_figures(config: PublishConfig, run: str, figures: Mapping[str, Mapping[str, Any]]) -> None:

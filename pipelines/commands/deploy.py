@@ -41,12 +41,19 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="print the commands, cha
 
 
 def pin(
-    overlay: OverlayPath, model: ModelDigest = None, store: ModelStore = None, server: Server = "model-server"
+    overlay: OverlayPath,
+    model: ModelDigest = None,
+    store: ModelStore = None,
+    server: Server = "model-server",
+    oci: Annotated[
+        str | None,
+        typer.Option(help="registry/repository that has the model as an image; for the component model-image-volume"),
+    ] = None,
 ) -> None:
     """Write into an overlay which images and which model it serves; `kubectl apply -k` then does it."""
     from pipelines.cluster.deploy.pin import pin_overlay
 
-    for line in pin_overlay(overlay, model, store, server):
+    for line in pin_overlay(overlay, model, store, server, oci):
         _say(line)
 
 

@@ -194,5 +194,6 @@ def follow_run(
     else:
         figures = figures_of(facts.store, facts.figures_name)
         model = figures["model"]
-        locations = {"model": f"{model['store']}/models/{model['sha256']}", "page": page}
+        image = {"image": str(model["image"])} if "image" in model else {}
+        locations = {"model": f"{model['store']}/models/{model['sha256']}", **image, "page": page}
         summary.show(console, run_id, figures, progress.minutes, locations)

@@ -129,6 +129,9 @@ class Placement(BaseModel):
     store_secret: Annotated[Name, Field(description=f"Secret with {', '.join(STORE_VARIABLES)}; may be missing")] = (
         "lorry-store"
     )
+    oci_secret: Annotated[
+        Name, Field(description="Secret with LORRY_OCI_USER and LORRY_OCI_PASSWORD, for publish.oci; may be missing")
+    ] = "lorry-oci"
     image_pull_secret: Annotated[Name | None, Field(description="Secret for a private registry")] = None
 
     @field_validator("pools", mode="before")

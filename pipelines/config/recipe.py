@@ -69,7 +69,7 @@ class Recipe(Sections):
             RecipeError: it is the address of none.
         """
         try:
-            return self.model_copy(update={"publish": PublishConfig(store=store)})
+            return self.model_copy(update={"publish": PublishConfig(store=store, oci=self.publish.oci)})
         except ValidationError as error:
             raise RecipeError(f"--store {store}: give s3://bucket/folder, gs://bucket/folder or pvc://claim") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
+from components.storage.container_registry import PASSWORD_VARIABLE, USER_VARIABLE
 from components.storage.run_notes import RUN_VARIABLE, STORE_VARIABLE
 from pipelines.config.addresses import VOLUMES, pod_path
 from pipelines.config.pools import SPOT_LABEL, STORE_VARIABLES, Placement, Pool, Toleration
@@ -85,6 +86,9 @@ class StepPlacer:
             self._put_on(self.placement.pools[self.placement.pool if pool == "gpu" else pool], task)
             if step.keeps_checkpoints:
                 kubernetes.mount_pvc(task, self.placement.checkpoints_claim, CHECKPOINTS)
+            if step.name == "publish_model":
+                login = {name: name for name in (USER_VARIABLE, PASSWORD_VARIABLE)}
+                kubernetes.use_secret_as_env(task, self.placement.oci_secret, login, optional=True)
         return task
 
     def fingerprint(self, step: str) -> str:

@@ -30,7 +30,15 @@ OVERLAYS = sorted({path.parent for path in MANIFESTS.glob("overlays/**/kustomiza
 COMPONENTS = sorted(path.parent for path in MANIFESTS.glob("components/*/kustomization.yaml"))
 
 # What the local overlay has already, what is a kustomization of its own, and what belongs into another namespace.
-APART = {"one-machine", "second-model", "kubeflow-store-access", "store-volume", "argo-retries", "openshift"}
+APART = {
+    "one-machine",
+    "second-model",
+    "kubeflow-store-access",
+    "store-volume",
+    "argo-retries",
+    "openshift",
+    "model-image-volume",
+}
 SECOND = "../../components/second-model"
 
 Manifest = dict[str, Any]

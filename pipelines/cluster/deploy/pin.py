@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from components.errors import RecipeError
 from components.storage.published_models import current, has_current, require_manifest
 from components.storage.store import Store, in_bucket
+from pipelines.cluster.deploy.pin_image import file_of, image_of_model, repository_of, volume_patch, volume_problem
 from pipelines.config.addresses import claim_of, pod_path
 from pipelines.graph.images import PREFIX, load_settings, reference
 
@@ -26,15 +27,18 @@ _NAME = re.compile(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
-def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: str = "model-server") -> list[str]:
+def pin_overlay(
+    overlay: Path, sha256: str | None, store: str | None, server: str = "model-server", oci: str | None = None
+) -> list[str]:
     """Write images and model into ``overlay/pinned``; give what now stands there, a line each.
 
     With a store the model must be in it, and is its newest when ``sha256`` is None. With neither, it stays as it was.
+    ``oci`` is the repository of a registry that has the model as an image; later models come from there too.
 
     Raises:
         RecipeError: the folder is no overlay that can be pinned, or the digest is none.
-        ModelError: the store has no such model.
-        StoreError: the store refuses or does not answer.
+        ModelError: the store or the repository has no such model.
+        StoreError: the store or the registry refuses or does not answer.
     """
     if not _NAME.match(server):
         raise RecipeError(f"--server {server}: not the name of a Deployment")
@@ -46,28 +50,48 @@ def pin_overlay(overlay: Path, sha256: str | None, store: str | None, server: st
     settings = load_settings()
     references = {name: reference(name, settings) for name in SERVED}
     before = {path: path.read_text() for path in folder.iterdir() if path.is_file()}
-    write_pinned(folder, references, server, model)
+    image = write_pinned(folder, references, server, model, oci)
     _require_deployment(overlay, server, before)
     looked = "" if store or sha256 is None else " (not checked: no --store)"
     served = f"the model {model}{looked}" if model != NO_MODEL else "no model yet: pin one with --model or --store"
+    served += f", as the image {image}" if image else ""
     if later:
         kept = "" if model == NO_MODEL else f"; the overlay keeps the model {model}"
         served = f"{store} {later[0]}{kept}; {later[1]}"
     return [*references.values(), f"{server}: {served}"]
 
 
-def write_pinned(folder: Path, references: Mapping[str, str], server: str, model: str | None) -> None:
+def write_pinned(
+    folder: Path, references: Mapping[str, str], server: str, model: str | None, oci: str | None = None
+) -> str | None:
     """Write into ``pinned/`` the images, full references by their names (``model-server``), and a server's model; the
-    other images stay, and so do the models if ``model`` is None."""
+    other images stay, and so do the models if ``model`` is None. Where a registry has the models as images, give that
+    of the model: ``repository@digest``.
+    """
+    image = _model_image(folder, server, oci, model)
     document = _read(folder / "kustomization.yaml")
     others = [one for one in document.get("images", []) if one["name"].removeprefix(PREFIX) not in references]
     document["images"] = [*(_image(name, full) for name, full in references.items()), *others]
     if model is not None:
-        patch = {"target": {"kind": "Deployment", "name": server}, "path": f"{server}.yaml"}
-        if all(known["path"] != patch["path"] for known in document.setdefault("patches", [])):
-            document["patches"].append(patch)
+        _add_patch(document, server, f"{server}.yaml")
         _write(folder / f"{server}.yaml", [{"op": "replace", "path": ANNOTATION, "value": model}])
+    if image:
+        _add_patch(document, server, file_of(server))
+        _write(folder / file_of(server), volume_patch(server, image))
     _write(folder / "kustomization.yaml", document)
+    return image
+
+
+def _model_image(folder: Path, server: str, oci: str | None, model: str | None) -> str | None:
+    """``repository@digest`` of the model, where the overlay takes it from a registry."""
+    known = folder / file_of(server)
+    repository = oci or (repository_of(_read(known)) if known.is_file() else None)
+    return image_of_model(repository, model) if repository and model and model != NO_MODEL else None
+
+
+def _add_patch(document: Any, server: str, path: str) -> None:
+    if all(known["path"] != path for known in document.setdefault("patches", [])):
+        document["patches"].append({"target": {"kind": "Deployment", "name": server}, "path": path})
 
 
 def _comes_later(store: str) -> tuple[str, str] | None:
@@ -89,8 +113,9 @@ def _require_deployment(overlay: Path, server: str, before: dict[Path, str]) -> 
         return
     done = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True, check=False)
     objects = YAML(typ="safe").load_all(done.stdout) if done.returncode == 0 else ()
-    deployments = [one["metadata"]["name"] for one in objects if one["kind"] == "Deployment"]
-    if server in deployments:
+    deployments = {one["metadata"]["name"]: one for one in objects if one["kind"] == "Deployment"}
+    wrong_volume = volume_problem(deployments[server]) if server in deployments else None
+    if server in deployments and not wrong_volume:
         return
     for path in (overlay / PINNED).iterdir():
         if path not in before:
@@ -98,6 +123,8 @@ def _require_deployment(overlay: Path, server: str, before: dict[Path, str]) -> 
     for path, text in before.items():
         path.write_text(text)
     why = f"has no Deployment {server!r}, but {', '.join(deployments)}" if deployments else done.stderr.strip()[-300:]
+    if wrong_volume:
+        raise RecipeError(f"{overlay / 'kustomization.yaml'}: {wrong_volume}")
     raise RecipeError(f"{overlay}: {why}; correct --server or the overlay")
 
 

@@ -115,7 +115,8 @@ def test_volumes_and_secrets_are_named_and_only_training_has_the_checkpoints(tmp
         own = {"/checkpoints": "lorry-checkpoints"} if step == "train-lora" else {}
         assert mounts(document, step) == {**everywhere, **own}
         secrets = {secret["secretName"]: secret for secret in document.pod(step)["secretAsEnv"]}
-        assert set(secrets) == {"lorry-hub", "lorry-store"}
+        registry = {"lorry-oci"} if step == "publish-model" else set()
+        assert set(secrets) == {"lorry-hub", "lorry-store"} | registry
         assert all(secret["optional"] for secret in secrets.values())
         environment = {variable["name"]: variable["value"] for variable in document.container(step)["env"]}
         assert environment.pop("LORRY_GPUS", "0") == ("1" if step in GPU_STEPS else "0")
