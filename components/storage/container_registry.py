@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 from components.errors import StoreError
@@ -47,7 +48,7 @@ class ContainerRegistry:
         answer = self._ask("HEAD", f"blobs/{digest}", accept=(200, 404))
         return int(answer.headers["Content-Length"]) if answer.status_code == 200 else None
 
-    def put_blob(self, digest: str, size: int, open_content: Callable[[], BinaryIO]) -> None:
+    def put_blob(self, digest: str, size: int, open_content: Callable[[], AbstractContextManager[BinaryIO]]) -> None:
         """Upload a blob in one request; it is read as it is sent."""
         begun = self._ask("POST", "blobs/uploads/", accept=(202,))
         location = begun.headers["Location"]
