@@ -54,7 +54,7 @@ def deploy(wanted: Wanted, kubectl: Kubectl, seconds: float, report: Report) -> 
         RolloutFailedError: it was taken back; the message says why.
         ClusterError: the cluster refuses or does not answer.
     """
-    with _one_deploy_of(wanted.folder), _pinned_restored_on_error(wanted.folder):
+    with _one_deploy_of(wanted.folder), _pinned_kept(wanted.folder) as before_pinning:
         for line in pin_overlay(wanted.folder, wanted.model, wanted.store, wanted.server):
             report(f"pinned: {line}")
         overlay = load_overlay(kubectl, wanted.folder)
@@ -68,6 +68,7 @@ def deploy(wanted: Wanted, kubectl: Kubectl, seconds: float, report: Report) -> 
                 report(line)
             require_images(overlay, before, here, report)
             kubectl.run("apply", "--kustomize", str(wanted.folder))
+            before_pinning.applied = True
             try:
                 return _verified(overlay, here, seconds, report)
             except ClusterError as error:
@@ -166,17 +167,28 @@ def _one_deploy_of(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@dataclass
+class _Pinned:
+    """``pinned/`` before it was written: its files by path; ``applied``: the cluster has the new one."""
+
+    files: dict[Path, bytes]
+    applied: bool = False
+
+
 @contextmanager
-def _pinned_restored_on_error(folder: Path) -> Iterator[None]:
-    """Leave ``pinned/`` as it was if what is inside fails."""
+def _pinned_kept(folder: Path) -> Iterator[_Pinned]:
+    """Put ``pinned/`` back if what is inside fails, or is interrupted before the cluster has the new one."""
     pinned = folder / PINNED
-    before = {path: path.read_bytes() for path in pinned.iterdir() if path.is_file()} if pinned.is_dir() else {}
+    before = _Pinned(
+        {path: path.read_bytes() for path in pinned.iterdir() if path.is_file()} if pinned.is_dir() else {}
+    )
     try:
-        yield
-    except Exception:
-        for path in pinned.iterdir() if before else ():
-            if path not in before:
-                path.unlink()
-        for path, content in before.items():
-            path.write_bytes(content)
+        yield before
+    except BaseException as error:
+        if not (before.applied and isinstance(error, KeyboardInterrupt)):
+            for path in pinned.iterdir() if before.files else ():
+                if path not in before.files:
+                    path.unlink()
+            for path, content in before.files.items():
+                path.write_bytes(content)
         raise

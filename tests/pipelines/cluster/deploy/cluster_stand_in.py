@@ -66,7 +66,9 @@ class ClusterStandIn(Kubectl):
                 return "no\n" if " ".join(arguments) in self.forbidden else "yes\n"
             case ("get", "namespace", name):
                 if " ".join(arguments) in self.forbidden:
-                    raise ForbiddenError("jane has no right to get namespaces", Right("jane", "get", "namespaces", None))
+                    raise ForbiddenError(
+                        "jane has no right to get namespaces", Right("jane", "get", "namespaces", None)
+                    )
                 if name not in self.namespaces:
                     raise MissingObjectError(f"namespaces {name!r} not found")
             case ("create" | "replace" | "apply", "--filename=-", *_):

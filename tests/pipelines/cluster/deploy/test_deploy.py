@@ -172,6 +172,22 @@ def test_a_right_that_is_missing_later_is_asked_for_before(overlay, cluster):
     assert cluster.history == {}
 
 
+@pytest.mark.parametrize(("at", "stays"), [("diff", False), ("rollout", True)])
+def test_an_interrupted_deploy_keeps_what_it_has_applied(overlay, cluster, monkeypatch, at, stays):
+    deployed(overlay, cluster, GOOD)
+    before = pinned(overlay)
+
+    def interrupt(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.cluster.deploy.deploy." + {"diff": "difference", "rollout": "follow"}[at], interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        deployed(overlay, cluster, OTHER)
+    assert (pinned(overlay) != before) == stays
+    assert (cluster.served().model == OTHER) == stays
+    assert NAME not in cluster.leases
+
+
 def test_a_user_of_the_namespace_alone_may_deploy(overlay, cluster):
     cluster.forbidden.add("get namespace lorry")
     deployed(overlay, cluster, GOOD)
