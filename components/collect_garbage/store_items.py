@@ -20,8 +20,8 @@ FOLDERS: dict[str, Kind] = {"models": "model", "inputs": "input", "base-models":
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 # A digest of files, or a commit of the hub.
 _REVISION = re.compile(r"^([0-9a-f]{64}|[0-9a-f]{40})$")
-# Kubeflow's id, or kfp.local's.
-_RUN = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^\d+$")
+# Kubeflow's id, kfp.local's, or the key of a schedule's runs.
+_RUN = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^\d+$|^[0-9a-f]{16}$")
 _FOLDER_OF: dict[Kind, str] = {kind: folder for folder, kind in FOLDERS.items()}
 _NAMES: dict[Kind, re.Pattern[str]] = {"model": _SHA256, "input": _REVISION, "base model": _REVISION, "run": _RUN}
 NEVER_FINISHED = f"an upload without {MANIFEST_NAME}"

@@ -10,6 +10,7 @@ from typing import Any
 from components.collect_garbage.items import Kind, reference
 from pipelines.cluster.kubectl import Kubectl
 from pipelines.cluster.kubeflow import Kubeflow
+from pipelines.cluster.run_facts import run_key_in
 from pipelines.graph.placement import RUN_LABEL
 
 N_RUNS = 500
@@ -37,17 +38,24 @@ def runs_at(kubeflow: Kubeflow) -> KnownRuns:
     Raises:
         ClusterError: it does not answer, or refuses.
     """
-    runs = kubeflow.runs(N_RUNS)
+    runs, schedules = kubeflow.runs(N_RUNS), kubeflow.schedules()
+    scheduled = {}
+    for schedule in schedules:
+        # Its runs publish once, under its key, while the recipe is the same.
+        named = [reference("run", _key_of(schedule)), *_inputs_in(_parameters(schedule))]
+        scheduled.update(dict.fromkeys(named, f"the schedule {schedule.display_name} uses it"))
     return KnownRuns(
         active={run.run_id: str(run.display_name) for run in runs if run.state not in ENDED},
-        known=frozenset(run.run_id for run in runs),
+        known=frozenset({run.run_id for run in runs} | {_key_of(one) for one in (*runs, *schedules)}),
         reads={run.run_id: tuple(_inputs_in(_parameters(run))) for run in runs},
-        scheduled={
-            one: f"the schedule {schedule.display_name} reads it"
-            for schedule in kubeflow.schedules()
-            for one in _inputs_in(_parameters(schedule))
-        },
+        scheduled=scheduled,
     )
+
+
+def _key_of(run: Any) -> str:
+    """The name of what a run or a schedule has in the store, beside a run's own notes; empty where it is no Lorry's."""
+    spec = run.pipeline_spec
+    return (run_key_in(spec) if isinstance(spec, Mapping) else None) or ""
 
 
 def runs_on_cluster(kubectl: Kubectl) -> KnownRuns:

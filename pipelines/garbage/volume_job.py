@@ -17,6 +17,8 @@ from pipelines.config.addresses import VOLUMES
 from pipelines.graph.placement import USER
 
 SECONDS_TO_START = 300.0
+# An image that is missing does not come by waiting; a registry that is busy for a moment does.
+SECONDS_TO_PULL = 45.0
 SECONDS_TO_RUN = 3600
 
 
@@ -135,7 +137,7 @@ class VolumeJob:
                 raise
             delete = self.kubectl.command("delete", "job", self.name)
             raise BusyError(
-                f"pvc://{self.claim}: another lorry gc is at work there (job {self.name}); wait until it has ended, or "
+                f"{self.address}: another lorry gc is at work there (job {self.name}); wait until it has ended, or "
                 f"delete the job if it was left behind: {delete}"
             ) from None
         try:
@@ -154,12 +156,13 @@ class VolumeJob:
             if waiting := self._waiting():
                 reason = waiting
                 if waiting != reported:
-                    report(f"pvc://{self.claim}: {waiting}")
+                    report(f"{self.address}: {waiting}")
                     reported = waiting
-                if time.monotonic() - begun > self.start_seconds:
+                limit = min(self.start_seconds, SECONDS_TO_PULL) if "cannot be pulled" in reason else self.start_seconds
+                if time.monotonic() - begun > limit:
                     raise ClusterError(
-                        f"pvc://{self.claim}: the pod of job {self.name} did not start in {self.start_seconds:.0f} s: "
-                        f"{reason}; nothing was deleted"
+                        f"{self.address}: the pod of job {self.name} did not start in {limit:.0f} s: {reason}; nothing "
+                        "was deleted"
                     )
             time.sleep(self.look_seconds)
 

@@ -16,13 +16,16 @@ from pipelines.garbage.knowledge import Sources, gather, has_kubeconfig, of_fore
 from pipelines.garbage.known_runs import KnownRuns, runs_on_cluster
 from tests.pipelines.garbage.kubectl_stand_in import WORKFLOWS, WORKLOADS, workload
 
-REVISION, OTHER, COMMIT, SHA = "1" * 64, "2" * 64, "3" * 40, "a" * 64
+REVISION, OTHER, COMMIT, SHA, KEY = "1" * 64, "2" * 64, "3" * 40, "a" * 64, "5" * 16
 SILENT = "Unable to connect to the server: dial tcp 10.0.0.1:443: connect: connection refused"
 
 
 def run(name: str, state: str, **parameters: Any) -> SimpleNamespace:
     config = SimpleNamespace(parameters=parameters)
-    return SimpleNamespace(run_id=f"id-of-{name}", display_name=name, state=state, runtime_config=config)
+    spec = parameters.pop("spec", None)
+    return SimpleNamespace(
+        run_id=f"id-of-{name}", display_name=name, state=state, runtime_config=config, pipeline_spec=spec
+    )
 
 
 class Endpoint:
@@ -96,13 +99,18 @@ def test_a_cluster_without_argo_leaves_the_runs_unknown(cluster):
 def test_what_active_runs_and_schedules_read_stays():
     active = run("now", "RUNNING", split={"sources": [{"data": f"s3://b/lorry/inputs/{REVISION}/chats.jsonl"}]})
     over = run("over", "SUCCEEDED", base_model={"address": f"/volumes/store/base-models/{COMMIT}"})
-    weekly = run("weekly", "", split={"data": f"s3://b/lorry/inputs/{OTHER}/chats.jsonl"})
+    publishes = {"publish-model": {"inputs": {"parameters": {"run": {"runtimeValue": {"constant": KEY}}}}}}
+    spec = {"root": {"dag": {"tasks": publishes}}}
+    weekly = run("weekly", "", split={"data": f"s3://b/lorry/inputs/{OTHER}/chats.jsonl"}, spec=spec)
     found = gather(asked(active, over, schedules=(weekly,)))
     assert found.pins == {
         "run:id-of-now": "it is active in Kubeflow",
         f"input:{REVISION}": "the active run now reads it",
-        f"input:{OTHER}": "the schedule weekly reads it",
+        f"input:{OTHER}": "the schedule weekly uses it",
+        f"run:{KEY}": "the schedule weekly uses it",
     }
+    assert found.runs is not None
+    assert KEY in (found.runs.known or ())
     assert found.needs["run:id-of-over"] == (f"base model:{COMMIT}",)
     assert found.unknown == {"checkpoints": "the run now is active and may go on from it"}
     assert found.looked_at[-1] == "Kubeflow: http://kubeflow: 1 active run"
