@@ -141,7 +141,9 @@ class Kubeflow(Endpoint):
             ClusterError: the endpoint does not answer, or refuses.
         """
         ask = getattr(self._recurring, f"recurring_run_service_{change}_recurring_run")
-        self._ask(lambda: ask(schedule_id, _request_timeout=SECONDS_TO_ANSWER))
+        # Otherwise Kubernetes deletes the workflows with their owner: a run at work ends unseen, and stays RUNNING.
+        options = {"propagation_policy": "ORPHAN"} if change == "delete" else {}
+        self._ask(lambda: ask(schedule_id, **options, _request_timeout=SECONDS_TO_ANSWER))
 
     def find_experiment(self, name: str) -> str | None:
         """The id of an experiment, None where there is no such.

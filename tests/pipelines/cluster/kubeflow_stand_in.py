@@ -130,7 +130,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         if self._allowed():
-            self._change_schedule(self.path.rpartition("/")[2], "delete")
+            url = urlparse(self.path)
+            # Without it the runs of the schedule are deleted as well.
+            assert parse_qs(url.query) == {"propagation_policy": ["ORPHAN"]}
+            self._change_schedule(url.path.rpartition("/")[2], "delete")
 
     def _allowed(self) -> bool:
         """True for who may ask; others get a refusal, or what a proxy before Kubeflow gives: its login page."""

@@ -23,6 +23,7 @@ from components.publish_sweep.publish import REPORTS, publish_comparison, publis
 from components.storage.run_notes import RUN_VARIABLE, STORE_VARIABLE, StepNote, write_note
 from components.storage.store import Store
 from pipelines.cluster.step_logs import read_log
+from pipelines.config.steps import RUN_STEPS
 from tests.conftest import ROOT, run_lorry
 from tests.pipelines.cluster.kubeflow_stand_in import RUN_ID, StandIn, kubeflow
 
@@ -288,3 +289,11 @@ def test_a_store_that_does_not_answer_is_said_once_and_the_run_is_followed(figur
     )
     assert done.stdout.count("no figures while it runs: ") == 1
     assert "error: the run failed in split_data" in done.stderr
+
+
+def test_a_run_of_a_schedule_reuses_publishing_and_shows_the_figures_of_its_run_key(bucket, tmp_path):
+    publish_figures(PublishConfig(store=STORE), "73d630632a2932c1", {"model": {"sha256": "5" * 64, "store": STORE}})
+    done = follow(recorded("run-of-a-schedule-all-reused"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert lines(done)[:7] == [f"{step.name}: unchanged, reused" for step in RUN_STEPS]
+    assert f"{STORE}/models/{'5' * 64}" in done.stdout

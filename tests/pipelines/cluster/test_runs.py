@@ -15,7 +15,7 @@ from components.errors import LorryError
 from components.storage.run_notes import RUN_VARIABLE, STORE_VARIABLE, StepNote, write_note
 from pipelines.cli import app
 from tests.pipelines.cluster.kubeflow_stand_in import RUN_ID, STORE, StandIn, kubeflow
-from tests.pipelines.cluster.test_follow import put_log, recorded
+from tests.pipelines.cluster.test_follow import RECORDED, put_log, recorded
 
 OTHER_ID = "3f2f9999-0000-4000-8000-000000000002"
 
@@ -232,3 +232,8 @@ def test_steps_without_a_log_say_why(server):
     assert refusal(server, "runs", "logs", RUN_ID, "trian_lora") == (
         "STEP trian_lora: no such step; did you mean train_lora?"
     )
+
+
+def test_a_run_that_is_gone_meanwhile_is_said_in_kubeflows_words(server):
+    server.not_found = json.loads((RECORDED / "run-not-found.json").read_text())["body"]
+    assert "answers 404: Failed to get a run: Failed to fetch run" in refusal(server, "runs", "cancel", RUN_ID)
