@@ -15,35 +15,47 @@ from pipelines.config.recipe import load_recipe
 console = Console()
 
 
+OverlayFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--overlay", help="the overlay to serve, such as manifests/overlays/local; its pipelines/ is for runs"
+    ),
+]
+Recipe = Annotated[
+    Path | None,
+    typer.Option("--recipe", help="the recipe to run: its pools, claims and store; default: Lorry's own pools"),
+]
+ContextName = Annotated[
+    str | None, typer.Option("--context", help="a context of your kubeconfig; default: the current one")
+]
+MaybeEndpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        envvar="KFP_ENDPOINT",
+        help="address of Kubeflow Pipelines; without it its version is read through Kubernetes, and no login tried",
+    ),
+]
+Probe = Annotated[
+    bool,
+    typer.Option(
+        "--probe",
+        help="also start short-lived pods in the namespaces: they pull each image, reach store and hub, write to "
+        "the claims, read the features of processors, and try a NetworkPolicy; without it nothing is made",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="a list of objects in place of the table")]
+
+
 def doctor(
-    overlay: Annotated[
-        Path | None,
-        typer.Option(
-            help="folder of the overlay to serve, such as manifests/overlays/local; its pipelines/ is for runs"
-        ),
-    ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="the recipe to run: its pools, claims and store; default: Lorry's own pools")
-    ] = None,
+    overlay: OverlayFolder = None,
+    recipe: Recipe = None,
     pool: PoolName = None,
-    context: Annotated[str | None, typer.Option(help="a context of your kubeconfig; default: the current one")] = None,
-    endpoint: Annotated[
-        str | None,
-        typer.Option(
-            envvar="KFP_ENDPOINT",
-            help="address of Kubeflow Pipelines; without it its version is read through Kubernetes, and no login tried",
-        ),
-    ] = None,
+    context: ContextName = None,
+    endpoint: MaybeEndpoint = None,
     namespace: Namespace = None,
-    probe: Annotated[
-        bool,
-        typer.Option(
-            "--probe",
-            help="also start short-lived pods in the namespaces: they pull each image, reach store and hub, write to "
-            "the claims, read the features of processors, and try a NetworkPolicy; without it nothing is made",
-        ),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="a list of objects in place of the table")] = False,
+    probe: Probe = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check what a cluster has and lacks for runs and for serving, with the command that corrects each row.
 

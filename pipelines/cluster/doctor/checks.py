@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from components.errors import ClusterError
 from pipelines.cluster.doctor import (
+    admission,
     autoscaling,
     images,
     kubeflow,
@@ -55,6 +56,7 @@ CHECKS = (
     Check(network.GROUP, "hub", network.hub),
     Check(autoscaling.GROUP, "metrics adapter", autoscaling.adapter),
     Check(quotas.GROUP, "quotas", quotas.quotas),
+    Check(admission.GROUP, "pods", admission.pods),
     Check(room.GROUP, "serving", room.serving),
     Check(room.GROUP, "run", room.run),
 )

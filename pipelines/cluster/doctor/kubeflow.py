@@ -31,8 +31,8 @@ def api(subject: Subject) -> Iterator[Row]:
             f"{WAY} & export KFP_ENDPOINT=http://127.0.0.1:8081",
         )  # fmt: skip
         return
-    kubeflow = Kubeflow(subject.endpoint, subject.token, subject.profile)
     try:
+        kubeflow = Kubeflow(subject.endpoint, subject.token, subject.profile)
         yield _version(kubeflow.health())
         kubeflow.check_login()
     except ClusterError as error:

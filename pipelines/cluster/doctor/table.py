@@ -20,9 +20,9 @@ def show(console: Console, rows: Sequence[Row]) -> None:
     """Print the table, then what corrects each row that is not ok: whole commands, to copy."""
     if console.is_terminal:
         _show_table(console, rows)
-        for row in rows:
-            if row.state != "ok" and row.fix:
-                _line(console, f"\n{row.state}: {row.group}, {row.check}\n  {row.fix}")
+        for fix in dict.fromkeys(row.fix for row in rows if row.state != "ok" and row.fix):
+            corrected = [f"{row.group}: {row.check}" for row in rows if row.state != "ok" and row.fix == fix]
+            _line(console, f"\n{'; '.join(corrected)}\n  {fix}")
     else:
         for row in rows:
             _line(console, f"{row.state:<8} {row.group}: {row.check}: {row.found}")

@@ -6,19 +6,22 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.errors import ClusterError
-from pipelines.cluster.doctor import images, network, storage
-from pipelines.cluster.doctor.probes import running, scripts
+from pipelines.cluster.doctor import admission, images, network, storage
+from pipelines.cluster.doctor.examination import examine_cluster
+from pipelines.cluster.doctor.probes import plan, running, scripts
 from pipelines.cluster.doctor.probes.pod import LABEL, ProbePod
 from pipelines.cluster.doctor.probes.running import run_pods
 from pipelines.cluster.doctor.subject import Outcome
 from pipelines.cluster.kubectl import Kubectl
 from tests.manifests.restricted import violations
+from tests.pipelines.cluster.doctor.recorded_cluster import LOCAL, NODES, RecordedCluster
 
 SUCCEEDED = {"phase": "Succeeded"}
 
@@ -142,6 +145,55 @@ def test_probe_pods_pass_restricted_and_one_is_closed_by_a_policy_made_before_it
     closed = [pod for pod in cluster.made.values() if selector.items() <= pod["metadata"]["labels"].items()]
     assert [pod["spec"]["containers"][0]["image"] for pod in closed] == ["closed"]
     assert policy["spec"]["egress"] == []
+
+
+def test_every_namespace_image_claim_and_node_gets_its_probe(subject, monkeypatch):
+    planned: list[ProbePod] = []
+    monkeypatch.setattr(plan, "run_pods", lambda _, probes, report: planned.extend(probes) or {})
+    plan.run_probes(subject({}), print)
+    names = {one.name for one in planned}
+    assert names >= {
+        "hub", "store from kubeflow", "store from lorry", "claims in kubeflow", "claims in lorry", "processor of node1",
+        "policy open", "policy closed",
+    }  # fmt: skip
+    pulled = [one.image.rpartition("/")[2] for one in planned if one.name.startswith("image ")]
+    assert pulled == ["data:recorded", "train:recorded", "export:recorded"]  # the overlay is not pinned yet
+    (claims,) = [one for one in planned if one.name == "claims in lorry"]
+    assert (claims.claims, claims.user["fsGroup"]) == (["chat-data"], 10001)
+    assert [one.name for one in planned if one.is_closed] == ["policy closed"]
+
+
+def test_without_the_right_to_see_nodes_the_other_probes_go_on(tmp_path, monkeypatch):
+    cluster = RecordedCluster()
+    cluster.refuse(NODES, "list", "nodes")
+    planned: list[ProbePod] = []
+    monkeypatch.setattr(plan, "run_pods", lambda _, probes, report: planned.extend(probes) or {})
+    cluster.install(tmp_path, monkeypatch)
+    examine_cluster(None, LOCAL, None, None, None, (None, None), probe=True, report=print)
+    assert {"hub", "policy closed"} <= {one.name for one in planned}
+    assert not [one for one in planned if one.name.startswith("processor")]
+
+
+REFUSED = 'violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)'
+
+
+def test_what_the_cluster_would_refuse_is_said_with_its_own_words(subject):
+    class Refusing(Pods):
+        def run(self, *arguments: str, given: str | None = None, succeeds_with: Sequence[int] = (0,)) -> str:
+            assert arguments[:2] == ("create", "--dry-run=server")
+            pod = json.loads(given or "")
+            assert "app.kubernetes.io/instance" not in pod["metadata"]["labels"]  # a Service would take it in
+            if pod["spec"]["containers"][0]["name"] == "chat":
+                raise ClusterError(f'kubectl create: pods "it" is forbidden: {REFUSED}')
+            return ""
+
+    visited = replace(subject({}), kubectl=Refusing({}))
+    rows = {row.check: row for row in admission.pods(visited)}
+    assert {check: row.state for check, row in rows.items()} == {
+        "chat in lorry": "missing", "model-server in lorry": "ok", "a step on cpu in kubeflow": "ok",
+    }  # fmt: skip
+    assert rows["chat in lorry"].found == f"refused: {REFUSED}"
+    assert rows["chat in lorry"].fix.startswith("# take what it names out of ")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,14 @@ def test_a_command_is_one_line_to_be_copied_however_narrow_the_terminal_is():
         assert "never shown" not in printed(is_terminal)
 
 
+def test_a_command_that_corrects_several_rows_is_shown_once_on_a_terminal():
+    file = io.StringIO()
+    several = [Row("images", name, "missing", "no image", LONG) for name in ("chat", "model-server")]
+    show(Console(file=file, force_terminal=True, width=80, color_system=None), several)
+    assert file.getvalue().count(LONG) == 1
+    assert "images: chat; images: model-server" in file.getvalue()
+
+
 def test_a_log_has_a_line_for_each_row():
     first, second, *_, last = printed(False).splitlines()
     assert first == "ok       storage: claims: Bound"
