@@ -60,7 +60,8 @@ def stores(subject: Subject) -> Iterator[Row]:
         elif not outcome.ran:
             yield Row(GROUP, check, "warning", f"{address}: not probed: {outcome.reason}")
         else:
-            yield Row(GROUP, check, "missing", f"{address}: {outcome.reason}", _correcting(subject, namespace, address))
+            found = outcome.reason if address in outcome.reason else f"{address}: {outcome.reason}"
+            yield Row(GROUP, check, "missing", found, _correcting(subject, namespace, address))
 
 
 def store_addresses(subject: Subject) -> list[tuple[str, str]]:

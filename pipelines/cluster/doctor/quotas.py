@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
 from pipelines.cluster.doctor.pools import step_of
-from pipelines.cluster.doctor.quantity import amount, amounts, shown, total
+from pipelines.cluster.doctor.quantity import Amounts, amount, amounts, shown, total
 from pipelines.cluster.doctor.room import to_roll_out, to_serve
 from pipelines.cluster.doctor.row import Row
 from pipelines.cluster.doctor.scheduling import PodRequest
+from pipelines.cluster.doctor.storage import claims_of
 from pipelines.cluster.doctor.subject import Subject
 from pipelines.cluster.overlay import Manifest
 
@@ -21,7 +22,7 @@ def quotas(subject: Subject) -> Iterator[Row]:
     """Whether what is to come fits into each quota."""
     for namespace in subject.namespaces:
         quotas = subject.kubectl.in_namespace(namespace).get("resourcequotas")["items"]
-        wanted = total(one.wanted for one in _to_come(subject, namespace))
+        wanted = total([*(one.wanted for one in _to_come(subject, namespace)), *_claims_to_come(subject, namespace)])
         rows = [row for quota in quotas for row in _quota(subject, namespace, quota, wanted)]
         yield from rows or [Row(GROUP, namespace, "ok", "none" if not quotas else "leaves room for what is to come")]
 
@@ -33,6 +34,13 @@ def _to_come(subject: Subject, namespace: str) -> Iterator[PodRequest]:
     if namespace == subject.run_namespace:
         steps = [step_of(name, pool) for name, pool in subject.pools.items()]
         yield max(steps, key=lambda step: (step.wanted["cpu"], step.wanted["memory"]))
+
+
+def _claims_to_come(subject: Subject, namespace: str) -> Iterator[Amounts]:
+    for where, name, manifest in claims_of(subject):
+        if where == namespace and manifest and not subject.state.get(namespace, "persistentvolumeclaim", name):
+            size = amount(manifest["spec"]["resources"]["requests"]["storage"])
+            yield {"persistentvolumeclaims": Decimal(1), "storage": size}
 
 
 def _quota(subject: Subject, namespace: str, quota: Manifest, wanted: dict[str, Decimal]) -> Iterator[Row]:
@@ -47,8 +55,8 @@ def _quota(subject: Subject, namespace: str, quota: Manifest, wanted: dict[str, 
             raised[key] = used.get(key, Decimal(0)) + asked
     if raised:
         lacks = "; ".join(
-            f"{key}: {shown(key, amount(hard[key]))} allowed, {shown(key, used.get(key, Decimal(0)))} used, "
-            f"{shown(key, needed - used.get(key, Decimal(0)))} to come"
+            f"{key}: {_shown(key, hard[key])} allowed, {_shown(key, used.get(key, Decimal(0)))} used, "
+            f"{_shown(key, needed - used.get(key, Decimal(0)))} to come"
             for key, needed in raised.items()
         )
         patch = json.dumps({"spec": {"hard": {key: _quantity(key, needed) for key, needed in raised.items()}}})
@@ -62,6 +70,11 @@ def _quota(subject: Subject, namespace: str, quota: Manifest, wanted: dict[str, 
             "limits.cpu: it refuses pods without a limit of cores, and the steps of runs have none; a LimitRange gives "
             "them one", _limit_range(subject, namespace),
         )  # fmt: skip
+
+
+def _shown(key: str, number: Decimal) -> str:
+    # The line begins with the key.
+    return shown(key, number).removesuffix(f" {key}")
 
 
 def _quantity(key: str, number: Decimal) -> str:

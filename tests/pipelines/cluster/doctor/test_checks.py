@@ -70,6 +70,11 @@ def quota(cluster: RecordedCluster, namespace: str, **hard: str) -> None:
     cluster.answers[f"--namespace {namespace} get limitranges --output=json"] = {"items": []}
 
 
+def quota_of_claims(cluster: RecordedCluster) -> None:
+    quota(cluster, "lorry", persistentvolumeclaims="0", **{"requests.storage": "512Mi"})
+    cluster.remove("lorry", "persistentvolumeclaim", "chat-data")
+
+
 def label_of_gpu(cluster: RecordedCluster) -> None:
     cluster.named(NODES, "gpu1")["metadata"]["labels"] = {"nvidia.com/gpu.product": "Tesla-T4"}
 
@@ -144,6 +149,10 @@ FAULTS = [
           "requests.cpu: 0.1 cores allowed, 0 cores used, 0.25 cores to come",
           """kubectl --namespace lorry patch resourcequota small --type=merge '--patch={"spec": {"hard": """
           """{"requests.cpu": "250m"}}}'"""),
+    Fault("a quota of claims", quota_of_claims, ("quota", "small in lorry"),
+          "persistentvolumeclaims: 0 allowed, 0 used, 1 to come; requests.storage: 512 MiB allowed, 0 GiB used, 1 GiB "
+          "to come",
+          """--patch={"spec": {"hard": {"persistentvolumeclaims": "1", "requests.storage": "1024Mi"}}}"""),
     Fault("a quota that refuses steps", lambda it: quota(it, "kubeflow", **{"limits.cpu": "8"}),
           ("quota", "small in kubeflow"), "it refuses pods without a limit of cores, and the steps of runs have none",
           "\"kind\": \"LimitRange\""),

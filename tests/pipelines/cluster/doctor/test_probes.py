@@ -211,12 +211,12 @@ def test_policies_are_enforced_where_the_closed_pod_alone_is_stopped(closed, sta
 
 
 def test_what_a_pod_found_is_the_row_and_what_did_not_run_proves_nothing(subject):
-    refused = Outcome("failed", reason="no valid answer")
+    refused = Outcome("failed", reason="s3://mlpipeline/lorry/models: no valid answer")
     rows = network.stores(
         subject({"store from kubeflow": refused, "store from lorry": Outcome("refused", reason="quota")})
     )
     runs, serving = rows
-    assert (runs.state, runs.found) == ("missing", "s3://mlpipeline/lorry: no valid answer")
+    assert (runs.state, runs.found) == ("missing", "s3://mlpipeline/lorry/models: no valid answer")
     assert runs.fix.startswith("kubectl --namespace kubeflow get secret mlpipeline-minio-artifact")
     assert (serving.state, serving.found) == ("warning", "s3://mlpipeline/lorry: not probed: quota")
     writing = list(storage.access(subject({"claims in lorry": Outcome("failed", reason="chat-data: cannot write")})))
