@@ -11,15 +11,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
+
+from ruamel.yaml import YAML
 
 from components.errors import ClusterError
 from pipelines.cluster.deploy.pin import NO_MODEL
 from pipelines.cluster.deploy.rollout import REVISION
-from pipelines.cluster.deploy.workloads import MODEL_ANNOTATION, Workload, workloads_of
+from pipelines.cluster.deploy.workloads import Workload
 from pipelines.cluster.kubectl import ForbiddenError, Kubectl, MissingObjectError, Right
-from pipelines.cluster.overlay import load_overlay
 
 PROOF = {"prompt": "What is Lorry?", "answer": "Lorry is a program.", "max_tokens": 32}
 FORWARD = "import time; print('Forwarding from 127.0.0.1:{port} -> 8080', flush=True); time.sleep(60)"
@@ -34,6 +34,7 @@ class ClusterStandIn(Kubectl):
             self.__dict__ = {**shared.__dict__, "namespace": namespace}
             return
         self.ran: list[str] = []
+        self.rendered: list[str] = []
         self.history: dict[str, list[dict[str, Any]]] = {}
         self.revisions: dict[str, int] = {}
         self.leases: dict[str, Any] = {}
@@ -61,7 +62,8 @@ class ClusterStandIn(Kubectl):
         self.ran.append(" ".join(arguments))
         match arguments:
             case ("kustomize", *_):
-                return super().run(*arguments)
+                self.rendered[:] = [super().run(*arguments)]
+                return self.rendered[0]
             case ("auth", "can-i", *_):
                 return "no\n" if " ".join(arguments) in self.forbidden else "yes\n"
             case ("get", "namespace", name):
@@ -77,8 +79,8 @@ class ClusterStandIn(Kubectl):
                 self.leases.pop(name, None)
             case ("diff", "--kustomize", _):
                 return ""
-            case ("apply", "--kustomize", folder):
-                self._apply(Path(folder))
+            case ("apply", "--kustomize", _):
+                self._apply()
             case ("rollout", "undo", deployment, to_revision):
                 self._undo(deployment.removeprefix("deployment/"), int(to_revision.partition("=")[2]))
             case ("logs", *_):
@@ -112,11 +114,11 @@ class ClusterStandIn(Kubectl):
             self.__dict__["_probed"] = item["spec"]["containers"][0]["image"]
         return json.dumps({"metadata": {"name": name}})
 
-    def _apply(self, folder: Path) -> None:
-        overlay = load_overlay(self, folder)
-        rendered = {one["metadata"]["name"]: one for one in overlay.of_kind("Deployment")}
-        for workload in workloads_of(overlay):
-            self._add(workload.name, rendered[workload.name])
+    def _apply(self) -> None:
+        """Take the Deployments of what was rendered last."""
+        for one in YAML(typ="safe").load_all(self.rendered[0]):
+            if one["kind"] == "Deployment":
+                self._add(one["metadata"]["name"], one)
 
     def _undo(self, name: str, revision: int) -> None:
         (old,) = [one for one in self.history[name] if one["revision"] == revision]
@@ -216,6 +218,3 @@ def serving(cluster: ClusterStandIn) -> Iterator[None]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-__all__ = ["MODEL_ANNOTATION", "PROOF", "ClusterStandIn", "serving"]

@@ -24,6 +24,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterStandIn]:
     for module in (snapshot, verify, image_probe):
         monkeypatch.setattr(module, "SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr(verify, "SECONDS_TO_SETTLE", 0.0)
+    # Tags that are hashes of the content take a second for each pinning.
+    monkeypatch.setenv("LORRY_TAG", "test-1")
     cluster = ClusterStandIn()
     with serving(cluster):
         yield cluster
