@@ -54,8 +54,8 @@ install: .venv/made
 	if command -v npm >/dev/null; then npm ci --prefix .venv/clients --ignore-scripts --no-audit --no-fund --loglevel=error; fi
 	touch $@
 
-# ENGINE: docker, podman or buildah; IMAGES: some of them; BUILD_FLAGS: for the engine's build; RELEASE=1: pinned bases only;
-# PUSH=1: to the registry as well
+# ENGINE: docker, podman or buildah; IMAGES: some of them; BUILD_FLAGS: for the engine's build; PUSH=1: to the registry as well;
+# RELEASE=1: pinned bases only, what is in each image as .build/sbom/*.cdx.json, signed with COSIGN_KEY
 images: install
 	$(BIN)/python -m images.build $(if $(ENGINE),--engine $(ENGINE)) $(if $(RELEASE),--release) $(if $(PUSH),--push) --flags="$(BUILD_FLAGS)" $(IMAGES)
 

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 from components.errors import LorryError
+from images.sbom import debian_packages, write_sbom
+from images.signatures import push, sign, signing_key
 from pipelines.graph.images import (
     FOLDER,
     ImageSettings,
@@ -85,15 +87,18 @@ def build(engine: str, name: str, settings: ImageSettings, flags: list[str]) -> 
         raise LorryError(f"{image}: {engine} cannot build it; its own words stand above")
 
 
-def push(engine: str, image: str) -> None:
-    """Push one image.
+def release(engine: str, name: str, settings: ImageSettings, key: str | None, pushed: str | None) -> None:
+    """Write what is in a built image, and sign it where there is a key.
 
     Raises:
-        LorryError: the registry refuses; the engine has said why.
+        LorryError: the image cannot be run, or cosign fails.
     """
-    print(f"{image}: pushing", flush=True)
-    if subprocess.run([engine, "push", image], check=False).returncode != 0:
-        raise LorryError(f"{image}: {engine} cannot push it; log in to the registry, or correct LORRY_REGISTRY")
+    # llama has no dpkg: it holds files only.
+    debian = [] if name == "llama" else debian_packages(engine, reference(name, settings))
+    sbom = write_sbom(name, settings, debian)
+    print(f"{reference(name, settings)}: what is in it: {sbom}", flush=True)
+    if key and pushed:
+        sign(key, pushed, sbom)
 
 
 def main() -> None:
@@ -102,7 +107,11 @@ def main() -> None:
     parser.add_argument("--engine", help=f"one of {', '.join(ENGINES)}; default: the first that answers")
     parser.add_argument("--push", action="store_true", help="push each image to its registry")
     parser.add_argument("--list", action="store_true", help="print the images' names and build nothing")
-    parser.add_argument("--release", action="store_true", help="refuse a base image without a digest")
+    parser.add_argument(
+        "--release",
+        action="store_true",
+        help="refuse a base image without a digest, write what is in each image, and sign it with COSIGN_KEY",
+    )
     parser.add_argument("--flags", default="", help="more flags for the engine's build command")
     parser.add_argument("names", nargs="*", help="images to build; default: all")
     given = parser.parse_args()
@@ -112,13 +121,16 @@ def main() -> None:
         if given.list:
             print("\n".join(reference(name, settings) for name in names))
             return
+        key = None
         if given.release:
             require_release(settings)
+            key = signing_key(given.push)
         engine = find_engine(given.engine)
         for name in names:
             build(engine, name, settings, shlex.split(given.flags))
-            if given.push:
-                push(engine, reference(name, settings))
+            pushed = push(engine, reference(name, settings)) if given.push else None
+            if given.release:
+                release(engine, name, settings, key, pushed)
     except LorryError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
     finally:

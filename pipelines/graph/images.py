@@ -202,6 +202,13 @@ def step_fingerprint(name: str, settings: ImageSettings | None, *, image: str | 
     return code_fingerprint(f"components.{name}.component", locked)
 
 
+def lock_files(name: str, settings: ImageSettings) -> list[Path]:
+    """The locks of the Python packages in a finished image; what llama.cpp was built with is not in it."""
+    image = images()[name]
+    llama = [FOLDER / "llama" / "llama-cpp-python.lock"]
+    return llama if name == "llama" else _locks(image, settings) + (llama if image.holds_llama else [])
+
+
 def _locked_versions(image: Image, settings: ImageSettings | None) -> dict[str, str]:
     """The versions of the libraries in an image, by distribution; where it has several for several Pythons, all."""
     locks = _locks(image, settings) + (_locks(images()["llama"], settings) if image.holds_llama else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -52,6 +53,19 @@ def test_a_change_of_what_steps_share_names_each_of_their_images_anew(tree):
         "export",
         "model-server",
     }
+
+
+def test_a_tag_depends_on_content_alone_not_on_place_time_or_mode(tree, tmp_path_factory, monkeypatch):
+    before = {name: tag(name, SETTINGS) for name in images.images()}
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "tree"
+    shutil.copytree(tree, elsewhere)
+    for path in elsewhere.rglob("*"):
+        os.utime(path, (0, 0))
+        path.chmod(0o700)
+    monkeypatch.setattr("pipelines.graph.fingerprint.ROOT", elsewhere)
+    monkeypatch.setattr(images, "ROOT", elsewhere)
+    monkeypatch.setattr(images, "FOLDER", elsewhere / "images")
+    assert {name: tag(name, SETTINGS) for name in images.images()} == before
 
 
 def test_another_llama_cpp_is_another_image_for_those_that_hold_it(tree):
