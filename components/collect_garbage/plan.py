@@ -120,6 +120,11 @@ def plural(kind: Kind) -> str:
     return PLURALS.get(kind, f"{kind}s")
 
 
+def parts(n: int) -> str:
+    """A number of items in words."""
+    return f"{n} part" if n == 1 else f"{n} parts"
+
+
 def short(name: str) -> str:
     """The first digits of a sha256 or of a run's id; another name stays as it is."""
     if len(name) == 64 and "/" not in name:

@@ -131,16 +131,28 @@ def delete_from_store(store: Store, item: Item) -> str | None:
     Raises:
         StoreError: the store refuses or does not answer; what is left of the item is listed again by the next gc.
     """
-    files = [file for file in store.files(_FOLDER_OF[item.kind]) if _item_name(file.key, item.kind) == item.name]
+    files = _files_of(store, item)
     if not files:
         return GONE
-    if newest_of(files) != item.modified:
+    if _time_of(item.kind, newest_of(files)) != _time_of(item.kind, item.modified):
         return "it was written to since it was listed"
     if item.kind == "model" and (reason := _withdraw(store, item.name)):
         return reason
     for file in files:
         store.delete(file.key)
     return None
+
+
+def _files_of(store: Store, item: Item) -> list[StoredFile]:
+    """The files of an item as they are now; the figures of a run lie beside its folder."""
+    folder = f"{_FOLDER_OF[item.kind]}/{item.name}"
+    figures = store.file(f"{folder}.json") if item.kind == "run" else None
+    return [*store.files(folder), *([figures] if figures else [])]
+
+
+def _time_of(kind: Kind, modified: datetime) -> datetime:
+    """A time as both a listing and a request for one file, by which a run's figures are looked at, give it."""
+    return modified.replace(microsecond=0) if kind == "run" else modified
 
 
 def _withdraw(store: Store, sha256: str) -> str | None:

@@ -105,11 +105,21 @@ class Store:
         Raises:
             StoreError: the store refuses or does not answer.
         """
+        found = self.file(key)
+        return None if found is None else found.size_bytes
+
+    def file(self, key: str) -> StoredFile | None:
+        """A file as a listing describes it, or None where it does not exist.
+
+        Raises:
+            StoreError: the store refuses or does not answer.
+        """
         try:
             with self._explained(key):
-                return int(obstore.head(self._store, key)["size"])
+                found = obstore.head(self._store, key)
         except FileNotFoundError:
             return None
+        return StoredFile(found["path"], int(found["size"]), found["last_modified"])
 
     def read(self, key: str) -> bytes:
         """The bytes of a small file.

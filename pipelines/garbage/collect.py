@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from components.collect_garbage.items import GONE, Kind, Listing, Outcome
-from components.collect_garbage.plan import Decision, Rules, decide, pins_of_current
+from components.collect_garbage.plan import Decision, Rules, decide, parts, pins_of_current
 from pipelines.garbage.knowledge import Sources, gather, of_foreign_runs
 from pipelines.garbage.places import Place, Report, VolumePlace
 
 RECENT = timedelta(days=1)
+PARTS_BETWEEN_LINES = 50
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def make_plan(
     unknown: dict[str, dict[Kind, str]] = {address: dict(found.unknown) for address in shared}
     for address, ids in of_foreign_runs({a: listings[a] for a in shared}, found.runs).items():
         recent = [i for i in listings[address].items if i.kind == "run" and i.name in ids and now - i.modified < RECENT]
-        notes.append(f"{address}: {len(ids)} runs there are not known to that Kubeflow: another one may use this store")
+        notes.append(f"{address}: {len(ids)} of its runs are not that Kubeflow's: another one may use this store")
         if recent:
             why = f"run {recent[0].name}, of another Kubeflow, wrote to this store within a day and may read it"
             unknown[address] |= {"input": why, "base model": why}
@@ -82,8 +83,11 @@ def delete(
             if one.place == place.address and listed.get((one.place, one.item.reference)) == one.item
         ]
         if items:
-            report(f"{place.address}: deleting {len(items)}")
-            done += [(place.address, outcome) for outcome in place.delete(items, report)]
+            report(f"{place.address}: deleting {parts(len(items))}")
+        for number, outcome in enumerate(place.delete(items, report) if items else (), 1):
+            done.append((place.address, outcome))
+            if number % PARTS_BETWEEN_LINES == 0:
+                report(f"{place.address}: {number} of {len(items)}")
     gone = {(place, f"{outcome.kind}:{outcome.name}") for place, outcome in done}
     reasons = {(one.place, one.item.reference): one.reason for one in again.decisions}
     for (address, named), item in listed.items():

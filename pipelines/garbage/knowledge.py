@@ -17,10 +17,10 @@ from pipelines.garbage.pins import pins_of_overlays, pins_on_cluster
 
 @dataclass(frozen=True)
 class Sources:
-    """Where is asked. ``kubectl`` None: no cluster is; ``is_chosen``: the user named its context."""
+    """Where is asked; ``is_chosen``: the user named the contexts of the clusters."""
 
     overlays: Sequence[Path] = ()
-    kubectl: Kubectl | None = None
+    clusters: Sequence[Kubectl] = ()
     is_chosen: bool = False
     kubeflow: Kubeflow | None = None
 
@@ -53,20 +53,20 @@ def gather(sources: Sources) -> Knowledge:
     found.pins.update(pins_of_overlays(sources.overlays))
     named = ", ".join(str(overlay) for overlay in sources.overlays)
     found.looked_at.append(f"overlays: {named}" if named else "overlays: none (--overlay names one)")
-    _ask_cluster(sources, found)
+    for cluster in sources.clusters:
+        _ask_cluster(cluster, found, is_chosen=sources.is_chosen)
+    if not sources.clusters:
+        found.looked_at.append("cluster: none (--context names one); what it serves is known by the overlays alone")
     _ask_for_runs(sources, found)
     return found
 
 
-def _ask_cluster(sources: Sources, found: Knowledge) -> None:
-    if sources.kubectl is None:
-        found.looked_at.append("cluster: none (--context names one); what it serves is known by the overlays alone")
-        return
-    where = f"context {sources.kubectl.context}" if sources.kubectl.context else "the kubeconfig's current context"
+def _ask_cluster(cluster: Kubectl, found: Knowledge, *, is_chosen: bool) -> None:
+    where = f"context {cluster.context}" if cluster.context else "the kubeconfig's current context"
     try:
-        pins = pins_on_cluster(sources.kubectl)
+        pins = pins_on_cluster(cluster)
     except ClusterError as error:
-        if sources.is_chosen:
+        if is_chosen:
             raise
         found.unknown["model"] = "the cluster did not answer, so it is not known which models it serves"
         found.looked_at.append(f"cluster: not known: {error}; all models stay; --no-cluster goes without it")
@@ -78,21 +78,13 @@ def _ask_cluster(sources: Sources, found: Knowledge) -> None:
 
 
 def _ask_for_runs(sources: Sources, found: Knowledge) -> None:
-    if sources.kubeflow is not None:
-        found.runs = runs_at(sources.kubeflow)
-        where = sources.kubeflow.endpoint
-    elif sources.kubectl is not None:
-        try:
-            found.runs = runs_on_cluster(sources.kubectl)
-        except ClusterError as error:
-            where = f"not known: {error}"
-        else:
-            where = f"the workflows in the namespace {sources.kubectl.namespace}"
-    else:
-        where = "none (--endpoint names one)"
     if sources.kubeflow is None:
         unread = "which runs and schedules read it is not known: give --endpoint"
         found.unknown |= {"input": unread, "base model": unread}
+        where = _ask_workflows(sources.clusters, found)
+    else:
+        found.runs = runs_at(sources.kubeflow)
+        where = sources.kubeflow.endpoint
     if found.runs is None:
         found.unknown["checkpoints"] = "which runs are active is not known: give --endpoint"
         found.looked_at.append(f"Kubeflow: {where}")
@@ -100,6 +92,18 @@ def _ask_for_runs(sources: Sources, found: Knowledge) -> None:
     n = len(found.runs.active)
     found.looked_at.append(f"Kubeflow: {where}: {n} active run{'' if n == 1 else 's'}")
     _keep_what_runs_use(found.runs, found)
+
+
+def _ask_workflows(clusters: Sequence[Kubectl], found: Knowledge) -> str:
+    """Ask every cluster for its active runs, and give what was asked in words."""
+    if not clusters:
+        return "none (--endpoint names one)"
+    try:
+        active = {run: name for cluster in clusters for run, name in runs_on_cluster(cluster).active.items()}
+    except ClusterError as error:
+        return f"not known: {error}"
+    found.runs = KnownRuns(active)
+    return f"the workflows in the namespace {clusters[0].namespace}"
 
 
 def _keep_what_runs_use(runs: KnownRuns, found: Knowledge) -> None:

@@ -15,7 +15,6 @@ from components.collect_garbage.items import Item, Listing, Outcome
 from components.collect_garbage.places import delete_items, list_place
 from components.errors import ClusterError, StoreError
 from components.storage.store import in_bucket
-from pipelines.cluster.kubectl import Kubectl
 from pipelines.config.addresses import claim_of
 from pipelines.garbage.volume_job import VolumeJob
 from pipelines.garbage.work_folder import delete_from_work_folder, is_work_folder, list_work_folder
@@ -168,8 +167,3 @@ def places_at(address: str, job_of: Callable[[str, str], VolumeJob]) -> list[Pla
 
 def _holds(folder: Path) -> bool:
     return any(folder.iterdir())
-
-
-def kubectl_of(context: str | None, namespace: str | None) -> Kubectl:
-    """kubectl in the namespace in which pipelines run."""
-    return Kubectl(context, namespace or "kubeflow")

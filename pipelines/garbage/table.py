@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from components.collect_garbage.items import Outcome
-from components.collect_garbage.plan import Decision, duration, plural, short
+from components.collect_garbage.plan import Decision, duration, parts, plural, short
 from pipelines.garbage.collect import Plan
 
 MAX_NAMES = 3
@@ -84,11 +84,6 @@ def as_json(plan: Plan, outcomes: Sequence[tuple[str, Outcome]]) -> dict[str, An
         ],
         "outcomes": [{"place": place, **outcome.model_dump()} for place, outcome in outcomes],
     }  # fmt: skip
-
-
-def parts(n: int) -> str:
-    """A number of items in words."""
-    return f"{n} part" if n == 1 else f"{n} parts"
 
 
 def size(n_bytes: int) -> str:

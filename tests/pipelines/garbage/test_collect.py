@@ -59,7 +59,7 @@ def test_old_models_go_and_current_and_pinned_ones_stay(tmp_path, models):
 
 
 def test_a_pin_that_was_made_after_the_list_keeps_its_model(tmp_path, models, cluster):
-    sources = Sources(kubectl=Kubectl())
+    sources = Sources(clusters=[Kubectl()])
     plan = planned(store(tmp_path), sources)
     assert sorted(going(plan)) == sorted(models[:2])
     cluster.answers(WORKLOADS, {"items": [workload("Deployment", "server", models[0])]})
@@ -116,7 +116,7 @@ def test_a_store_that_another_kubeflow_uses_too_keeps_its_inputs_and_says_so(tmp
     reasons = {one.item.name: (one.goes, one.reason) for one in plan.decisions}
     why = f"run {theirs}, of another Kubeflow, wrote to this store within a day and may read it"
     assert reasons[revision] == (False, why)
-    assert f"{address}: 1 runs there are not known to that Kubeflow: another one may use this store" in plan.notes
+    assert f"{address}: 1 of its runs are not that Kubeflow's: another one may use this store" in plan.notes
 
 
 def test_an_overlay_that_cannot_be_read_ends_it(tmp_path, models):

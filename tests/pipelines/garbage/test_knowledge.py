@@ -68,17 +68,17 @@ def test_without_a_source_inputs_and_checkpoints_stay_and_it_says_so():
 
 def test_a_cluster_that_does_not_answer_keeps_all_models_unless_it_was_named(cluster):
     cluster.answers(WORKLOADS, SILENT)
-    found = gather(Sources(kubectl=Kubectl()))
+    found = gather(Sources(clusters=[Kubectl()]))
     assert found.unknown["model"] == "the cluster did not answer, so it is not known which models it serves"
     assert "all models stay; --no-cluster goes without it" in found.looked_at[1]
     with pytest.raises(ClusterError, match="context 'dev': the cluster does not answer"):
-        gather(Sources(kubectl=Kubectl("dev"), is_chosen=True))
+        gather(Sources(clusters=[Kubectl("dev")], is_chosen=True))
 
 
 def test_a_cluster_says_which_models_it_serves_and_which_runs_are_active(cluster):
     cluster.answers(WORKLOADS, {"items": [workload("Deployment", "server", SHA)]})
     cluster.answers(WORKFLOWS, {"items": [workflow("Running"), workflow("Succeeded"), workflow("Pending")]})
-    found = gather(Sources(kubectl=Kubectl("dev", "kubeflow")))
+    found = gather(Sources(clusters=[Kubectl("dev", "kubeflow")]))
     assert found.pins[f"model:{SHA}"] == "served by Deployment lorry/server"
     assert found.pins["run:id-Running"] == found.pins["run:id-Pending"] == "it is active in Kubeflow"
     assert found.unknown["checkpoints"] == "the run finetune-Running is active and may go on from it"
@@ -88,9 +88,18 @@ def test_a_cluster_says_which_models_it_serves_and_which_runs_are_active(cluster
     ]
 
 
+def test_several_clusters_are_asked_each(cluster):
+    cluster.answers(WORKLOADS, {"items": [workload("Deployment", "server", SHA)]})
+    found = gather(Sources(clusters=[Kubectl("one", "kubeflow"), Kubectl("two", "kubeflow")], is_chosen=True))
+    assert [line.partition(": its")[0] for line in found.looked_at[1:3]] == [
+        "cluster: context one", "cluster: context two",
+    ]  # fmt: skip
+    assert len([asked for asked in cluster.state["asked"] if "workflows" in asked]) == 2
+
+
 def test_a_cluster_without_argo_leaves_the_runs_unknown(cluster):
     cluster.answers(WORKFLOWS, 'error: the server doesn\'t have a resource type "workflows"')
-    found = gather(Sources(kubectl=Kubectl()))
+    found = gather(Sources(clusters=[Kubectl()]))
     assert found.unknown["checkpoints"] == "which runs are active is not known: give --endpoint"
     with pytest.raises(ClusterError):
         runs_on_cluster(Kubectl())
