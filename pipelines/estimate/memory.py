@@ -14,7 +14,11 @@ from pipelines.estimate.shape import ModelShape
 # A process with torch, transformers and trl in it; seen on Linux: 0.75 GB with its wheel for CUDA.
 LIBRARIES_BYTES = 800e6
 LLAMA_BYTES = 500e6
-SMALL_STEP_BYTES = 300e6
+# A split renders rows with the tokenizer, which a large vocabulary makes large.
+SPLIT_BYTES, SPLIT_BYTES_A_TOKEN = 700e6, 4500
+SMALL_STEP_BYTES = 110e6
+# Beside the weights of an export: the converter's buffers.
+EXPORT_SHARE = 0.25
 # The driver's own share of a GPU, and what torch's allocator holds beyond what tensors take.
 CUDA_BYTES = 0.5e9
 FRAGMENTATION = 1.1
@@ -115,8 +119,13 @@ def evaluation_peak(
 
 
 def export_peak(shape: ModelShape) -> Peak:
-    """The peak of ``export_gguf``: the weights as stored, and their files beside them, merged and as f16."""
-    return Peak(host=LIBRARIES_BYTES + 2 * shape.stored_bytes)
+    """The peak of ``export_gguf``, which holds the weights as they are stored."""
+    return Peak(host=LIBRARIES_BYTES + (1 + EXPORT_SHARE) * shape.stored_bytes)
+
+
+def split_peak(shape: ModelShape) -> Peak:
+    """The peak of ``split_data``."""
+    return Peak(host=SPLIT_BYTES + SPLIT_BYTES_A_TOKEN * shape.vocab_size)
 
 
 def gguf_evaluation_peak(shape: ModelShape, f16_bytes: int, model_bytes: int, longest: int) -> Peak:

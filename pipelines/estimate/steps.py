@@ -113,7 +113,7 @@ def _step(name: str, make: Callable[[_Inputs, Machine], Part], inputs: _Inputs) 
 
 
 def _split(inputs: _Inputs, machine: Machine) -> Part:
-    return seconds.split_seconds(inputs.data), Peak(memory.LIBRARIES_BYTES)
+    return seconds.split_seconds(inputs.data), memory.split_peak(inputs.shape)
 
 
 def _train(inputs: _Inputs, machine: Machine) -> Part:

@@ -15,6 +15,7 @@ from pipelines.estimate.memory import (
     export_peak,
     gguf_evaluation_peak,
     precision_of,
+    split_peak,
     training_peak,
 )  # fmt: skip
 from pipelines.estimate.schedule import Batch, schedule_of, validation_batch
@@ -52,6 +53,23 @@ def test_the_demo_takes_what_its_process_took(shape_of):
     validation = validation_batch(shape, rows(40, 60, 20), 8)
     peak = training_peak(shape, train, precision_of(train, BASE, here), here, largest, validation)
     assert (peak.host / 1e9, peak.gpu) == (pytest.approx(2.37, rel=0.1), None)
+
+
+def test_a_run_of_the_1b_takes_what_its_steps_took(shape_of):
+    """Measured in a run of 12 steps of 512 tokens on 2 cores, 2026-11-28; GB."""
+    shape = shape_of(LLAMA_1B)
+    train = TrainConfig(packing=True, max_length=256, per_device_train_batch_size=1)
+    here = Machine("this machine", 2, None, machine("cpu").speed)
+    validation = validation_batch(shape, rows(8, 60, 20), 8)
+    largest = schedule_of(train, rows(700, 60, 20), 1).largest
+    peaks = [
+        split_peak(shape),
+        training_peak(shape, train, precision_of(train, BASE, here), here, largest, validation),
+        evaluation_peak(shape, train, EvaluateConfig(), here, validation),
+        export_peak(shape),
+        gguf_evaluation_peak(shape, 2_475_000_000, 807_700_000, 100),
+    ]
+    assert [peak.host / 1e9 for peak in peaks] == pytest.approx([1.29, 8.74, 8.64, 3.87, 8.92], rel=0.1)
 
 
 @pytest.mark.parametrize(
