@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,6 +103,8 @@ def _estimate(
     found = Attempt(sections, model.base, at, calibration, failing).fixes() if failing else []
     disk = disk_shortage(model, workdir) if at.placement is None else None
     notes = [f"lengths: {model.data.read}"]
+    if at.placement is None and (load := os.getloadavg()[0]) > 1.5 * at.here.cores:
+        notes.append(f"this machine is busy (load {load:.1f} on {at.here.cores:g} cores): a run takes longer meanwhile")
     if sections.train.early_stopping_patience is not None:
         notes.append("train.early_stopping_patience may end training earlier")
     return Estimate(

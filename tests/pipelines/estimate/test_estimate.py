@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -116,6 +117,14 @@ def test_without_a_price_the_setting_is_named(run):
 
 def test_early_stopping_is_noted(run):
     assert "train.early_stopping_patience may end training earlier" in run(early_stopping_patience=2).notes
+
+
+def test_a_busy_machine_is_noted(run, monkeypatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (9.0, 1.0, 1.0))
+    assert "this machine is busy (load 9.0 on 2 cores): a run takes longer meanwhile" in run().notes
+    assert not any("busy" in note for note in run(place(Placement())).notes)
+    monkeypatch.setattr(os, "getloadavg", lambda: (1.0, 9.0, 9.0))
+    assert not any("busy" in note for note in run().notes)
 
 
 def test_trials_run_one_after_another_here_and_side_by_side_on_a_cluster(sweep, run):
