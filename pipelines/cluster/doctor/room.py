@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from math import ceil
 from typing import Any
@@ -22,33 +22,25 @@ def serving(subject: Subject) -> Iterator[Row]:
     """Room for the overlay's pods that do not run yet, and for the pod that a roll-out starts beside them."""
     if subject.overlay is None:
         return
-    to_come = to_serve(subject)
-    after, left = place(to_come, subject.state.ready_nodes)
-    yield _row(subject, "serving", to_come, left, subject.state.ready_nodes, "everything that serves runs already")
-    surge = to_roll_out(subject)
-    _, left = place(surge, after)
-    yield _row(subject, "a roll-out", surge, left, after, "no Deployment starts a pod beside its old ones")
+    to_come, surge = to_serve(subject), to_roll_out(subject)
+    looking = subject.command(None, "describe", "nodes")
+    if any(one.wanted.get("cpu", 0) > 1 for one in to_come + surge):
+        looking = (
+            f"# write under components of {subject.overlay.folder}/kustomization.yaml: - ../../components/one-machine"
+        )
+    yield _row(subject, "serving", to_come, [], looking) if to_come else _none("serving", "what serves runs already")
+    yield (
+        _row(subject, "a roll-out", surge, to_come, looking) if surge else _none("a roll-out", "it starts no pod more")
+    )
 
 
 def run(subject: Subject) -> Iterator[Row]:
     """Room for a run's step on each of its pools, beside serving."""
-    after, _ = place(to_serve(subject), subject.state.ready_nodes)
-    # Steps of runs that are going on end by themselves.
-    pods = [pod for pod in subject.state.pods if RUN_LABEL not in pod["metadata"].get("labels", {})]
-    idle, _ = place(to_serve(subject), nodes_of(subject.state.nodes, pods))
+    to_come = to_serve(subject)
     for name, pool in subject.pools.items():
         step = step_of(name, pool)
-        check = f"a step on {name}"
-        if any(node.takes(step) for node in after):
-            yield Row(GROUP, check, "ok", f"asks for {shown_all(step.wanted)}; {_free(step, after)}")
-        elif any(node.takes(step) for node in idle):
-            yield Row(GROUP, check, "warning", f"asks for {shown_all(step.wanted)}: waits until steps that run now end")
-        else:
-            yield Row(
-                GROUP, check, "missing",
-                f"asks for {shown_all(step.wanted)} and would wait forever: {_free(step, idle)}",
-                _smaller(name, step, idle),
-            )  # fmt: skip
+        smaller = _smaller(name, step, place(to_come, _idle(subject))[0])
+        yield _row(subject, f"a step on {name}", [step], to_come, smaller)
 
 
 def to_serve(subject: Subject) -> list[PodRequest]:
@@ -84,19 +76,27 @@ def _is_of(pod: Manifest, namespace: str, deployment: Manifest) -> bool:
     return bool(pod["metadata"]["namespace"] == namespace and selector.items() <= labels.items())
 
 
-def _row(
-    subject: Subject, check: str, pods: list[PodRequest], left: list[PodRequest], nodes: Sequence[Node], none: str
-) -> Row:
-    if not pods:
-        return Row(GROUP, check, "ok", none)
+def _row(subject: Subject, check: str, pods: list[PodRequest], before: list[PodRequest], fix: str) -> Row:
+    """Whether ``pods`` find room after those ``before`` them: now, or when the steps that run now have ended."""
     asked = "; ".join(dict.fromkeys(f"{one.name} asks for {shown_all(one.wanted)}" for one in pods))
-    if not left:
+    nodes, _ = place(before, subject.state.ready_nodes)
+    if not place(pods, nodes)[1]:
         return Row(GROUP, check, "ok", f"{asked}; {_free(pods[0], nodes)}")
-    lacks = left[0]
-    return Row(
-        GROUP, check, "missing", f"{asked}; {lacks.name} would wait forever: {_free(lacks, nodes)}",
-        subject.command(None, "describe", "nodes"),
-    )  # fmt: skip
+    nodes, _ = place(before, _idle(subject))
+    left = place(pods, nodes)[1]
+    if not left:
+        return Row(GROUP, check, "warning", f"{asked}: waits until steps that run now end")
+    return Row(GROUP, check, "missing", f"{asked}; {left[0].name} would wait forever: {_free(left[0], nodes)}", fix)
+
+
+def _none(check: str, why: str) -> Row:
+    return Row(GROUP, check, "ok", why)
+
+
+def _idle(subject: Subject) -> list[Node]:
+    """The nodes without the steps of runs that are going on: they end by themselves."""
+    pods = [pod for pod in subject.state.pods if RUN_LABEL not in pod["metadata"].get("labels", {})]
+    return nodes_of(subject.state.nodes, pods)
 
 
 def _free(pod: PodRequest, nodes: Iterable[Node]) -> str:

@@ -231,8 +231,26 @@ def test_a_step_that_waits_for_running_steps_alone_is_a_warning(cluster, tmp_pat
     labels = {"pipeline/runid": "1234"}
     pod = {"metadata": {"name": "step", "namespace": "kubeflow", "labels": labels}, "spec": step, "status": {}}
     cluster.items(PODS).append(pod)
-    row = row_of(cluster.rows(tmp_path, monkeypatch), "room", "a step on cpu")
-    assert (row.state, row.found) == ("warning", "asks for 0.6 cores, 6 GiB: waits until steps that run now end")
+    rows = cluster.rows(tmp_path, monkeypatch)
+    for check, asks in (
+        ("a step on cpu", "a step on cpu asks for 0.6 cores, 6 GiB"),
+        ("a roll-out", "model-server asks for 0.25 cores, 2 GiB"),
+    ):
+        row = row_of(rows, "room", check)
+        assert (row.state, row.found) == ("warning", f"{asks}: waits until steps that run now end")
+
+
+def test_servers_that_no_node_takes_are_missing_with_the_smaller_overlay(cluster, tmp_path, monkeypatch):
+    """The overlay for Google's cloud asks for two cores each, of a node that has two."""
+    cluster.items(PODS)[:] = [pod for pod in cluster.items(PODS) if pod["metadata"]["namespace"] != "lorry"]
+    cluster.named(NODES, "node1")["metadata"]["labels"]["kubernetes.io/arch"] = "amd64"
+    gke = LOCAL.parent / "gke"
+    rows = cluster.rows(tmp_path, monkeypatch, overlay=gke)
+    row = row_of(rows, "room", "serving")
+    assert row.state == "missing"
+    assert "model-server asks for 2 cores, 4 GiB" in row.found
+    assert "would wait forever: node1 has 1.46 cores" in row.found
+    assert row.fix == f"# write under components of {gke}/kustomization.yaml: - ../../components/one-machine"
 
 
 def test_an_autoscaler_needs_an_adapter(cluster, tmp_path, monkeypatch):
