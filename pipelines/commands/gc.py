@@ -186,11 +186,12 @@ def _sources(
 
 
 def _print_commands(places: list[Place], sources: Sources) -> None:
+    from pipelines.garbage.pins import WORKLOADS
     from pipelines.garbage.places import VolumePlace
 
     lines = []
     for cluster in sources.clusters:
-        lines.append(cluster.command("get", "deployments.apps,replicasets.apps", "--all-namespaces"))
+        lines.append(cluster.command("get", WORKLOADS, "--all-namespaces"))
         if sources.kubeflow is None:
             lines.append(cluster.command("get", "workflows.argoproj.io"))
     for place in places:

@@ -12,7 +12,7 @@ from components.errors import ClusterError
 from pipelines.cluster.kubectl import Kubectl
 from pipelines.cluster.kubeflow import Kubeflow
 from pipelines.garbage.known_runs import KnownRuns, runs_at, runs_on_cluster
-from pipelines.garbage.pins import pins_of_overlays, pins_on_cluster
+from pipelines.garbage.pins import namespaces_of, pins_of_overlays, pins_on_cluster
 
 
 @dataclass(frozen=True)
@@ -54,27 +54,28 @@ def gather(sources: Sources) -> Knowledge:
     named = ", ".join(str(overlay) for overlay in sources.overlays)
     found.looked_at.append(f"overlays: {named}" if named else "overlays: none (--overlay names one)")
     for cluster in sources.clusters:
-        _ask_cluster(cluster, found, is_chosen=sources.is_chosen)
+        _ask_cluster(cluster, sources, found)
     if not sources.clusters:
         found.looked_at.append("cluster: none (--context names one); what it serves is known by the overlays alone")
     _ask_for_runs(sources, found)
     return found
 
 
-def _ask_cluster(cluster: Kubectl, found: Knowledge, *, is_chosen: bool) -> None:
+def _ask_cluster(cluster: Kubectl, sources: Sources, found: Knowledge) -> None:
     where = f"context {cluster.context}" if cluster.context else "the kubeconfig's current context"
     try:
-        pins = pins_on_cluster(cluster)
+        pins, there = pins_on_cluster(cluster, namespaces_of(sources.overlays))
     except ClusterError as error:
-        if is_chosen:
+        if sources.is_chosen:
             raise
-        found.unknown["model"] = "the cluster did not answer, so it is not known which models it serves"
+        found.unknown["model"] = "which models the cluster serves is not known"
         found.looked_at.append(f"cluster: not known: {error}; all models stay; --no-cluster goes without it")
         return
     for one, reason in pins.items():
         found.pins.setdefault(one, reason)
     n = len(pins)
-    found.looked_at.append(f"cluster: {where}: its Deployments and ReplicaSets name {n} model{'' if n == 1 else 's'}")
+    models = f"{n} model{'' if n == 1 else 's'}"
+    found.looked_at.append(f"cluster: {where}: Deployments and ReplicaSets {there} name {models}")
 
 
 def _ask_for_runs(sources: Sources, found: Knowledge) -> None:

@@ -69,7 +69,7 @@ def test_without_a_source_inputs_and_checkpoints_stay_and_it_says_so():
 def test_a_cluster_that_does_not_answer_keeps_all_models_unless_it_was_named(cluster):
     cluster.answers(WORKLOADS, SILENT)
     found = gather(Sources(clusters=[Kubectl()]))
-    assert found.unknown["model"] == "the cluster did not answer, so it is not known which models it serves"
+    assert found.unknown["model"] == "which models the cluster serves is not known"
     assert "all models stay; --no-cluster goes without it" in found.looked_at[1]
     with pytest.raises(ClusterError, match="context 'dev': the cluster does not answer"):
         gather(Sources(clusters=[Kubectl("dev")], is_chosen=True))
@@ -83,7 +83,7 @@ def test_a_cluster_says_which_models_it_serves_and_which_runs_are_active(cluster
     assert found.pins["run:id-Running"] == found.pins["run:id-Pending"] == "it is active in Kubeflow"
     assert found.unknown["checkpoints"] == "the run finetune-Running is active and may go on from it"
     assert found.looked_at[1:] == [
-        "cluster: context dev: its Deployments and ReplicaSets name 1 model",
+        "cluster: context dev: Deployments and ReplicaSets in all namespaces name 1 model",
         "Kubeflow: the workflows in the namespace kubeflow: 2 active runs",
     ]
 
@@ -91,7 +91,7 @@ def test_a_cluster_says_which_models_it_serves_and_which_runs_are_active(cluster
 def test_several_clusters_are_asked_each(cluster):
     cluster.answers(WORKLOADS, {"items": [workload("Deployment", "server", SHA)]})
     found = gather(Sources(clusters=[Kubectl("one", "kubeflow"), Kubectl("two", "kubeflow")], is_chosen=True))
-    assert [line.partition(": its")[0] for line in found.looked_at[1:3]] == [
+    assert [line.partition(": Dep")[0] for line in found.looked_at[1:3]] == [
         "cluster: context one", "cluster: context two",
     ]  # fmt: skip
     assert len([asked for asked in cluster.state["asked"] if "workflows" in asked]) == 2

@@ -9,7 +9,7 @@ import pytest
 
 from components.errors import RecipeError
 from pipelines.cluster.kubectl import ForbiddenError, Kubectl
-from pipelines.garbage.pins import pins_of_overlays, pins_on_cluster
+from pipelines.garbage.pins import namespaces_of, pins_of_overlays, pins_on_cluster
 from tests.conftest import ROOT
 from tests.pipelines.garbage.kubectl_stand_in import WORKLOADS, workload
 
@@ -60,15 +60,24 @@ def test_deployments_and_the_replica_sets_that_undo_goes_back_to_pin_their_model
         workload("Deployment", "new", "0" * 64),
     ]  # fmt: skip
     cluster.answers(WORKLOADS, {"items": found})
-    assert pins_on_cluster(Kubectl()) == {
+    pins, where = pins_on_cluster(Kubectl())
+    assert where == "in all namespaces"
+    assert pins == {
         f"model:{SHA}": "served by Deployment lorry/server",
         f"model:{OTHER}": "served by ReplicaSet lorry/server-1, which kubectl rollout undo goes back to",
     }
 
 
-def test_who_may_not_see_the_whole_cluster_sees_his_namespace(cluster):
+def test_who_may_not_see_the_whole_cluster_sees_the_namespaces_of_the_overlays(cluster):
     cluster.answers("-A " + WORKLOADS, FORBIDDEN)
     cluster.answers(WORKLOADS, {"items": [workload("Deployment", "server", SHA)]})
-    assert pins_on_cluster(Kubectl(None, "lorry")) == {f"model:{SHA}": "served by Deployment lorry/server"}
+    pins, where = pins_on_cluster(Kubectl(None, "kubeflow"), ["lorry"])
+    assert pins == {f"model:{SHA}": "served by Deployment lorry/server"}
+    assert where == "in lorry alone, for want of a right to the others"
     with pytest.raises(ForbiddenError, match="jane has no right to list deployments"):
-        pins_on_cluster(Kubectl())
+        pins_on_cluster(Kubectl(None, "kubeflow"))
+
+
+def test_the_namespaces_are_those_of_the_kustomizations():
+    overlays = ROOT / "manifests/overlays"
+    assert namespaces_of([overlays / "local", overlays / "volume", overlays / "local"]) == ["lorry", "kubeflow"]
