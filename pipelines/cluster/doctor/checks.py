@@ -57,8 +57,8 @@ CHECKS = (
     Check(autoscaling.GROUP, "metrics adapter", autoscaling.adapter),
     Check(quotas.GROUP, "quotas", quotas.quotas),
     Check(admission.GROUP, "pods", admission.pods),
-    Check(room.GROUP, "beside serving", room.serving),
-    Check(room.GROUP, "beside a run", room.run),
+    Check(room.GROUP, "room to serve", room.serving),
+    Check(room.GROUP, "room for a run", room.run),
 )
 
 

@@ -204,7 +204,7 @@ def test_a_right_that_is_missing_is_a_row_with_verb_and_resource_and_the_others_
         "| kubectl apply -f - && kubectl create clusterrolebinding lorry-jane-list-nodes "
         "--clusterrole=lorry-jane-list-nodes --user=jane --dry-run=client --output=yaml | kubectl apply -f -"
     )
-    assert row_of(rows, "room", "beside serving").state == "warning"
+    assert row_of(rows, "room", "room to serve").state == "warning"
     assert row_of(rows, "storage", "default class").state == "ok"
 
 
