@@ -140,3 +140,16 @@ def test_a_new_folder_is_named_by_its_recipe_and_is_new(tmp_path):
     assert folder.is_dir()
     with pytest.raises(FileExistsError):
         folder.mkdir()
+
+
+def test_several_runs_use_a_work_folder_at_once_and_a_gc_has_it_alone(tmp_path):
+    workdir = Workdir(tmp_path / "work")
+    assert not workdir.is_in_use
+    with workdir.in_use(), workdir.in_use():
+        assert workdir.is_in_use
+        with workdir.alone() as got:
+            assert not got
+    assert not workdir.is_in_use
+    with workdir.alone() as got:
+        assert got
+        assert workdir.is_in_use

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -120,3 +121,12 @@ def test_packed_weights_that_nobody_said_are_such_are_refused_before_training(fo
     split_rows(tmp_path / "rows", chat_rows(24), validation_rows=4)
     with pytest.raises(ModelError, match="is in 4 bits; name the full weights in full_precision_base"):
         run(base, tmp_path / "rows", tmp_path)
+
+
+def test_a_made_base_that_is_used_again_counts_as_new_for_a_gc(tiny_base, tmp_path, monkeypatch):
+    made = tmp_path / "work" / "base-models" / "tiny-base-0123456789ab"
+    shutil.copytree(tiny_base, made)
+    os.utime(made, (1e9, 1e9))
+    monkeypatch.setattr("pipelines.resolve.base_model.made_base", lambda *_: made)
+    assert resolved_base("lorry://tiny-base", tmp_path).address == str(made)
+    assert made.stat().st_mtime > 1.5e9
