@@ -118,7 +118,7 @@ class Kubeflow(Endpoint):
         Raises:
             ClusterError: the endpoint does not answer, or refuses.
         """
-        body = kfp_server_api.V2beta1RecurringRun(namespace=self.namespace, **fields)
+        body = kfp_server_api.V2beta1RecurringRun(**fields)
         create = self._recurring.recurring_run_service_create_recurring_run
         return self._required(self._ask(lambda: create(body, _request_timeout=SECONDS_TO_ANSWER)), "recurring_run_id")
 
