@@ -78,7 +78,7 @@ def pins_on_cluster(kubectl: Kubectl, namespaces: Sequence[str] = ()) -> tuple[d
         if not namespaces:
             raise
         found = [one for name in namespaces for one in kubectl.in_namespace(name).get(WORKLOADS)["items"]]
-        where = f"in {', '.join(namespaces)} alone, for want of a right to the others"
+        where = f"in {', '.join(namespaces)} alone (no right to the others)"
     pins: dict[str, str] = {}
     # A Deployment says more than its ReplicaSets, which `kubectl rollout undo` goes back to.
     for one in sorted(found, key=lambda one: str(one["kind"]), reverse=True):

@@ -73,7 +73,7 @@ def test_who_may_not_see_the_whole_cluster_sees_the_namespaces_of_the_overlays(c
     cluster.answers(WORKLOADS, {"items": [workload("Deployment", "server", SHA)]})
     pins, where = pins_on_cluster(Kubectl(None, "kubeflow"), ["lorry"])
     assert pins == {f"model:{SHA}": "served by Deployment lorry/server"}
-    assert where == "in lorry alone, for want of a right to the others"
+    assert where == "in lorry alone (no right to the others)"
     with pytest.raises(ForbiddenError, match="jane has no right to list deployments"):
         pins_on_cluster(Kubectl(None, "kubeflow"))
 
