@@ -30,9 +30,9 @@ _DURATION = re.compile(r"^(\d+)([wdhm])$")
 Places = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[PLACE]...",
+        metavar="PLACE",
         help="s3://bucket/folder, gs://bucket/folder, a folder (a work folder, a store or a checkpoint root), or "
-        "pvc://claim[/folder]; default: the work folder. Several given together know of each other's parts",
+        "pvc://claim/folder; default: the work folder. Several given together know of each other's parts",
     ),
 ]
 Keep = Annotated[int, typer.Option(min=0, help="how many of the newest models, runs and checkpoints stay")]

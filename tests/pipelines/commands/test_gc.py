@@ -106,3 +106,10 @@ def test_without_a_place_it_is_the_work_folder_and_the_error_is_printed(tmp_path
         done.stderr
         == f"error: {tmp_path / 'none'}: no such folder; correct the path, or give the address of a store or a claim\n"
     )
+
+
+def test_the_help_names_every_option_and_the_forms_of_a_place():
+    done = CliRunner().invoke(app, ["gc", "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
+    assert done.exit_code == 0
+    for word in ("PLACE", "pvc://claim/folder", "--overlay", "--older-than", "--no-cluster", "--dry-run", "--yes"):
+        assert word in done.stdout
