@@ -16,7 +16,6 @@ from components.errors import RecipeError
 from pipelines.commands.no_reuse import NoReuse, steps_without_reuse
 from pipelines.commands.options import (
     DEFAULT_WORKDIR,
-    Context,
     Endpoint,
     Experiment,
     Namespace,
@@ -52,7 +51,9 @@ def schedule(
     experiment: Experiment = "lorry",
     pool: PoolName = None,
     store: StoreAddress = None,
-    context: Context = None,
+    context: Annotated[
+        str | None, typer.Option(help="a context of your kubeconfig: check first whether the cluster has the PVCs")
+    ] = None,
     no_reuse: NoReuse = None,
     catch_up: Annotated[
         bool, typer.Option("--catch-up/--no-catch-up", help="start the runs that a pause or a downtime left out")
