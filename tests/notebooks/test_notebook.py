@@ -58,6 +58,9 @@ def check(texts: list[str], folder: Path) -> None:
     assert f"Lorry is in {folder / 'lorry'}" in texts[1]
     assert "fine; run it with: lorry run" in texts[4]
     assert "publish_model" in texts[5]
+    # no moving bars: a notebook would keep each of their lines
+    assert "\x1b" not in texts[5]
+    assert len(texts[5].splitlines()) < 300
     assert "<table" in texts[6]
     assert texts[7].strip()
     assert re.search(r"model-Q8_0\.gguf: [0-9.]+ MB", texts[8])
