@@ -65,7 +65,8 @@ def test_a_run_ends_with_figures_and_the_paths_of_what_it_made(tiny_run):
 
 
 def test_what_a_run_makes_lies_in_its_work_folder(tiny_run):
-    assert {path.name for path in tiny_run.workdir.iterdir()} == {"cache", "checkpoints", "runs", "steps", "store"}
+    made = {".in-use.lock", "cache", "checkpoints", "runs", "steps", "store"}
+    assert {path.name for path in tiny_run.workdir.iterdir()} == made
     folder = next((tiny_run.workdir / "runs").iterdir())
     assert {path.name for path in folder.iterdir()} == {
         "answers.json", "answers-gguf.json", "evaluation.html", "figures.json", "history.jsonl", "job.json", "log.txt",
