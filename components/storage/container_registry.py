@@ -8,7 +8,9 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, BinaryIO
+from urllib.parse import urljoin, urlsplit
 
 from components.errors import StoreError
 
@@ -17,8 +19,11 @@ REPOSITORY_PATTERN = r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 SECONDS_TO_ANSWER = 15
+# For every request but a blob's upload.
+SECONDS_TO_REPLY = 60
 # A registry may take a while to store what it got.
 SECONDS_OF_SILENCE = 600
+READING = ("GET", "HEAD")
 # A registry at such a name speaks HTTP, as docker and containerd have it too.
 _LOCAL = re.compile(r"^(localhost|127\.[0-9.]+)(:[0-9]+)?$")
 
@@ -51,13 +56,12 @@ class ContainerRegistry:
     def put_blob(self, digest: str, size: int, open_content: Callable[[], AbstractContextManager[BinaryIO]]) -> None:
         """Upload a blob in one request; it is read as it is sent."""
         begun = self._ask("POST", "blobs/uploads/", accept=(202,))
-        location = begun.headers["Location"]
-        url = location if "://" in location else f"{self._scheme}://{self._host}{location}"
+        url = urljoin(f"{self._scheme}://{self._host}/", begun.headers["Location"])
         headers = {
             "Content-Type": "application/octet-stream",
             "Content-Length": str(size),
             # The login that has just begun the upload: what is read while it is sent cannot be sent a second time.
-            **self._client.auth.get_auth_header(),
+            **self._login_for(url),
         }
         with open_content() as content:
             at_digest = f"{url}{'&' if '?' in url else '?'}digest={digest}"
@@ -77,6 +81,18 @@ class ContainerRegistry:
         answer = self._ask("GET", f"manifests/{tag}", accept=(200, 404), headers=headers)
         return digest_of(answer.content) if answer.status_code == 200 else None
 
+    def _login_for(self, url: str) -> dict[str, str]:
+        """The header with the login; none for another server, to which a registry may send an upload."""
+        scheme, host = urlsplit(url)[:2]
+        if self._scheme == "https" and scheme != "https":
+            raise StoreError(
+                f"{self.repository}: {self._host} wants the upload at {scheme}://{host}, unencrypted; correct the "
+                "address that the registry gives itself (behind a proxy: X-Forwarded-Proto, or its external URL)"
+            )
+        if scheme != self._scheme or host.removesuffix(":443") != self._host.removesuffix(":443"):
+            return {}
+        return dict(self._client.auth.get_auth_header())
+
     def _connect(self) -> Any:
         import requests
         from oras.provider import Registry
@@ -94,6 +110,8 @@ class ContainerRegistry:
             raise StoreError(f"{self.repository}: {self._host} is no container registry (HTTP {answer.status_code})")
         basic = wanted.lower().startswith("basic")
         client = Registry(self._host, insecure=self._scheme == "http", auth_backend="basic" if basic else "token")
+        # oras sets no timeout, neither for its requests nor for its logins, which go through the same session.
+        client.session.request = partial(client.session.request, timeout=(SECONDS_TO_ANSWER, SECONDS_TO_REPLY))
         if user := os.environ.get(USER_VARIABLE):
             client.auth.set_basic_auth(user, os.environ.get(PASSWORD_VARIABLE, ""))
         return client
@@ -109,7 +127,8 @@ class ContainerRegistry:
             else:
                 answer = self._with_login(method, url, more)
         except requests.RequestException as error:
-            raise StoreError(f"{self.repository}: {self._host} broke off ({_short(error)}); push again") from error
+            again = "try again" if method in READING else "push again"
+            raise StoreError(f"{self.repository}: {self._host} broke off ({_short(error)}); {again}") from error
         except (ValueError, AttributeError):  # oras has no login for what the registry asks
             answer = None
         if answer is None or answer.status_code in (401, 403):
@@ -131,7 +150,7 @@ class ContainerRegistry:
         return answer
 
     def _refused(self, method: str) -> str:
-        right = "read" if method in ("GET", "HEAD") else "push"
+        right = "read" if method in READING else "push"
         user = os.environ.get(USER_VARIABLE)
         who = f"the user {user}" if user else f"requests without a user ({USER_VARIABLE} is not set)"
         return (

@@ -7,11 +7,13 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from components.errors import StoreError
+from components.storage import container_registry
 from components.storage.container_registry import INDEX, ContainerRegistry, digest_of
 
 
@@ -24,12 +26,18 @@ class TokenRegistry(ThreadingHTTPServer):
         self.blobs: dict[str, bytes] = {}
         self.scopes: list[str] = []
         self.pushing_allowed = True
+        self.upload_at = "/v2/models/blobs/uploads/1?state=x"
+        self.checks_uploads = True
+        self.uploaded_with: list[str | None] = []
+        self.answering = threading.Event()
+        self.answering.set()
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: TokenRegistry
 
     def _may(self, right: str) -> bool:
+        self.server.answering.wait(10)
         scope = f"repository:models:{right}"
         if self.headers.get("Authorization") == f"Bearer {scope}":
             return True
@@ -54,11 +62,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         if self._may("pull,push"):
-            self._answer(202, {"Location": "/v2/models/blobs/uploads/1?state=x"})
+            self._answer(202, {"Location": self.server.upload_at})
 
     def do_PUT(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        if self._may("pull,push"):
+        self.server.uploaded_with.append(self.headers.get("Authorization"))
+        if not self.server.checks_uploads or self._may("pull,push"):
             self.server.blobs[digest_of(content)] = content
             self._answer(201, {})
 
@@ -76,9 +85,19 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def tokens() -> Iterator[TokenRegistry]:
+    yield from serving()
+
+
+@pytest.fixture
+def other_server() -> Iterator[TokenRegistry]:
+    yield from serving()
+
+
+def serving() -> Iterator[TokenRegistry]:
     with TokenRegistry() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
+        server.answering.set()
         server.shutdown()
 
 
@@ -93,7 +112,7 @@ def test_a_push_after_a_look_asks_for_a_token_that_lets_push(tokens):
     assert {"repository:models:pull", "repository:models:pull,push"} == set(tokens.scopes)
 
 
-def test_who_may_read_and_not_push_is_told_so(tokens, monkeypatch):
+def test_who_may_read_and_not_push_is_named_with_the_variables(tokens, monkeypatch):
     monkeypatch.setenv("LORRY_OCI_USER", "reader")
     tokens.pushing_allowed = False
     registry = ContainerRegistry(f"{tokens.host}/models")
@@ -104,3 +123,47 @@ def test_who_may_read_and_not_push_is_told_so(tokens, monkeypatch):
         f"{tokens.host}/models: {tokens.host} does not let the user reader push; "
         "set LORRY_OCI_USER and LORRY_OCI_PASSWORD"
     )
+
+
+def test_an_upload_at_another_server_goes_there_without_the_login(tokens, other_server):
+    other_server.checks_uploads = False
+    tokens.upload_at = f"http://{other_server.host}/presigned?key=x"
+    registry = ContainerRegistry(f"{tokens.host}/models")
+    registry.put_blob(digest_of(b"weights"), 7, lambda: io.BytesIO(b"weights"))
+    assert other_server.blobs == {digest_of(b"weights"): b"weights"}
+    assert other_server.uploaded_with == [None]
+
+
+def test_an_upload_at_the_registry_s_whole_address_goes_with_the_login(tokens):
+    tokens.upload_at = f"http://{tokens.host}/v2/models/blobs/uploads/1"
+    registry = ContainerRegistry(f"{tokens.host}/models")
+    registry.put_blob(digest_of(b"weights"), 7, lambda: io.BytesIO(b"weights"))
+    assert tokens.uploaded_with == ["Bearer repository:models:pull,push"]
+
+
+def test_an_upload_that_would_leave_https_is_refused(tokens, monkeypatch):
+    registry = ContainerRegistry(f"{tokens.host}/models")
+    monkeypatch.setattr(registry, "_ask", lambda *_, **__: Response())
+    monkeypatch.setattr(registry, "_scheme", "https")
+    with pytest.raises(StoreError) as caught:
+        registry.put_blob(digest_of(b"x"), 1, lambda: io.BytesIO(b"x"))
+    assert str(caught.value) == (
+        f"{tokens.host}/models: {tokens.host} wants the upload at http://registry.example, unencrypted; correct the "
+        "address that the registry gives itself (behind a proxy: X-Forwarded-Proto, or its external URL)"
+    )
+
+
+class Response:
+    """What a registry behind a proxy answers that does not know that it is behind one."""
+
+    headers: ClassVar[dict[str, str]] = {"Location": "http://registry.example/v2/models/blobs/uploads/1"}
+
+
+def test_a_registry_that_falls_silent_ends_in_an_error(tokens, monkeypatch):
+    monkeypatch.setattr(container_registry, "SECONDS_TO_REPLY", 0.2)
+    registry = ContainerRegistry(f"{tokens.host}/models")
+    tokens.answering.clear()
+    with pytest.raises(StoreError) as caught:
+        registry.manifest_digest("newest")
+    assert str(caught.value).startswith(f"{tokens.host}/models: {tokens.host} broke off (")
+    assert str(caught.value).endswith("Read timed out. (read timeout=0.2)); try again")
