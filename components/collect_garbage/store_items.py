@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from datetime import datetime
 
 from components.artifacts.contracts import MANIFEST_NAME, ModelManifest
 from components.collect_garbage.items import GONE, Item, Kind, Listing, reference
+from components.collect_garbage.run_items import needs_of_run, run_of
 from components.errors import ModelError, StoreError
 from components.storage.published_models import CURRENT_KEY, current, has_current, key_of, published_manifest
 from components.storage.store import Store, StoredFile
@@ -20,10 +20,8 @@ FOLDERS: dict[str, Kind] = {"models": "model", "inputs": "input", "base-models":
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 # A digest of files, or a commit of the hub.
 _REVISION = re.compile(r"^([0-9a-f]{64}|[0-9a-f]{40})$")
-# Kubeflow's id, kfp.local's, or the key of a schedule's runs.
-_RUN = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^\d+$|^[0-9a-f]{16}$")
 _FOLDER_OF: dict[Kind, str] = {kind: folder for folder, kind in FOLDERS.items()}
-_NAMES: dict[Kind, re.Pattern[str]] = {"model": _SHA256, "input": _REVISION, "base model": _REVISION, "run": _RUN}
+_NAMES: dict[Kind, re.Pattern[str]] = {"model": _SHA256, "input": _REVISION, "base model": _REVISION}
 NEVER_FINISHED = f"an upload without {MANIFEST_NAME}"
 
 
@@ -49,12 +47,17 @@ def list_store(store: Store, *, report: Callable[[str], None] = log.info) -> Lis
                 groups.setdefault((kind, name), []).append(file)
             elif file.key != CURRENT_KEY:
                 foreign.append(file.key)
-    if not groups:
+    items = []
+    for (kind, name), files in groups.items():
+        if (item := _item(store, kind, name, files)) is not None:
+            items.append(item)
+        else:
+            foreign += [file.key for file in files]
+    if not items:
         raise StoreError(foreign_place(store.address, names, "store"))
     newest = current(store).sha256 if has_current(store) else None
-    n_models = sum(kind == "model" for kind, _ in groups)
-    report(f"{store.address}: {len(groups)} parts, {n_models} of them models")
-    items = [_item(store, kind, name, files) for (kind, name), files in groups.items()]
+    n_models = sum(item.kind == "model" for item in items)
+    report(f"{store.address}: {len(items)} parts, {n_models} of them models")
     warnings = []
     if newest is not None and ("model", newest) not in groups:
         warnings.append(f"{store.address_of(CURRENT_KEY)}: names model {newest}, which is not there; publish it again")
@@ -74,13 +77,14 @@ def foreign_place(address: str, names: Sequence[str], kind: str) -> str:
 
 def _item_name(key: str, kind: Kind) -> str | None:
     """The name of the item that a file belongs to; None for a file that is not Lorry's."""
+    if kind == "run":
+        return run_of(key)
     parts = key.split("/")
-    name = parts[1].removesuffix(".json") if kind == "run" and len(parts) == 2 else parts[1]
-    is_single = len(parts) == 2 and not (kind == "run" and parts[1].endswith(".json"))
-    return None if is_single or not _NAMES[kind].match(name) else name
+    return None if len(parts) == 2 or not _NAMES[kind].match(parts[1]) else parts[1]
 
 
-def _item(store: Store, kind: Kind, name: str, files: Sequence[StoredFile]) -> Item:
+def _item(store: Store, kind: Kind, name: str, files: Sequence[StoredFile]) -> Item | None:
+    """An item with what it needs; None where its files are another program's."""
     needs: list[str] = []
     held = unfinished = None
     if kind == "model":
@@ -94,7 +98,10 @@ def _item(store: Store, kind: Kind, name: str, files: Sequence[StoredFile]) -> I
         elif held is None:
             unfinished = NEVER_FINISHED
     elif kind == "run":
-        needs = _needs_of_run(store, name, files)
+        found = needs_of_run(store, files)
+        if found is None:
+            return None
+        needs = found
     return Item(
         kind=kind, name=name, size_bytes=sum(file.size_bytes for file in files), modified=newest_of(files),
         needs=needs, held=held, unfinished=unfinished,
@@ -111,18 +118,6 @@ def _needs_of_model(manifest: ModelManifest) -> list[str]:
     bases = [manifest.base_model, manifest.base_model.to_merge_into]
     revisions = dict.fromkeys(base.revision for base in bases)
     return [*(reference("base model", one) for one in revisions), reference("checkpoints", manifest.run_key)]
-
-
-def _needs_of_run(store: Store, name: str, files: Sequence[StoredFile]) -> list[str]:
-    """The model that a run published."""
-    key = f"runs/{name}.json"
-    if all(file.key != key for file in files):
-        return []
-    try:
-        sha256 = json.loads(store.read(key))["model"]["sha256"]
-    except (ValueError, KeyError, TypeError, FileNotFoundError):
-        return []
-    return [reference("model", str(sha256))]
 
 
 def delete_from_store(store: Store, item: Item) -> str | None:
@@ -146,8 +141,13 @@ def delete_from_store(store: Store, item: Item) -> str | None:
 def _files_of(store: Store, item: Item) -> list[StoredFile]:
     """The files of an item as they are now; the figures of a run lie beside its folder."""
     folder = f"{_FOLDER_OF[item.kind]}/{item.name}"
-    figures = store.file(f"{folder}.json") if item.kind == "run" else None
-    return [*store.files(folder), *([figures] if figures else [])]
+    files = store.files(folder)
+    if item.kind != "run":
+        return files
+    figures = store.file(f"{folder}.json")
+    own = [*(file for file in files if run_of(file.key)), *([figures] if figures else [])]
+    # Reports first, notes and figures last: what a deletion that breaks off leaves is a run in the next listing.
+    return sorted(own, key=lambda file: file.key, reverse=True)
 
 
 def _time_of(kind: Kind, modified: datetime) -> datetime:

@@ -18,11 +18,13 @@ from components.errors import ModelError, StoreError
 from components.fetch_model.fetch import fetch
 from components.publish_model import publish as publish_module
 from components.storage.published_models import CURRENT_KEY, current, key_of, published, published_manifest
+from components.storage.run_notes import StepNote
 from components.storage.store import Store
 from tests.buckets import s3_server
 from tests.components.publish_model.models import FILE, put, write_model
 
 REVISION = "b" * 64
+NOTE = StepNote(step="train_lora", state="finished").model_dump_json().encode()
 RUN = "01234567-89ab-cdef-0123-456789abcdef"
 
 
@@ -50,7 +52,7 @@ def test_a_store_is_listed_with_what_its_parts_need(tmp_path, address):
     store.put_bytes(f"base-models/{REVISION}/config.json", b"{}")
     store.put_bytes(f"inputs/{REVISION}/chats.jsonl", b"row")
     store.put_bytes(f"runs/{RUN}.json", json.dumps({"model": {"sha256": old}}).encode())
-    store.put_bytes(f"runs/{RUN}/steps/train_lora.json", b"{}")
+    store.put_bytes(f"runs/{RUN}/steps/train_lora.json", NOTE)
     listing = list_place(address)
     assert (listing.kind, listing.current, listing.foreign, listing.warnings) == ("store", new, [], [])
     assert {(item.kind, item.name) for item in listing.items} == {
@@ -76,6 +78,50 @@ def test_a_place_that_is_not_lorrys_is_refused_in_one_line(tmp_path, address):
     Store(address, create=True).put_bytes("models/theirs/model.bin", b"x")
     with pytest.raises(StoreError, match=r"is no store of Lorry's \(it holds models/\); nothing there is touched"):
         list_place(address)
+
+
+@pytest.mark.parametrize("name", ["1", "2026", RUN, "0123456789abcdef"])
+def test_the_runs_of_another_program_are_no_items_whatever_their_names(tmp_path, address, name):
+    store = Store(address, create=True)
+    theirs = [f"runs/{name}.json", f"runs/{name}/config.json", f"runs/{name}/steps/1.json", f"runs/{name}/weights.pt"]
+    for key in theirs:
+        store.put_bytes(key, b'{"model": "resnet", "step": 1}')
+    with pytest.raises(StoreError, match=r"is no store of Lorry's \(it holds runs/\); nothing there is touched"):
+        list_place(address)
+    sha256 = publish(tmp_path, address, 1)
+    listing = list_place(address)
+    assert ([item.name for item in listing.items], listing.foreign) == ([sha256], theirs)
+
+
+def test_a_run_goes_without_the_files_that_another_program_put_beside_its_own(address):
+    store = Store(address, create=True)
+    later = b'{"schema_version": 2, "step": "split_data", "state": "queued", "host": "x"}'
+    for key, content in (("steps/split_data.json", later), ("sweep/report.html", b"h"), ("weights.pt", b"w")):
+        store.put_bytes(f"runs/{RUN}/{key}", content)
+    listing = list_place(address)
+    assert ([item.name for item in listing.items], listing.foreign) == ([RUN], [f"runs/{RUN}/weights.pt"])
+    assert delete_from_store(store, the(listing, RUN)) is None
+    assert store.keys("runs") == [f"runs/{RUN}/weights.pt"]
+
+
+def test_what_is_left_of_a_run_whose_deletion_broke_off_is_listed_again(address, monkeypatch):
+    store = Store(address, create=True)
+    for key, content in (("steps/train_lora.json", NOTE), ("sweep/report.html", b"h")):
+        store.put_bytes(f"runs/{RUN}/{key}", content)
+    item, delete, deleted = the(list_place(address), RUN), Store.delete, []
+
+    def break_off(self: Store, key: str) -> None:
+        if deleted:
+            raise StoreError("gone")
+        deleted.append(key)
+        delete(self, key)
+
+    monkeypatch.setattr(Store, "delete", break_off)
+    with pytest.raises(StoreError, match="gone"):
+        delete_from_store(store, item)
+    monkeypatch.undo()
+    assert store.keys("runs") == [f"runs/{RUN}/steps/train_lora.json"]
+    assert the(list_place(address), RUN).kind == "run"
 
 
 def test_a_bucket_that_does_not_exist_or_holds_nothing_is_one_line():

@@ -18,6 +18,7 @@ from pipelines.garbage.places import Place, StorePlace, VolumePlace
 from pipelines.garbage.table import as_json, size
 from pipelines.garbage.volume_job import VolumeJob
 from tests.components.collect_garbage.test_checkpoint_items import KEYS, make
+from tests.components.collect_garbage.test_store_items import NOTE
 from tests.pipelines.garbage.kubectl_stand_in import WORKLOADS, workload
 from tests.pipelines.garbage.test_knowledge import asked, run
 from tests.pipelines.garbage.test_pins import overlay
@@ -111,7 +112,7 @@ def test_a_store_that_another_kubeflow_uses_too_keeps_its_inputs_and_says_so(tmp
     address, revision = str(tmp_path / "store"), "b" * 64
     Store(address).put_bytes(f"inputs/{revision}/chats.jsonl", b"row")
     theirs = "01234567-89ab-cdef-0123-456789abcdef"
-    Store(address).put_bytes(f"runs/{theirs}/steps/train_lora.json", b"{}")
+    Store(address).put_bytes(f"runs/{theirs}/steps/train_lora.json", NOTE)
     plan = make_plan(store(tmp_path), asked(run("over", "SUCCEEDED")), 0, timedelta(0), silent)
     reasons = {one.item.name: (one.goes, one.reason) for one in plan.decisions}
     why = f"run {theirs}, of another Kubeflow, wrote to this store within a day and may read it"
