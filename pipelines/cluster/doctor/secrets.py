@@ -57,12 +57,23 @@ def _store_secret(subject: Subject, namespace: str, name: str, address: str | No
         return Row(
             GROUP, check, "missing", f"{says}; {address} is Kubeflow's own store", copying(subject, namespace, name)
         )
+    written = [key for key in (*wanted, "AWS_REGION") if key not in (found or ())]
     return Row(
         GROUP, check, "warning" if found is None else "missing",
-        f"{says}; for {address}, write {', '.join(f'{key}=…' for key in wanted)} and AWS_REGION=… into the file "
-        "store.env (not needed where pods get the right to the bucket from the cloud)",
-        f"{subject.command(namespace, 'create', 'secret', 'generic', name)} --from-env-file=store.env",
+        f"{says}; for {address}, write {', '.join(f'{key}=…' for key in written)} into the file store.env (not needed "
+        "where pods get the right to the bucket from the cloud)",
+        putting(subject, namespace, name, "store.env", exists=found is not None),
     )  # fmt: skip
+
+
+def putting(subject: Subject, namespace: str, name: str, file: str, *, exists: bool) -> str:
+    """The command that makes a Secret of the lines of ``file``, or adds them to one that exists."""
+    make = subject.command(namespace, "create", "secret", "generic", name, f"--from-env-file={file}")
+    if not exists:
+        return make
+    # Not `apply`: of a Secret that was applied it takes away the keys that the file does not have.
+    add = subject.command(namespace, "patch", "secret", name, "--patch-file=/dev/stdin")
+    return f"{make} --dry-run=client --output=yaml | {add}"
 
 
 def copying(subject: Subject, namespace: str, name: str) -> str:
@@ -121,9 +132,8 @@ def _other(subject: Subject, wanted: Wanted) -> Row:
     file = f"{wanted.name}.env"
     return Row(
         GROUP, check, "missing",
-        f"{says}; write {', '.join(f'{key}=…' for key in wanted.keys)} into the file {file}",
-        f"{subject.command(wanted.namespace, 'create', 'secret', 'generic', wanted.name, f'--from-env-file={file}')} "
-        "--dry-run=client --output=yaml | " + subject.command(wanted.namespace, "apply", "-f", "-"),
+        f"{says}; write {', '.join(f'{key}=…' for key in lacking)} into the file {file}",
+        putting(subject, wanted.namespace, wanted.name, file, exists=found is not None),
     )  # fmt: skip
 
 

@@ -105,11 +105,18 @@ class RecordedCluster:
         monkeypatch.setenv("LORRY_TAG", "recorded")  # no image is hashed
 
     def rows(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch, overlay: Path | None = LOCAL, pool: str = "t4"
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        overlay: Path | None = LOCAL,
+        pool: str = "t4",
+        placement: dict[str, Any] | None = None,
     ) -> list[Row]:
         """What the doctor says of it, for the demo with its training on ``pool``."""
         self.install(folder, monkeypatch)
         recipe = load_recipe(RECIPES / "demo.yaml")
+        if placement:
+            recipe = recipe.model_copy(update={"placement": recipe.placement.model_copy(update=placement)})
         return examine_cluster(None, overlay, recipe, pool, None, (None, None), probe=False, report=print)
 
 

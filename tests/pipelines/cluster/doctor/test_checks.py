@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -189,6 +191,42 @@ def test_the_secret_is_copied_without_a_value_on_a_command_line(cluster, tmp_pat
     fix = row_of(cluster.rows(tmp_path, monkeypatch), "secrets", "lorry-store in lorry").fix
     assert "--from-literal" not in fix
     assert "--from-env-file=/dev/stdin" in fix
+
+
+def other_store(cluster: RecordedCluster) -> None:
+    """Serve from a bucket that is not Kubeflow's own."""
+    cluster.remove("kubeflow", "service", "seaweedfs")
+
+
+def test_a_key_is_added_to_a_secret_that_exists_and_the_others_stay(cluster, tmp_path, monkeypatch):
+    other_store(cluster)
+    cluster.answers[STORE_IN_LORRY] = "AWS_ACCESS_KEY_ID AWS_REGION "
+    row = row_of(cluster.rows(tmp_path, monkeypatch), "secrets", "lorry-store in lorry")
+    assert row.state == "missing"
+    assert row.found.startswith(
+        "has no AWS_SECRET_ACCESS_KEY; for s3://mlpipeline/lorry, write AWS_SECRET_ACCESS_KEY=… into the file store.env"
+    )
+    make = "kubectl --namespace lorry create secret generic lorry-store --from-env-file=store.env"
+    assert row.fix == (
+        f"{make} --dry-run=client --output=yaml | kubectl --namespace lorry patch secret lorry-store "
+        "--patch-file=/dev/stdin"
+    )
+    # What kubectl does with it, without a cluster.
+    (tmp_path / "store.env").write_text("AWS_SECRET_ACCESS_KEY=new\n")
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "lorry-store"}, "data": {"KEPT": "eA=="}}
+    (tmp_path / "secret.json").write_text(json.dumps(secret))
+    local = row.fix.replace("patch secret lorry-store", "patch --local --filename=secret.json --output=json")
+    monkeypatch.undo()
+    done = subprocess.run(local, shell=True, cwd=tmp_path, check=True, capture_output=True)
+    assert json.loads(done.stdout)["data"] == {"KEPT": "eA==", "AWS_SECRET_ACCESS_KEY": "bmV3"}
+
+
+def test_a_secret_that_does_not_exist_is_made(cluster, tmp_path, monkeypatch):
+    other_store(cluster)
+    del cluster.answers[STORE_IN_LORRY]
+    row = row_of(cluster.rows(tmp_path, monkeypatch), "secrets", "lorry-store in lorry")
+    assert "write AWS_ACCESS_KEY_ID=…, AWS_SECRET_ACCESS_KEY=…, AWS_REGION=… into the file store.env" in row.found
+    assert row.fix == "kubectl --namespace lorry create secret generic lorry-store --from-env-file=store.env"
 
 
 def test_a_right_that_is_missing_is_a_row_with_verb_and_resource_and_the_others_go_on(cluster, tmp_path, monkeypatch):
