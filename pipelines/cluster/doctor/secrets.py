@@ -16,6 +16,9 @@ from pipelines.cluster.overlay import Overlay, containers_of
 GROUP = "secrets"
 KEYS = "{{range $key, $value := .data}}{{$key}} {{end}}"
 KUBEFLOWS_KEYS = "mlpipeline-minio-artifact"
+PULL_TYPE = "kubernetes.io/dockerconfigjson"
+# A node takes no other Secret to log in to a registry; the second is docker's old form.
+PULL_TYPES = (PULL_TYPE, "kubernetes.io/dockercfg")
 # The bucket that comes with Kubeflow, and the names of the Service before it.
 KUBEFLOWS_BUCKET = "mlpipeline"
 STORE_SERVICES = ("seaweedfs", "minio-service")
@@ -112,12 +115,14 @@ def others(subject: Subject) -> Iterator[Row]:
     wanted = [
         Wanted(subject.run_namespace, placement.hub_secret, ("HF_TOKEN",), True, "hub models that ask for a token")
     ]
-    if placement.image_pull_secret:
-        wanted.append(Wanted(subject.run_namespace, placement.image_pull_secret, (".dockerconfigjson",)))
+    pulling = [(subject.run_namespace, placement.image_pull_secret)] if placement.image_pull_secret else []
     if subject.overlay is not None:
         wanted += _of_overlay(subject.overlay)
+        pulling += [(subject.overlay.namespace, name) for name in _pull_secrets(subject.overlay)]
     for one in wanted:
         yield _other(subject, one)
+    for namespace, name in dict.fromkeys(pulling):
+        yield _pull_secret(subject, namespace, name)
 
 
 def _other(subject: Subject, wanted: Wanted) -> Row:
@@ -137,6 +142,26 @@ def _other(subject: Subject, wanted: Wanted) -> Row:
     )  # fmt: skip
 
 
+def _pull_secret(subject: Subject, namespace: str, name: str) -> Row:
+    """A Secret with the login of a registry: its type counts, which cannot be changed afterwards."""
+    check = f"{name} in {namespace}"
+    try:
+        kind = subject.kubectl.in_namespace(namespace).run("get", "secret", name, "--output=go-template={{.type}}")
+    except MissingObjectError:
+        kind = None
+    if kind in PULL_TYPES:
+        return Row(GROUP, check, "ok", f"is of the type {kind}")
+    file = f"{name}.json"
+    says = "does not exist" if kind is None else f"is of the type {kind}, with which no node logs in to a registry"
+    remove = "" if kind is None else f"{subject.command(namespace, 'delete', 'secret', name)} && "
+    make = ("create", "secret", "generic", name, f"--type={PULL_TYPE}", f"--from-file=.dockerconfigjson={file}")
+    return Row(
+        GROUP, check, "missing",
+        f"{says}; write the registry's login into the file {file}, in the form of ~/.docker/config.json",
+        remove + subject.command(namespace, *make),
+    )  # fmt: skip
+
+
 def keys_of(kubectl: Kubectl, name: str) -> list[str] | None:
     """The names of a Secret's keys; None where there is no such Secret."""
     try:
@@ -153,9 +178,8 @@ def _env_secrets(overlay: Overlay) -> list[str]:
 
 
 def _of_overlay(overlay: Overlay) -> list[Wanted]:
-    """Secrets of which pods read single keys, volumes of Secrets, and those for pulling images."""
+    """Secrets of which pods read single keys, and volumes of Secrets."""
     found: dict[str, list[dict[str, Any]]] = {}
-    pulling = {}
     for _, pod in overlay.pod_templates():
         for variable in (one for container in containers_of(pod) for one in container.get("env", [])):
             if key := variable.get("valueFrom", {}).get("secretKeyRef"):
@@ -163,9 +187,11 @@ def _of_overlay(overlay: Overlay) -> list[Wanted]:
         for volume in pod.get("volumes", []):
             if secret := volume.get("secret"):
                 found.setdefault(secret["secretName"], []).append({"optional": secret.get("optional", False)})
-        pulling.update({one["name"]: (".dockerconfigjson",) for one in pod.get("imagePullSecrets", [])})
-    wanted = [_wanted(overlay.namespace, name, uses) for name, uses in found.items()]
-    return [*wanted, *(Wanted(overlay.namespace, name, keys) for name, keys in pulling.items())]
+    return [_wanted(overlay.namespace, name, uses) for name, uses in found.items()]
+
+
+def _pull_secrets(overlay: Overlay) -> list[str]:
+    return [one["name"] for _, pod in overlay.pod_templates() for one in pod.get("imagePullSecrets", [])]
 
 
 def _wanted(namespace: str, name: str, uses: list[dict[str, Any]]) -> Wanted:

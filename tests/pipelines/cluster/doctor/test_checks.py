@@ -229,6 +229,33 @@ def test_a_secret_that_does_not_exist_is_made(cluster, tmp_path, monkeypatch):
     assert row.fix == "kubectl --namespace lorry create secret generic lorry-store --from-env-file=store.env"
 
 
+PULL_SECRET = "--namespace kubeflow get secret registry-login --output=go-template={{.type}}"
+MAKE_PULL_SECRET = (
+    "kubectl --namespace kubeflow create secret generic registry-login --type=kubernetes.io/dockerconfigjson "
+    "--from-file=.dockerconfigjson=registry-login.json"
+)
+LOGIN = "; write the registry's login into the file registry-login.json, in the form of ~/.docker/config.json"
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "found", "fix"),
+    [
+        (None, "missing", f"does not exist{LOGIN}", MAKE_PULL_SECRET),
+        ("Opaque", "missing", f"is of the type Opaque, with which no node logs in to a registry{LOGIN}",
+         f"kubectl --namespace kubeflow delete secret registry-login && {MAKE_PULL_SECRET}"),
+        ("kubernetes.io/dockerconfigjson", "ok", "is of the type kubernetes.io/dockerconfigjson", ""),
+    ],
+)  # fmt: skip
+def test_a_pull_secret_has_the_type_that_nodes_log_in_with(kind, state, found, fix, cluster, tmp_path, monkeypatch):
+    if kind is not None:
+        cluster.answers[PULL_SECRET] = kind
+        keys = f"--namespace kubeflow get secret registry-login {KEYS}"
+        cluster.answers[keys] = ".dockerconfigjson "
+    rows = cluster.rows(tmp_path, monkeypatch, placement={"image_pull_secret": "registry-login"})
+    row = row_of(rows, "secrets", "registry-login in kubeflow")
+    assert (row.state, row.found, row.fix) == (state, found, fix)
+
+
 def test_a_right_that_is_missing_is_a_row_with_verb_and_resource_and_the_others_go_on(cluster, tmp_path, monkeypatch):
     cluster.refuse(NODES, "list", "nodes")
     rows = cluster.rows(tmp_path, monkeypatch)
