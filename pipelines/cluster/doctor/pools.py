@@ -23,7 +23,8 @@ def step_of(name: str, pool: Pool) -> PodRequest:
     spot = [Toleration(key=SPOT_LABEL, operator="Equal", value="true")] if pool.spot else []
     tolerations = [one.model_dump(exclude_none=True) for one in [*pool.tolerations, *spot]]
     selector = {**pool.node_selector, **({SPOT_LABEL: "true"} if pool.spot else {})}
-    return PodRequest(f"a step on {name}", wanted, selector, tolerations)
+    # Its cores have no limit.
+    return PodRequest(f"a step on {name}", wanted, selector, tolerations, limits={"memory": amount(pool.memory)})
 
 
 def nodes(subject: Subject) -> Iterator[Row]:

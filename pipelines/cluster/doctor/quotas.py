@@ -22,7 +22,7 @@ def quotas(subject: Subject) -> Iterator[Row]:
     """Whether what is to come fits into each quota."""
     for namespace in subject.namespaces:
         quotas = subject.kubectl.in_namespace(namespace).get("resourcequotas")["items"]
-        wanted = total([*(one.wanted for one in _to_come(subject, namespace)), *_claims_to_come(subject, namespace)])
+        wanted = total([*map(_counted, _to_come(subject, namespace)), *_claims_to_come(subject, namespace)])
         rows = [row for quota in quotas for row in _quota(subject, namespace, quota, wanted)]
         yield from rows or [Row(GROUP, namespace, "ok", "none" if not quotas else "leaves room for what is to come")]
 
@@ -34,6 +34,10 @@ def _to_come(subject: Subject, namespace: str) -> Iterator[PodRequest]:
     if namespace == subject.run_namespace:
         steps = [step_of(name, pool) for name, pool in subject.pools.items()]
         yield max(steps, key=lambda step: (step.wanted["cpu"], step.wanted["memory"]))
+
+
+def _counted(pod: PodRequest) -> Amounts:
+    return {**pod.wanted, **{f"limits.{name}": limit for name, limit in pod.limits.items()}}
 
 
 def _claims_to_come(subject: Subject, namespace: str) -> Iterator[Amounts]:
@@ -50,7 +54,7 @@ def _quota(subject: Subject, namespace: str, quota: Manifest, wanted: dict[str, 
     hard, used = amounts(quota["spec"].get("hard")), amounts((quota.get("status") or {}).get("used"))
     raised = {}
     for key, limit in hard.items():
-        asked = wanted.get(key.removeprefix("requests."), Decimal(0)) if not key.startswith("limits.") else Decimal(0)
+        asked = wanted.get(key.removeprefix("requests."), Decimal(0))
         if asked and used.get(key, Decimal(0)) + asked > limit:
             raised[key] = used.get(key, Decimal(0)) + asked
     if raised:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -16,12 +16,13 @@ REFUSING = ("NoSchedule", "NoExecute")
 
 @dataclass(frozen=True)
 class PodRequest:
-    """What a pod asks of a node."""
+    """What a pod asks of a node, and the limits that quotas count."""
 
     name: str
     wanted: Amounts
     selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
+    limits: Amounts = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,24 @@ def nodes_of(nodes: Iterable[Manifest], pods: Iterable[Manifest]) -> list[Node]:
 
 def request_of(name: str, spec: Manifest) -> PodRequest:
     """What a pod with this spec asks for."""
-    return PodRequest(name, wanted_by(spec), spec.get("nodeSelector", {}), spec.get("tolerations", []))
+    limits = _of_containers(spec, _limits)
+    return PodRequest(name, wanted_by(spec), spec.get("nodeSelector", {}), spec.get("tolerations", []), limits)
 
 
 def wanted_by(spec: Manifest) -> dict[str, Decimal]:
-    """The requests of a pod: the sum of its containers, or its largest init container where that is more."""
+    """The requests of a pod."""
+    return {**total([_of_containers(spec, _requests), amounts(spec.get("overhead"))]), "pods": Decimal(1)}
+
+
+def _of_containers(spec: Manifest, of: Callable[[Manifest], Amounts]) -> dict[str, Decimal]:
+    """The sum over a pod's containers, or its largest init container where that is more."""
     beside = [one for one in spec.get("initContainers", []) if one.get("restartPolicy") == "Always"]
     before = [one for one in spec.get("initContainers", []) if one.get("restartPolicy") != "Always"]
-    wanted = total(_requests(one) for one in [*spec["containers"], *beside])
+    found = total(of(one) for one in [*spec["containers"], *beside])
     for init in before:
-        for name, number in total([_requests(init), *map(_requests, beside)]).items():
-            wanted[name] = max(number, wanted.get(name, Decimal(0)))
-    return {**total([wanted, amounts(spec.get("overhead"))]), "pods": Decimal(1)}
+        for name, number in total([of(init), *map(of, beside)]).items():
+            found[name] = max(number, found.get(name, Decimal(0)))
+    return found
 
 
 def place(pods: Iterable[PodRequest], nodes: Sequence[Node]) -> tuple[list[Node], list[PodRequest]]:
@@ -109,6 +116,10 @@ def _requests(container: Manifest) -> dict[str, Decimal]:
     resources = container.get("resources") or {}
     # A limit without a request is a request too.
     return amounts({**(resources.get("limits") or {}), **(resources.get("requests") or {})})
+
+
+def _limits(container: Manifest) -> dict[str, Decimal]:
+    return amounts((container.get("resources") or {}).get("limits"))
 
 
 def _is_ready(node: Manifest) -> bool:

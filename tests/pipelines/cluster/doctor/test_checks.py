@@ -65,9 +65,9 @@ def unpulled_job(cluster: RecordedCluster) -> None:
     cluster.answers[command] = {"items": [pod]}
 
 
-def quota(cluster: RecordedCluster, namespace: str, **hard: str) -> None:
-    used = dict.fromkeys(hard, "0")
-    found = {"metadata": {"name": "small"}, "spec": {"hard": hard}, "status": {"used": used}}
+def quota(cluster: RecordedCluster, namespace: str, used: str = "0", **hard: str) -> None:
+    status = {"used": dict.fromkeys(hard, used)}
+    found = {"metadata": {"name": "small"}, "spec": {"hard": hard}, "status": status}
     cluster.answers[f"--namespace {namespace} get resourcequotas --output=json"] = {"items": [found]}
     cluster.answers[f"--namespace {namespace} get limitranges --output=json"] = {"items": []}
 
@@ -155,6 +155,12 @@ FAULTS = [
           "persistentvolumeclaims: 0 allowed, 0 used, 1 to come; requests.storage: 512 MiB allowed, 0 GiB used, 1 GiB "
           "to come",
           """--patch={"spec": {"hard": {"persistentvolumeclaims": "1", "requests.storage": "1024Mi"}}}"""),
+    Fault("a quota of limits that is used up", lambda it: quota(it, "lorry", used="1Gi", **{"limits.memory": "1Gi"}),
+          ("quota", "small in lorry"), "limits.memory: 1 GiB allowed, 1 GiB used, 2 GiB to come",
+          """--patch={"spec": {"hard": {"limits.memory": "3072Mi"}}}"""),
+    Fault("a quota of limits that a step passes", lambda it: quota(it, "kubeflow", **{"limits.memory": "4Gi"}),
+          ("quota", "small in kubeflow"), "limits.memory: 4 GiB allowed, 0 GiB used, 12 GiB to come",
+          """--patch={"spec": {"hard": {"limits.memory": "12288Mi"}}}"""),
     Fault("a quota that refuses steps", lambda it: quota(it, "kubeflow", **{"limits.cpu": "8"}),
           ("quota", "small in kubeflow"), "it refuses pods without a limit of cores, and the steps of runs have none",
           "\"kind\": \"LimitRange\""),
