@@ -50,6 +50,10 @@ class MissingObjectError(ClusterError):
     """The cluster has no such object."""
 
 
+class MissingKindError(ClusterError):
+    """The cluster has no objects of this kind."""
+
+
 class Kubectl:
     """kubectl with one context and one namespace, both those of the kubeconfig where they are None."""
 
@@ -113,6 +117,8 @@ class Kubectl:
             )
         if "(NotFound)" in told:
             return MissingObjectError(f"{command}: {told.partition('(NotFound): ')[2]}")
+        if "doesn't have a resource type" in told:
+            return MissingKindError(f"{command}: {told[-500:]}")
         if "(Unauthorized)" in told or "must be logged in" in told:
             return ClusterError(f"{where}: the cluster does not accept its login; log in again ({told[-200:]})")
         if re.search(r"Unable to connect|connection to the server|connection refused|i/o timeout|deadline exc", told):

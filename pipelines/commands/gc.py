@@ -45,7 +45,8 @@ Contexts = Annotated[
     typer.Option(
         "--context",
         help="a context of your kubeconfig (default: the current one): the models that its Deployments and ReplicaSets "
-        "name stay; repeat it for each cluster that uses the store. A claim is the first one's",
+        "name stay, and what its active runs may read; repeat it for each cluster that uses the store. A claim is the "
+        "first one's",
     ),
 ]
 NoCluster = Annotated[
@@ -192,7 +193,7 @@ def _print_commands(places: list[Place], sources: Sources) -> None:
     lines = []
     for cluster in sources.clusters:
         lines.append(cluster.command("get", WORKLOADS, "--all-namespaces"))
-        if sources.kubeflow is None:
+        if sources.kubeflow is None or sources.is_chosen:
             lines.append(cluster.command("get", "workflows.argoproj.io"))
     for place in places:
         if isinstance(place, VolumePlace):

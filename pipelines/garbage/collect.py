@@ -11,7 +11,6 @@ from components.collect_garbage.plan import Decision, Rules, decide, parts, pins
 from pipelines.garbage.knowledge import Sources, gather, of_foreign_runs
 from pipelines.garbage.places import Place, Report, VolumePlace
 
-RECENT = timedelta(days=1)
 PARTS_BETWEEN_LINES = 50
 
 
@@ -44,12 +43,12 @@ def make_plan(
     found = gather(sources if shared else Sources(overlays=sources.overlays))
     notes = [warning for listing in listings.values() for warning in listing.warnings]
     unknown: dict[str, dict[Kind, str]] = {address: dict(found.unknown) for address in shared}
-    for address, ids in of_foreign_runs({a: listings[a] for a in shared}, found.runs).items():
-        recent = [i for i in listings[address].items if i.kind == "run" and i.name in ids and now - i.modified < RECENT]
-        notes.append(f"{address}: {len(ids)} of its runs are not that Kubeflow's: another one may use this store")
-        if recent:
-            why = f"run {recent[0].name}, of another Kubeflow, wrote to this store within a day and may read it"
-            unknown[address] |= {"input": why, "base model": why}
+    for address, theirs in of_foreign_runs({a: listings[a] for a in shared}, found.runs).items():
+        notes.append(f"{address}: {len(theirs)} of its runs are not that Kubeflow's: another one may use this store")
+        newest = max(theirs, key=lambda item: item.modified)
+        # A step writes a note when it begins and when it ends: a long one looks like one that was abandoned.
+        why = f"run {newest.name} in this store is of another Kubeflow, whose runs may read it"
+        unknown[address] |= {"input": why, "base model": why}
     notes += [f"{address}: holds nothing" for address, listing in listings.items() if not listing.items]
     notes += [_foreign(address, listing.foreign) for address, listing in listings.items() if listing.foreign]
     pins = pins_of_current({address: listing.current for address, listing in listings.items()}) | found.pins

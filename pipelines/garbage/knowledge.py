@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.collect_garbage.items import Kind, Listing, reference
+from components.collect_garbage.items import Item, Kind, Listing, reference
 from components.errors import ClusterError
-from pipelines.cluster.kubectl import Kubectl
+from pipelines.cluster.kubectl import Kubectl, MissingKindError
 from pipelines.cluster.kubeflow import Kubeflow
 from pipelines.garbage.known_runs import KnownRuns, runs_at, runs_on_cluster
 from pipelines.garbage.pins import namespaces_of, pins_of_overlays, pins_on_cluster
@@ -90,9 +90,37 @@ def _ask_for_runs(sources: Sources, found: Knowledge) -> None:
         found.unknown["checkpoints"] = "which runs are active is not known: give --endpoint"
         found.looked_at.append(f"Kubeflow: {where}")
         return
-    n = len(found.runs.active)
-    found.looked_at.append(f"Kubeflow: {where}: {n} active run{'' if n == 1 else 's'}")
+    found.looked_at.append(f"Kubeflow: {where}: {_active(found.runs.active)}")
     _keep_what_runs_use(found.runs, found)
+    if sources.kubeflow is not None and sources.is_chosen:
+        for cluster in sources.clusters:
+            _ask_named_context(cluster, found.runs, found)
+
+
+def _ask_named_context(cluster: Kubectl, asked: KnownRuns, found: Knowledge) -> None:
+    """Ask a cluster beside the endpoint, which may be another's: of its runs it is not known what they read."""
+    where = f"context {cluster.context}: the workflows in the namespace {cluster.namespace}"
+    try:
+        active = runs_on_cluster(cluster).active
+    except MissingKindError:
+        found.looked_at.append(f"{where}: none, it has no Argo")
+        return
+    except ClusterError as error:
+        unread = f"which runs are active in context {cluster.context} is not known"
+        found.unknown |= {"input": unread, "base model": unread, "checkpoints": unread}
+        found.looked_at.append(f"{where}: not known: {error}")
+        return
+    found.looked_at.append(f"{where}: {_active(active)}")
+    for run, name in active.items():
+        if run not in (asked.known or ()):
+            found.pins[reference("run", run)] = f"it is active in context {cluster.context}"
+            reads = f"the run {name} of context {cluster.context} is active and may read it"
+            found.unknown |= {"input": reads, "base model": reads}
+            found.unknown.setdefault("checkpoints", f"the run {name} is active and may go on from it")
+
+
+def _active(runs: Mapping[str, str]) -> str:
+    return f"{len(runs)} active run{'' if len(runs) == 1 else 's'}"
 
 
 def _ask_workflows(clusters: Sequence[Kubectl], found: Knowledge) -> str:
@@ -117,14 +145,26 @@ def _keep_what_runs_use(runs: KnownRuns, found: Knowledge) -> None:
         found.unknown.setdefault("checkpoints", f"the run {name} is active and may go on from it")
 
 
-def of_foreign_runs(listings: Mapping[str, Listing], runs: KnownRuns | None) -> dict[str, list[str]]:
-    """By the store's address, the ids of runs there that the endpoint does not know: another Kubeflow uses it too."""
+def of_foreign_runs(listings: Mapping[str, Listing], runs: KnownRuns | None) -> dict[str, list[Item]]:
+    """By the store's address, the runs there that the endpoint does not know: another Kubeflow uses it too."""
     if runs is None or runs.known is None:
         return {}
     known = runs.known
     found = {
-        address: [item.name for item in listing.items if item.kind == "run" and item.name not in known]
+        address: [
+            item
+            for item in listing.items
+            if item.kind == "run" and item.name not in known and not _was_on_a_machine(item.name)
+        ]
         for address, listing in listings.items()
         if listing.kind == "store"
     }
-    return {address: ids for address, ids in found.items() if ids}
+    return {address: items for address, items in found.items() if items}
+
+
+def _was_on_a_machine(run: str) -> bool:
+    """Whether a run's id is a number of kfp.local: its figures are all that it writes, and its last step writes them.
+
+    A schedule's key of 16 hexadecimal digits may consist of decimal ones.
+    """
+    return run.isdecimal() and len(run) < 16

@@ -78,6 +78,8 @@ def test_a_dry_run_prints_the_commands_and_runs_none(store, monkeypatch, tmp_pat
     assert "kubectl --context dev --namespace team get workflows.argoproj.io\n" in done.stdout
     assert "kubectl --context dev --namespace team create -f - <<'END'\n{" in done.stdout
     assert '"/volumes/checkpoints/lorry"' in done.stdout
+    done = gc("pvc://checkpoints", "--dry-run", "--context", "dev", "--endpoint", "http://kubeflow")
+    assert "kubectl --context dev --namespace kubeflow get workflows.argoproj.io\n" in done.stdout
     assert gc(store, "--dry-run").stdout == "# no kubectl command: no place is a volume, and no cluster is asked\n"
 
 

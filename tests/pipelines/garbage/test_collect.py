@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -113,9 +114,12 @@ def test_a_store_that_another_kubeflow_uses_too_keeps_its_inputs_and_says_so(tmp
     Store(address).put_bytes(f"inputs/{revision}/chats.jsonl", b"row")
     theirs = "01234567-89ab-cdef-0123-456789abcdef"
     Store(address).put_bytes(f"runs/{theirs}/steps/train_lora.json", NOTE)
+    # Its training began two days ago: the next note comes at its end.
+    note = tmp_path / "store/runs" / theirs / "steps/train_lora.json"
+    os.utime(note, (note.stat().st_mtime - 2 * 86400,) * 2)
     plan = make_plan(store(tmp_path), asked(run("over", "SUCCEEDED")), 0, timedelta(0), silent)
     reasons = {one.item.name: (one.goes, one.reason) for one in plan.decisions}
-    why = f"run {theirs}, of another Kubeflow, wrote to this store within a day and may read it"
+    why = f"run {theirs} in this store is of another Kubeflow, whose runs may read it"
     assert reasons[revision] == (False, why)
     assert f"{address}: 1 of its runs are not that Kubeflow's: another one may use this store" in plan.notes
 

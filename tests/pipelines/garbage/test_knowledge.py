@@ -105,6 +105,35 @@ def test_a_cluster_without_argo_leaves_the_runs_unknown(cluster):
         runs_on_cluster(Kubectl())
 
 
+def test_a_named_context_beside_the_endpoint_is_asked_for_its_runs(cluster):
+    cluster.answers(WORKFLOWS, {"items": [workflow("Running"), workflow("Failed")]})
+    named = [Kubectl("b", "kubeflow")]
+    found = gather(Sources(clusters=named, is_chosen=True, kubeflow=Endpoint(run("over", "SUCCEEDED"))))  # type: ignore[arg-type]
+    reads = "the run finetune-Running of context b is active and may read it"
+    assert found.unknown == {
+        "input": reads, "base model": reads, "checkpoints": "the run finetune-Running is active and may go on from it",
+    }  # fmt: skip
+    assert found.pins["run:id-Running"] == "it is active in context b"
+    assert found.looked_at[-1] == "context b: the workflows in the namespace kubeflow: 1 active run"
+    # The context may be that of the endpoint's own cluster, whose runs are known with what they read.
+    theirs = SimpleNamespace(**{**vars(run("now", "RUNNING")), "run_id": "id-Running"})
+    found = gather(Sources(clusters=named, is_chosen=True, kubeflow=Endpoint(theirs)))  # type: ignore[arg-type]
+    assert found.unknown == {"checkpoints": "the run now is active and may go on from it"}
+
+
+def test_a_named_context_that_does_not_say_what_runs_there_keeps_inputs_and_one_without_argo_does_not(cluster):
+    sources = Sources(clusters=[Kubectl("b", "kubeflow")], is_chosen=True, kubeflow=Endpoint())  # type: ignore[arg-type]
+    cluster.answers(WORKFLOWS, SILENT)
+    found = gather(sources)
+    unread = "which runs are active in context b is not known"
+    assert found.unknown == {"input": unread, "base model": unread, "checkpoints": unread}
+    assert found.looked_at[-1].startswith("context b: the workflows in the namespace kubeflow: not known: context 'b'")
+    cluster.answers(WORKFLOWS, 'error: the server doesn\'t have a resource type "workflows"')
+    found = gather(sources)
+    assert found.unknown == {}
+    assert found.looked_at[-1] == "context b: the workflows in the namespace kubeflow: none, it has no Argo"
+
+
 def test_what_active_runs_and_schedules_read_stays():
     active = run("now", "RUNNING", split={"sources": [{"data": f"s3://b/lorry/inputs/{REVISION}/chats.jsonl"}]})
     over = run("over", "SUCCEEDED", base_model={"address": f"/volumes/store/base-models/{COMMIT}"})
@@ -130,11 +159,11 @@ def test_without_an_active_run_nothing_is_unknown():
 
 
 def test_runs_that_the_endpoint_does_not_know_are_of_another_kubeflow():
-    items = [
-        Item(kind="run", name=name, size_bytes=1, modified=datetime.now(UTC)) for name in ("ours", "theirs")
-    ]  # fmt: skip
+    names = ("ours", "theirs", "12345678", "1234567890123456")  # the third is one of kfp.local, which has ended
+    items = [Item(kind="run", name=name, size_bytes=1, modified=datetime.now(UTC)) for name in names]
     listings = {"s3://b": Listing(kind="store", items=items)}
-    assert of_foreign_runs(listings, KnownRuns(active={}, known=frozenset({"ours"}))) == {"s3://b": ["theirs"]}
+    found = of_foreign_runs(listings, KnownRuns(active={}, known=frozenset({"ours"})))
+    assert found == {"s3://b": [items[1], items[3]]}
     # Workflows are removed soon after their run has ended.
     assert of_foreign_runs(listings, KnownRuns(active={})) == {}
     assert of_foreign_runs(listings, None) == {}
