@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -36,6 +37,11 @@ class Right:
 
 # What kubectl's library logs before kubectl says it again in its own words.
 _LOG_LINE = re.compile(r"^[EWI]\d{4} \d\d:\d\d:\d\d")
+
+
+def _environment() -> dict[str, str]:
+    # `kubectl diff` is read by programs here, whatever a person likes to see.
+    return {key: value for key, value in os.environ.items() if key != "KUBECTL_EXTERNAL_DIFF"}
 
 
 class ForbiddenError(ClusterError):
@@ -85,7 +91,7 @@ class Kubectl:
         """
         words = self.words(f"--request-timeout={SECONDS_TO_ANSWER}s", *arguments)
         try:
-            done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
+            done = subprocess.run(words, input=given, env=_environment(), capture_output=True, text=True, check=False)
         except FileNotFoundError:
             raise ClusterError(
                 "kubectl: not found on this machine; install it (https://kubernetes.io/docs/tasks/tools)"

@@ -74,7 +74,7 @@ def render(kubectl: Kubectl, folder: Path) -> Overlay:
     """Render a kustomization.
 
     Raises:
-        RecipeError: it does not render, or its objects are in several namespaces.
+        RecipeError: it does not render, or its objects are in several namespaces or in none.
     """
     try:
         text = kubectl.run("kustomize", str(folder))
@@ -84,4 +84,8 @@ def render(kubectl: Kubectl, folder: Path) -> Overlay:
     namespaces = {one["metadata"]["namespace"] for one in objects if "namespace" in one["metadata"]}
     if len(namespaces) > 1:
         raise RecipeError(f"{folder}: its objects are in several namespaces: {', '.join(sorted(namespaces))}; use one")
-    return Overlay(folder, next(iter(namespaces), "default"), objects)
+    if not namespaces:
+        raise RecipeError(
+            f"{folder}: its objects are in no namespace; write `namespace: NAME` into its kustomization.yaml"
+        )
+    return Overlay(folder, namespaces.pop(), objects)

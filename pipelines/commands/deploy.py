@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.errors import ClusterError
+from components.runtime.interrupts import interrupt_on_sigterm
 
 if TYPE_CHECKING:
     from pipelines.cluster.deploy.status import WorkloadStatus
@@ -78,11 +79,8 @@ def deploy(
         for command in deploy_commands(wanted, kubectl, timeout):
             _say(command)
         return
-    try:
+    with interrupt_on_sigterm():
         deployed = roll_out(wanted, kubectl, timeout, _say)
-    except KeyboardInterrupt:
-        _say(f"no longer followed; look with: lorry status {overlay}; take it back with: lorry rollback {overlay}")
-        raise
     for name, answer in deployed.answers.items():
         speed = f", {answer.tokens_per_second:.0f} tokens/s" if answer and answer.tokens_per_second else ""
         _say(f"serves: {name} in namespace {deployed.namespace}{f': {answer.name}' if answer else ''}{speed}")
@@ -105,7 +103,8 @@ def rollback(
         for command in rollback_commands(overlay, server, to_revision, Kubectl(context)):
             _say(command)
         return
-    roll_back(overlay, server, to_revision, Kubectl(context), timeout, _say)
+    with interrupt_on_sigterm():
+        roll_back(overlay, server, to_revision, Kubectl(context), timeout, _say)
 
 
 def status(

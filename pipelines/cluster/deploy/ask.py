@@ -56,8 +56,8 @@ def forwarded(kubectl: Kubectl, target: str, port: str) -> Iterator[str]:
             watchdog.cancel()
             if found is None:
                 process.terminate()
-                told = process.stderr.read() or "no answer"
-                raise kubectl.error(kubectl.command("port-forward", target, port), told)
+                message = process.stderr.read() or "no answer"
+                raise kubectl.error(kubectl.command("port-forward", target, port), message)
             yield f"http://127.0.0.1:{found[1]}"
         finally:
             watchdog.cancel()
@@ -80,7 +80,7 @@ def ask_server(kubectl: Kubectl, target: str, port: str = "8080") -> Answer:
 
 
 def _ask(kubectl: Kubectl, target: str, port: str) -> Answer:
-    with forwarded(kubectl, target, port) as address, httpx.Client(base_url=address, timeout=SECONDS_TO_ANSWER) as http:
+    with forwarded(kubectl, target, port) as address, _client(address) as http:
         http.headers.update(_authorization(kubectl, http))
         model = _json(http.get("/v1/models"), target)["data"][0]
         meta = model.get("meta") or {}
@@ -100,6 +100,11 @@ def _ask(kubectl: Kubectl, target: str, port: str) -> Answer:
     )
 
 
+def _client(address: str) -> httpx.Client:
+    # A proxy of the environment is not for an address of this machine.
+    return httpx.Client(base_url=address, timeout=SECONDS_TO_ANSWER, trust_env=False)
+
+
 def _question(model: str, prompt: str, n_tokens: int) -> dict[str, Any]:
     """A greedy answer, whatever defaults the model has."""
     return {
@@ -109,10 +114,10 @@ def _question(model: str, prompt: str, n_tokens: int) -> dict[str, Any]:
 
 
 def _authorization(kubectl: Kubectl, http: httpx.Client) -> dict[str, str]:
-    """The header for a server that wants a key: that of the environment, else the page's."""
+    """The header for a server that wants a key: the page's, else that of the environment."""
     if http.get("/v1/models").status_code != httpx.codes.UNAUTHORIZED:
         return {}
-    key = os.environ.get("OPENAI_API_KEY") or _key_of_the_page(kubectl)
+    key = _key_of_the_page(kubectl) or os.environ.get("OPENAI_API_KEY")
     if key is None:
         raise KeyRequiredError("it wants an API key; set OPENAI_API_KEY")
     return {"Authorization": f"Bearer {key}"}

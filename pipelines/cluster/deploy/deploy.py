@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,12 @@ from pipelines.cluster.deploy.ask import Answer
 from pipelines.cluster.deploy.image_probe import require_images
 from pipelines.cluster.deploy.lease import held_lease
 from pipelines.cluster.deploy.pin import PINNED, pin_overlay
+from pipelines.cluster.deploy.rollout import UNDONE, good_revisions_of
 from pipelines.cluster.deploy.snapshot import Report, RolloutFailedError, Snapshot, follow
 from pipelines.cluster.deploy.verify import verify
 from pipelines.cluster.deploy.workloads import require_models, servers_of, workloads_of
 from pipelines.cluster.kubectl import ForbiddenError, Kubectl, MissingObjectError
 from pipelines.cluster.overlay import Overlay, load_overlay
-
-# Beside the time of the roll-out itself: the diff, the questions, a roll-back.
-SECONDS_AROUND = 300
 
 
 @dataclass(frozen=True)
@@ -61,22 +59,26 @@ def deploy(wanted: Wanted, kubectl: Kubectl, seconds: float, report: Report) -> 
         require_models(overlay)
         here = kubectl.in_namespace(overlay.namespace)
         _make_namespace(overlay, kubectl)
-        with held_lease(here, int(seconds) + SECONDS_AROUND):
+        with held_lease(here):
             _require_rights(here)
             before = Snapshot.read(here)
-            for line in difference(overlay, kubectl):
+            changes = difference(overlay, kubectl)
+            for line in changes:
                 report(line)
             require_images(overlay, before, here, report)
-            kubectl.run("apply", "--kustomize", str(wanted.folder))
             before_pinning.applied = True
             try:
+                kubectl.run("apply", "--kustomize", str(wanted.folder))
                 return _verified(overlay, here, seconds, report)
             except ClusterError as error:
                 report(f"failed: {error}")
-                _undo(overlay, before, here, seconds, report)
-                raise RolloutFailedError(
-                    f"{error}\nIt was taken back; {wanted.folder / PINNED} is as before"
-                ) from error
+                message = _taken_back(overlay, before, changes, here, seconds, report)
+                raise RolloutFailedError(f"{error}\n{message}; {wanted.folder / PINNED} is as before") from error
+            except KeyboardInterrupt:
+                report(f"no longer followed; look with: lorry status {wanted.folder}. What was there before:")
+                for name, revision in _revisions(overlay, before).items():
+                    report(here.command("rollout", "undo", f"deployment/{name}", f"--to-revision={revision}"))
+                raise
 
 
 def difference(overlay: Overlay, kubectl: Kubectl) -> list[str]:
@@ -100,24 +102,52 @@ def difference(overlay: Overlay, kubectl: Kubectl) -> list[str]:
 
 
 def _verified(overlay: Overlay, kubectl: Kubectl, seconds: float, report: Report) -> Deployed:
-    follow(kubectl, [one.name for one in workloads_of(overlay)], seconds, report)
-    return Deployed(overlay.namespace, {one.name: verify(overlay, one, kubectl, report) for one in servers_of(overlay)})
+    now = follow(kubectl, [one.name for one in workloads_of(overlay)], seconds, report)
+    answers = {one.name: verify(overlay, one, kubectl, report) for one in servers_of(overlay)}
+    for name in answers:
+        # A model that failed once, such as for a store that was away, is a good one now.
+        if int(now.rollout(name).revision) not in good_revisions_of(name, now.replica_sets):
+            kubectl.run("annotate", f"replicaset/{now.replica_set(name)}", f"{UNDONE}-")
+    return Deployed(overlay.namespace, answers)
 
 
-def _undo(overlay: Overlay, before: Snapshot, kubectl: Kubectl, seconds: float, report: Report) -> None:
-    """Bring back the Deployments whose pods changed, each to the revision that it had."""
+def _revisions(overlay: Overlay, before: Snapshot) -> dict[str, str]:
+    """The revisions that the overlay's Deployments had, of those that were there."""
+    found = {one.name: before.revision(one.name) for one in workloads_of(overlay)}
+    return {name: revision for name, revision in found.items() if revision is not None}
+
+
+def _taken_back(
+    overlay: Overlay, before: Snapshot, changes: Sequence[str], kubectl: Kubectl, seconds: float, report: Report
+) -> str:
+    """Undo what a deploy has changed; give what became of it."""
+    there = _revisions(overlay, before)
+    new = [one.name for one in workloads_of(overlay) if one.name not in there]
+    undone = undo(list(there), before, kubectl, seconds, report)
+    others = [line.split()[1] for line in changes if line.startswith("changes ") and ".Deployment." not in line]
+    parts = [f"{', '.join(undone)} as before"] if undone else []
+    parts += [f"{', '.join(new)} stays as it is, for nothing was there before"] if new else []
+    parts += [f"what else was applied stays: {', '.join(others)}"] if others else []
+    return f"It was taken back: {'; '.join(parts)}" if undone else "; ".join(parts) or "No pod had changed"
+
+
+def undo(names: Sequence[str], before: Snapshot, kubectl: Kubectl, seconds: float, report: Report) -> list[str]:
+    """Bring back the Deployments whose pods changed, each to the revision that it had; give their names.
+
+    The revision that goes is marked, so that no ``lorry rollback`` takes it for the good one of before.
+    """
     now = Snapshot.read(kubectl)
-    undone = []
-    for workload in workloads_of(overlay):
-        revision = before.revision(workload.name)
-        if revision is None:
-            report(f"{workload.name}: nothing was there before; it stays as it is")
-        elif workload.name in now.deployments and now.revision(workload.name) != revision:
-            kubectl.run("rollout", "undo", f"deployment/{workload.name}", f"--to-revision={revision}")
-            report(f"{workload.name}: undone, to its revision {revision}")
-            undone.append(workload.name)
-    if undone:
-        follow(kubectl, undone, seconds, report)
+    changed = [name for name in names if name in now.deployments and now.revision(name) != before.revision(name)]
+    for name in changed:
+        undone = now.replica_set(name)
+        kubectl.run("rollout", "undo", f"deployment/{name}", f"--to-revision={before.revision(name)}")
+        report(f"{name}: undone, to its revision {before.revision(name)}")
+        with suppress(ClusterError):  # the right to change ReplicaSets is not everybody's
+            if undone is not None:
+                kubectl.run("annotate", f"replicaset/{undone}", f"{UNDONE}=true", "--overwrite")
+    if changed:
+        follow(kubectl, changed, seconds, report)
+    return changed
 
 
 def _require_rights(kubectl: Kubectl) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,33 +15,46 @@ from components.errors import BusyError, ClusterError
 from pipelines.cluster.kubectl import Kubectl, MissingObjectError
 
 NAME = "lorry-deploy"
+# A deploy that died holds it for so long.
+LEASE_SECONDS = 120
+RENEW_SECONDS = 30.0
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 @contextmanager
-def held_lease(kubectl: Kubectl, seconds: int) -> Iterator[None]:
-    """Hold the namespace's Lease; another process may take it over after ``seconds``.
+def held_lease(kubectl: Kubectl) -> Iterator[None]:
+    """Hold the namespace's Lease and renew it; another process may take one over that is not renewed.
 
     Raises:
         BusyError: another deploy holds it.
         ClusterError: the cluster refuses.
     """
-    holder = f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"
-    _take(kubectl, holder, seconds)
+    holder = f"{os.environ.get('USER') or os.getuid()}@{socket.gethostname()}, process {os.getpid()}"
+    _take(kubectl, holder)
+    ended = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(kubectl, ended), daemon=True)
+    renewing.start()
     try:
         yield
     finally:
-        try:
+        ended.set()
+        renewing.join()
+        with suppress(ClusterError):  # it expires by itself, and the deploy's own result is what counts
             if _held_by(_read(kubectl)) == holder:
                 kubectl.run("delete", "lease", NAME, "--ignore-not-found")
-        except ClusterError:
-            pass  # it ends by itself, and the deploy's own result is what counts
 
 
-def _take(kubectl: Kubectl, holder: str, seconds: int) -> None:
+def _renew(kubectl: Kubectl, ended: threading.Event) -> None:
+    while not ended.wait(RENEW_SECONDS):
+        spec = {"renewTime": datetime.now(UTC).strftime(_TIME)}
+        with suppress(ClusterError):  # the next time may succeed
+            kubectl.run("patch", "lease", NAME, "--type=merge", "--patch", json.dumps({"spec": spec}))
+
+
+def _take(kubectl: Kubectl, holder: str) -> None:
     now = datetime.now(UTC)
     spec = {
-        "holderIdentity": holder, "leaseDurationSeconds": seconds,
+        "holderIdentity": holder, "leaseDurationSeconds": LEASE_SECONDS,
         "acquireTime": now.strftime(_TIME), "renewTime": now.strftime(_TIME),
     }  # fmt: skip
     lease: dict[str, Any] = {

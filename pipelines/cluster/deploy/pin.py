@@ -148,6 +148,9 @@ def _pinned_model(folder: Path, server: str) -> str:
 
 
 def _image(name: str, full: str) -> dict[str, str]:
+    if "@" in full:
+        repository, _, digest = full.partition("@")
+        return {"name": f"{PREFIX}{name}", "newName": repository, "digest": digest}
     registry_and_name, _, tag = full.rpartition(":")
     return {"name": f"{PREFIX}{name}", "newName": registry_and_name, "newTag": tag}
 

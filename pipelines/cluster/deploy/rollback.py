@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.errors import ClusterError
-from pipelines.cluster.deploy.deploy import SECONDS_AROUND
+from pipelines.cluster.deploy.deploy import undo
 from pipelines.cluster.deploy.lease import held_lease
 from pipelines.cluster.deploy.pin import PINNED, write_pinned
-from pipelines.cluster.deploy.rollout import revisions_of
-from pipelines.cluster.deploy.snapshot import Report, Snapshot, follow
+from pipelines.cluster.deploy.rollout import good_revisions_of, revisions_of
+from pipelines.cluster.deploy.snapshot import Report, RolloutFailedError, Snapshot, follow
 from pipelines.cluster.deploy.verify import verify
 from pipelines.cluster.deploy.workloads import Workload
 from pipelines.cluster.kubectl import Kubectl
@@ -24,21 +24,28 @@ def rollback(
     Raises:
         RecipeError: the folder is no overlay of Lorry's.
         BusyError: a deploy is running there.
-        ClusterError: there is nothing to go back to, or it does not come up.
+        RolloutFailedError: what was there before does not serve well either; what runs now was brought back.
+        ClusterError: there is nothing to go back to.
     """
     overlay = load_overlay(kubectl, folder)
     here = kubectl.in_namespace(overlay.namespace)
-    with held_lease(here, int(seconds) + SECONDS_AROUND):
-        revision = _target(Snapshot.read(here), name, to_revision, here)
+    with held_lease(here):
+        before = Snapshot.read(here)
+        revision = _target(before, name, to_revision, here)
         report(here.command("rollout", "undo", f"deployment/{name}", f"--to-revision={revision}"))
         here.run("rollout", "undo", f"deployment/{name}", f"--to-revision={revision}")
-        running = follow(here, [name], seconds, report).workload(name)
-        assert running is not None
+        try:
+            running = follow(here, [name], seconds, report).workload(name)
+            assert running is not None
+            if running.serves_a_model:
+                report(f"{name}: the model {running.model}")
+                verify(overlay, running, here, report)
+        except ClusterError as error:
+            report(f"failed: {error}")
+            undo([name], before, here, seconds, report)
+            raise RolloutFailedError(f"{error}\nWhat ran before was brought back; try another --to-revision") from error
         write_pinned(folder / PINNED, _by_name(running), name, running.model)
         report(f"written into {folder / PINNED}: {', '.join(sorted(set(running.images.values())))}")
-        if running.serves_a_model:
-            report(f"{name}: the model {running.model}")
-            verify(load_overlay(kubectl, folder), running, here, report)
     return running
 
 
@@ -48,17 +55,21 @@ def _target(snapshot: Snapshot, name: str, wanted: int | None, kubectl: Kubectl)
         raise ClusterError(f"namespace {kubectl.namespace}: no Deployment {name!r}; it has {known}")
     current = int(snapshot.rollout(name).revision)
     others = sorted(set(revisions_of(name, snapshot.replica_sets)) - {current})
-    if wanted is None and not others:
-        raise ClusterError(f"deployment/{name}: it has one revision ({current}); there is nothing to roll back to")
+    good = sorted(set(good_revisions_of(name, snapshot.replica_sets)) - {current})
+    if wanted is None and not good:
+        undone = f", and of the others ({', '.join(map(str, others))}) each was undone" if others else ""
+        raise ClusterError(
+            f"deployment/{name}: it runs its revision {current}{undone}; there is nothing to roll back to"
+        )
     if wanted is not None and wanted not in others:
         raise ClusterError(
             f"--to-revision {wanted}: deployment/{name} runs {current} and can go back to "
             f"{', '.join(map(str, others)) or 'none'}; see "
             f"{kubectl.command('rollout', 'history', f'deployment/{name}')}"
         )
-    return wanted if wanted is not None else others[-1]
+    return wanted if wanted is not None else good[-1]
 
 
 def _by_name(workload: Workload) -> dict[str, str]:
-    """Its images by the name that Lorry gives them: the last part of the repository."""
-    return {image.rpartition(":")[0].rpartition("/")[2]: image for image in workload.images.values()}
+    """Its images by the name that Lorry gives them: the last part of the repository, without tag and digest."""
+    return {image.partition("@")[0].rpartition("/")[2].partition(":")[0]: image for image in workload.images.values()}

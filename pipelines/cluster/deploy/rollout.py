@@ -12,6 +12,8 @@ from pipelines.cluster.pod_reasons import CANNOT_PULL, containers_of, why_waitin
 REVISION = "deployment.kubernetes.io/revision"
 # The kubelet's second try comes after 10 s.
 PULL_GRACE_SECONDS = 20.0
+# On the ReplicaSet of a revision that a deploy has undone.
+UNDONE = "lorry/undone"
 Manifest = Mapping[str, Any]
 
 
@@ -77,6 +79,17 @@ def revisions_of(deployment: str, replica_sets: Sequence[Manifest]) -> list[int]
     return [int(_revision_of(one)) for one in replica_sets if _owned_by(one, deployment) and _revision_of(one)]
 
 
+def good_revisions_of(deployment: str, replica_sets: Sequence[Manifest]) -> list[int]:
+    """Those of them that no deploy has undone."""
+    return revisions_of(deployment, [one for one in replica_sets if UNDONE not in _annotations(one)])
+
+
+def replica_set_of(deployment: str, revision: str, replica_sets: Sequence[Manifest]) -> str | None:
+    """The name of the ReplicaSet of a revision."""
+    found = [one for one in replica_sets if _owned_by(one, deployment) and _revision_of(one) == revision]
+    return str(found[0]["metadata"]["name"]) if found else None
+
+
 def is_ready(pod: Manifest) -> bool:
     """Whether a pod's readiness probe succeeds."""
     conditions = (pod.get("status") or {}).get("conditions") or []
@@ -139,7 +152,11 @@ def _last_end(container: Manifest) -> Mapping[str, Any] | None:
 
 
 def _revision_of(replica_set: Manifest) -> str:
-    return str((replica_set["metadata"].get("annotations") or {}).get(REVISION, ""))
+    return str(_annotations(replica_set).get(REVISION, ""))
+
+
+def _annotations(item: Manifest) -> Mapping[str, str]:
+    return item["metadata"].get("annotations") or {}
 
 
 def _owned_by(item: Manifest, name: str) -> bool:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.errors import ClusterError
-from pipelines.cluster.deploy.rollout import Problem, Rollout, rollout_of
+from pipelines.cluster.deploy.rollout import Problem, Rollout, replica_set_of, rollout_of
 from pipelines.cluster.deploy.workloads import Workload
 from pipelines.cluster.kubectl import ForbiddenError, Kubectl
 
 SECONDS_BETWEEN = 2.0
 # An API server that restarts, a laptop that changes its network: no reason to take a roll-out back.
 SECONDS_WITHOUT_ANSWER = 60.0
-LABEL = "app.kubernetes.io/part-of=lorry"
 LOG_LINES = 5
 Report = Callable[[str], None]
 
@@ -26,7 +25,7 @@ class RolloutFailedError(ClusterError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The Deployments of Lorry in a namespace by name, all ReplicaSets and all pods."""
+    """The Deployments of a namespace by name, its ReplicaSets and its pods."""
 
     deployments: Mapping[str, dict[str, Any]]
     replica_sets: list[dict[str, Any]]
@@ -39,7 +38,7 @@ class Snapshot:
         Raises:
             ClusterError: it cannot be read.
         """
-        items = kubectl.get("deployments,replicasets,pods", "--selector", LABEL)["items"]
+        items = kubectl.get("deployments,replicasets,pods")["items"]
         by_kind: dict[str, list[dict[str, Any]]] = {"Deployment": [], "ReplicaSet": [], "Pod": []}
         for item in items:
             by_kind[item["kind"]].append(item)
@@ -51,8 +50,19 @@ class Snapshot:
         return Workload.of(self.deployments[name]) if name in self.deployments else None
 
     def rollout(self, name: str) -> Rollout:
-        """The state of a Deployment's roll-out."""
+        """The state of a Deployment's roll-out.
+
+        Raises:
+            ClusterError: the namespace has no such Deployment.
+        """
+        if name not in self.deployments:
+            known = ", ".join(sorted(self.deployments)) or "none"
+            raise ClusterError(f"no Deployment {name!r} in the namespace; it has {known}")
         return rollout_of(self.deployments[name], self.replica_sets, self.pods)
+
+    def replica_set(self, name: str) -> str | None:
+        """The ReplicaSet of a Deployment's revision."""
+        return replica_set_of(name, self.rollout(name).revision, self.replica_sets)
 
     def revision(self, name: str) -> str | None:
         """The revision of a Deployment's pods; None where there is no such Deployment."""

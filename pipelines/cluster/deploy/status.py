@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.errors import LorryError
-from pipelines.cluster.deploy.ask import Answer, ask_server
+from pipelines.cluster.deploy.ask import Answer, KeyRequiredError, ask_server
 from pipelines.cluster.deploy.rollout import is_ready, restarts_of
 from pipelines.cluster.deploy.snapshot import Snapshot
 from pipelines.cluster.deploy.workloads import MODEL_ANNOTATION, Workload, deployment_of, service_of, workloads_of
 from pipelines.cluster.kubectl import Kubectl
-from pipelines.cluster.overlay import Overlay, load_overlay
+from pipelines.cluster.overlay import Overlay, containers_of, load_overlay
 
 NO_ANSWER = "does not answer"
 NOT_AS_ITS_PROOF = "not as its proof"
@@ -66,7 +66,8 @@ def _status(overlay: Overlay, workload: Workload, snapshot: Snapshot, kubectl: K
     problem = rollout.problem.reason if rollout.problem else None
     if problem is None and not rollout.done:
         problem = rollout.line
-    if problem is None and set(running) != {pinned}:
+    other_images = any(_images_of(pod) != set(workload.images.values()) for pod in ready)
+    if problem is None and (set(running) != {pinned} or other_images):
         problem = f"what runs is not what {overlay.folder} pins; lorry deploy {overlay.folder}"
     if problem is None and (explanation == NOT_AS_ITS_PROOF or explanation.startswith(NO_ANSWER)):
         problem = explanation
@@ -87,6 +88,8 @@ def _status(overlay: Overlay, workload: Workload, snapshot: Snapshot, kubectl: K
 def _answer(overlay: Overlay, workload: Workload, kubectl: Kubectl) -> tuple[Answer | None, str]:
     try:
         answer = ask_server(kubectl, f"service/{service_of(overlay, workload.name)}")
+    except KeyRequiredError as error:
+        return None, f"not asked: {error}"
     except LorryError as error:
         return None, f"{NO_ANSWER}: {error}"
     return answer, {True: "as its proof", False: NOT_AS_ITS_PROOF, None: "yes"}[answer.comparison.agrees]
@@ -99,9 +102,9 @@ def _selected(pod: Mapping[str, Any], overlay: Overlay, workload: Workload) -> b
 
 
 def _serves(pod: Mapping[str, Any]) -> str:
-    model = pod["metadata"].get("annotations", {}).get(MODEL_ANNOTATION)
-    return str(model or _images(pod["spec"]["containers"]))
+    model = (pod["metadata"].get("annotations") or {}).get(MODEL_ANNOTATION)
+    return str(model or ", ".join(sorted(_images_of(pod))))
 
 
-def _images(containers: Sequence[dict[str, str]]) -> str:
-    return ", ".join(sorted({one["image"] for one in containers}))
+def _images_of(pod: Mapping[str, Any]) -> set[str]:
+    return {one["image"] for one in containers_of(pod["spec"])}

@@ -80,5 +80,6 @@ def require_models(overlay: Overlay) -> None:
     for server in servers_of(overlay):
         if server.model == NO_MODEL:
             raise RecipeError(
-                f"{overlay.folder}: {server.name} has no model; give --model SHA256, or --store to take its newest"
+                f"{overlay.folder}: {server.name} has no model; give it one with --model SHA256, or with --store for "
+                f"its newest (one of several servers: lorry pin {overlay.folder} --server {server.name} --model SHA256)"
             )

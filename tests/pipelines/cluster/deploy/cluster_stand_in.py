@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ from ruamel.yaml import YAML
 
 from components.errors import ClusterError
 from pipelines.cluster.deploy.pin import NO_MODEL
-from pipelines.cluster.deploy.rollout import REVISION
+from pipelines.cluster.deploy.rollout import REVISION, UNDONE
 from pipelines.cluster.deploy.workloads import Workload
 from pipelines.cluster.kubectl import ForbiddenError, Kubectl, MissingObjectError, Right
 
@@ -35,6 +36,7 @@ class ClusterStandIn(Kubectl):
             return
         self.ran: list[str] = []
         self.rendered: list[str] = []
+        self.marked: set[str] = set()
         self.history: dict[str, list[dict[str, Any]]] = {}
         self.revisions: dict[str, int] = {}
         self.leases: dict[str, Any] = {}
@@ -83,6 +85,8 @@ class ClusterStandIn(Kubectl):
                 self._apply()
             case ("rollout", "undo", deployment, to_revision):
                 self._undo(deployment.removeprefix("deployment/"), int(to_revision.partition("=")[2]))
+            case ("annotate", replica_set, *_):
+                self.marked ^= {replica_set.removeprefix("replicaset/")}
             case ("logs", *_):
                 return "error: the file is damaged\n"
         return ""
@@ -122,15 +126,16 @@ class ClusterStandIn(Kubectl):
 
     def _undo(self, name: str, revision: int) -> None:
         (old,) = [one for one in self.history[name] if one["revision"] == revision]
-        self.history[name].remove(old)
         self._add(name, old["object"])
 
     def _add(self, name: str, item: dict[str, Any]) -> None:
         history = self.history.setdefault(name, [])
         if history and history[-1]["object"]["spec"]["template"] == item["spec"]["template"]:
             return
+        # As in Kubernetes, a ReplicaSet that has the template gets the new revision.
+        history[:] = [one for one in history if one["object"]["spec"]["template"] != item["spec"]["template"]]
         self.revisions[name] = self.revisions.get(name, 0) + 1
-        history.append({"revision": self.revisions[name], "object": item})
+        history.append({"revision": self.revisions[name], "object": item, "replica_set": _set_name(name, item)})
 
     def _objects(self, name: str) -> Iterator[dict[str, Any]]:
         newest = self.history[name][-1]
@@ -146,15 +151,16 @@ class ClusterStandIn(Kubectl):
         annotations = {REVISION: str(revision)}
         yield {**item, "metadata": {**item["metadata"], "generation": 1, "annotations": annotations}, "status": status}
         for one in self.history[name]:
+            mark = {UNDONE: "true"} if one["replica_set"] in self.marked else {}
             metadata = {
-                "name": f"{name}-{one['revision']}", "ownerReferences": [{"name": name}],
-                "annotations": {REVISION: str(one["revision"])},
+                "name": one["replica_set"], "ownerReferences": [{"name": name}],
+                "annotations": {REVISION: str(one["revision"]), **mark},
             }  # fmt: skip
             yield {"kind": "ReplicaSet", "metadata": metadata}
         pod = self._pod(f"{name}-{revision}-x", name, image, workload.model)
         template = item["spec"]["template"]["metadata"]
         pod["metadata"] |= {
-            "ownerReferences": [{"name": f"{name}-{revision}"}], "labels": template["labels"],
+            "ownerReferences": [{"name": newest["replica_set"]}], "labels": template["labels"],
             "annotations": template.get("annotations", {}),
         }  # fmt: skip
         yield {**pod, "spec": item["spec"]["template"]["spec"]}
@@ -181,6 +187,11 @@ class ClusterStandIn(Kubectl):
             "conditions": [{"type": "Ready", "status": str(ready)}],
         }
         return pod
+
+
+def _set_name(name: str, item: dict[str, Any]) -> str:
+    template = json.dumps(item["spec"]["template"], sort_keys=True)
+    return f"{name}-{zlib.crc32(template.encode()):x}"
 
 
 @contextmanager

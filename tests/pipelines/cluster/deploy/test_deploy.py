@@ -60,7 +60,8 @@ def test_a_model_that_does_not_serve_well_is_taken_back(overlay, cluster, fault,
         getattr(cluster, fault).add(BAD)
     with pytest.raises(RolloutFailedError, match=says) as failed:
         deployed(overlay, cluster, BAD, seconds=0.5)
-    assert str(failed.value).endswith(f"It was taken back; {overlay / 'pinned'} is as before")
+    said = f"It was taken back: model-server as before; {overlay / 'pinned'} is as before"
+    assert str(failed.value).endswith(said)
     assert cluster.served().model == GOOD
     assert pinned(overlay) == before
     assert "rollout undo deployment/model-server --to-revision=1" in cluster.ran
@@ -105,9 +106,10 @@ def _images(overlay: Path) -> list[str]:
 def test_a_first_deploy_that_fails_has_nothing_to_go_back_to(overlay, cluster):
     cluster.crashes.add(BAD)
     lines: list[str] = []
-    with pytest.raises(RolloutFailedError, match="ended twice"):
+    says = "chat, model-server|model-server, chat stays as it is, for nothing was there before; .*pinned is as before"
+    with pytest.raises(RolloutFailedError, match=says) as failed:
         deploy(Wanted(overlay, BAD), cluster, 60, lines.append)
-    assert "model-server: nothing was there before; it stays as it is" in lines
+    assert "taken back" not in str(failed.value)
 
 
 def test_what_is_not_on_the_cluster_yet_is_made_with_its_namespace(overlay, cluster):
@@ -146,12 +148,48 @@ def _lease(renewed: datetime) -> dict[str, Any]:
 
 def test_an_overlay_without_a_model_or_without_its_folder_says_what_to_do(overlay, cluster):
     with pytest.raises(
-        RecipeError, match="model-server has no model; give --model SHA256, or --store to take its newest"
+        RecipeError, match="model-server has no model; give it one with --model SHA256, or with --store for its newest"
     ):
         deployed(overlay, cluster)
     shutil.rmtree(overlay / "pinned")
     with pytest.raises(RecipeError, match="pinned: no such folder; copy it from manifests/overlays/local"):
         deployed(overlay, cluster, GOOD)
+
+
+def test_an_apply_that_breaks_off_is_taken_back(overlay, cluster, monkeypatch):
+    deployed(overlay, cluster, GOOD)
+    run = cluster.run
+
+    def breaking(*arguments: str, **options: Any) -> str:
+        done = run(*arguments, **options)
+        if arguments[:2] == ("apply", "--kustomize"):
+            raise ClusterError("the webhook of NetworkPolicies timed out")
+        return done
+
+    monkeypatch.setattr(ClusterStandIn, "run", lambda _, *arguments, **options: breaking(*arguments, **options))
+    with pytest.raises(
+        RolloutFailedError, match="webhook of NetworkPolicies timed out\nIt was taken back: model-server as"
+    ):
+        deployed(overlay, cluster, BAD)
+    assert cluster.served().model == GOOD
+
+
+def test_a_proxy_of_the_environment_is_not_asked(overlay, cluster, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    deployed(overlay, cluster, GOOD)
+    assert cluster.served().model == GOOD
+
+
+def test_a_model_that_was_undone_and_is_good_later_is_a_good_one(overlay, cluster):
+    deployed(overlay, cluster, GOOD)
+    cluster.answers[BAD] = "Paris"
+    with pytest.raises(RolloutFailedError):
+        deployed(overlay, cluster, BAD)
+    assert len(cluster.marked) == 1
+    cluster.answers.clear()
+    deployed(overlay, cluster, BAD)
+    assert cluster.marked == set()
 
 
 def test_a_missing_right_changes_nothing(overlay, cluster):

@@ -8,7 +8,9 @@ import pytest
 
 from components.errors import ClusterError
 from pipelines.cluster.deploy.deploy import Wanted, deploy
-from pipelines.cluster.deploy.rollback import rollback
+from pipelines.cluster.deploy.rollback import _by_name, rollback
+from pipelines.cluster.deploy.snapshot import RolloutFailedError
+from pipelines.cluster.deploy.workloads import Workload
 from pipelines.graph.images import load_settings, reference
 from tests.conftest import run_lorry
 from tests.manifests.rendering import render
@@ -55,9 +57,35 @@ def test_a_revision_further_back_can_be_named(overlay, cluster):
         rollback(overlay, "model-server", 9, cluster, 60, lambda _: None)
 
 
+def test_a_model_that_a_deploy_has_undone_is_not_gone_back_to(overlay, cluster):
+    deployed(overlay, cluster, ONE, TWO)
+    cluster.answers[THREE] = "Paris"
+    with pytest.raises(RolloutFailedError):
+        deployed(overlay, cluster, THREE)
+    rollback(overlay, "model-server", None, cluster, 60, lambda _: None)
+    assert cluster.served().model == ONE
+
+
+def test_what_was_there_before_and_does_not_serve_well_either_is_not_kept(overlay, cluster):
+    deployed(overlay, cluster, ONE, TWO)
+    before = served(overlay)
+    cluster.answers[ONE] = "Paris"
+    with pytest.raises(
+        RolloutFailedError, match=r"answer is wrong: .*\nWhat ran before was brought back; try another --to"
+    ):
+        rollback(overlay, "model-server", None, cluster, 60, lambda _: None)
+    assert cluster.served().model == TWO
+    assert served(overlay) == before
+
+
+def test_images_are_named_whatever_their_registry_and_their_tag():
+    images = {"server": "localhost:5000/lorry/model-server@sha256:ab", "chat": "localhost:5000/lorry/chat:1"}
+    assert set(_by_name(Workload("server", images, None, False))) == {"model-server", "chat"}
+
+
 def test_without_a_revision_before_there_is_nothing_to_roll_back_to(overlay, cluster):
     deployed(overlay, cluster, ONE)
-    with pytest.raises(ClusterError, match=r"it has one revision \(1\); there is nothing to roll back to"):
+    with pytest.raises(ClusterError, match=r"it runs its revision 1; there is nothing to roll back to"):
         rollback(overlay, "model-server", None, cluster, 60, lambda _: None)
     with pytest.raises(ClusterError, match="namespace lorry: no Deployment 'other'; it has chat, model-server"):
         rollback(overlay, "other", None, cluster, 60, lambda _: None)
