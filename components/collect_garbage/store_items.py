@@ -22,6 +22,7 @@ _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 _REVISION = re.compile(r"^([0-9a-f]{64}|[0-9a-f]{40})$")
 _FOLDER_OF: dict[Kind, str] = {kind: folder for folder, kind in FOLDERS.items()}
 _NAMES: dict[Kind, re.Pattern[str]] = {"model": _SHA256, "input": _REVISION, "base model": _REVISION}
+PUBLISHED_AGAIN = "it was published again meanwhile"
 NEVER_FINISHED = f"an upload without {MANIFEST_NAME}"
 
 
@@ -131,8 +132,8 @@ def delete_from_store(store: Store, item: Item) -> str | None:
         return GONE
     if _time_of(item.kind, newest_of(files)) != _time_of(item.kind, item.modified):
         return "it was written to since it was listed"
-    if item.kind == "model" and (reason := _withdraw(store, item.name)):
-        return reason
+    if item.kind == "model":
+        return _withdraw(store, item.name) or _delete_files_of_model(store, item.name, files)
     for file in files:
         store.delete(file.key)
     return None
@@ -173,7 +174,30 @@ def _withdraw(store: Store, sha256: str) -> str | None:
     if _is_current(store, sha256):
         store.put_bytes(key, manifest)
         return became_current
-    return "it was published again meanwhile" if store.size_of(key) is not None else None
+    return PUBLISHED_AGAIN if store.size_of(key) is not None else None
+
+
+def _delete_files_of_model(store: Store, sha256: str, files: Sequence[StoredFile]) -> str | None:
+    """Delete the files of a model that has no manifest, until a run publishes it; give the reason where it stays.
+
+    A manifest that is there again is a run's, which moves ``current`` and then looks whether the model is complete.
+    """
+    manifest = key_of(sha256, MANIFEST_NAME)
+    for key in (file.key for file in files if file.key != manifest):
+        if reason := _why_published_again(store, sha256):
+            return reason
+        store.delete(key)
+    return _why_published_again(store, sha256)
+
+
+def _why_published_again(store: Store, sha256: str) -> str | None:
+    """What to say of a model that a run has published since its manifest was deleted; None where none has."""
+    found = published_manifest(store, sha256)
+    if found is None and not _is_current(store, sha256):
+        return None
+    if found and store.size_of(key_of(sha256, found.file)) == found.size_bytes:
+        return PUBLISHED_AGAIN
+    return "it was published again while its files were deleted; unless a run is sending it now, publish it once more"
 
 
 def _is_current(store: Store, sha256: str) -> bool:

@@ -222,6 +222,35 @@ def test_a_model_that_becomes_current_while_its_manifest_goes_gets_it_back(tmp_p
     assert fetch(address, old, tmp_path / "fetched").sha256 == old
 
 
+@pytest.mark.parametrize("is_sent_first", [False, True], ids=["after a file went", "as a file goes"])
+def test_a_model_that_is_published_while_its_files_go_keeps_its_manifest(tmp_path, address, monkeypatch, is_sent_first):
+    old = publish(tmp_path, address, 1)
+    publish(tmp_path, address, 2)
+    item, delete = the(list_place(address), old), Store.delete
+
+    def publish_beside(self: Store, key: str) -> None:
+        if key.endswith(MANIFEST_NAME):
+            delete(self, key)
+            return
+        if not is_sent_first:
+            delete(self, key)
+        monkeypatch.undo()
+        publish(tmp_path, address, 1)
+        if is_sent_first:
+            delete(self, key)
+
+    monkeypatch.setattr(Store, "delete", publish_beside)
+    reason = delete_from_store(Store(address), item)
+    assert current(Store(address)).sha256 == old
+    assert published_manifest(Store(address), old) is not None
+    if is_sent_first:  # between gc's look and its deletion: the run saw a whole model
+        assert reason is not None
+        assert reason.startswith("it was published again while its files were deleted; unless a run is sending it now")
+    else:
+        assert reason == "it was published again meanwhile"
+        assert fetch(address, old, tmp_path / "fetched").sha256 == old
+
+
 def test_a_run_that_publishes_a_model_that_a_gc_deletes_sends_it_again(tmp_path, address, monkeypatch):
     old = publish(tmp_path, address, 1)
     publish(tmp_path, address, 2)
