@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -84,17 +85,37 @@ def _may_be_elsewhere(folder: Path, modified: datetime) -> str | None:
 def locked(folder: Path) -> Iterator[bool]:
     """Hold the lock of a checkpoint folder; gives False where a run holds it."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+        descriptor = _open_lock(folder / LOCK)
     except FileNotFoundError:
         yield True
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
+        yield _has_locked(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    """A descriptor that may write, without which NFS gives no exclusive lock (flock(2)); else one that may read."""
+    try:
+        return os.open(path, os.O_RDWR)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+    return os.open(path, os.O_RDONLY)
+
+
+def _has_locked(descriptor: int) -> bool:
+    """Lock an open file; of NFS that is mounted read-only the lock is not known, and nothing there can be deleted."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
+    return True
 
 
 def delete_checkpoints(root: Path, item: Item) -> str | None:

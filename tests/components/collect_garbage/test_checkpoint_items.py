@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -83,6 +86,48 @@ def test_a_folder_that_a_run_trains_into_is_held_and_stays(tmp_path):
         assert listed(tmp_path).held == "a run is training into it now (it holds the lock)"
         assert delete_checkpoints(tmp_path, old) == "a run has begun to train into it"
     assert (tmp_path / KEYS[0] / "checkpoint-3" / "weights").is_file()
+
+
+def as_on_nfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse an exclusive lock on a descriptor that may not write, as NFS does."""
+    flock = fcntl.flock
+
+    def refuse(descriptor: int, operation: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+def test_on_nfs_the_lock_holds_and_an_unlocked_folder_goes(tmp_path, monkeypatch):
+    as_on_nfs(monkeypatch)
+    make(tmp_path)
+    old = listed(tmp_path)
+    with lock_run(tmp_path / KEYS[0]):
+        assert listed(tmp_path).held == "a run is training into it now (it holds the lock)"
+        assert delete_checkpoints(tmp_path, old) == "a run has begun to train into it"
+    age(tmp_path / KEYS[0], 2)
+    assert delete_checkpoints(tmp_path, listed(tmp_path)) is None
+
+
+@pytest.mark.parametrize(("refusal", "flags"), [(errno.EROFS, os.ST_RDONLY), (errno.EACCES, 0)])
+def test_on_nfs_a_listing_that_may_not_lock_is_no_error(tmp_path, monkeypatch, refusal, flags):
+    folder = make(tmp_path)
+    (folder / WRITER).write_text('{"pid": 1}')
+    age(folder, 2)
+    as_on_nfs(monkeypatch)
+    open_file = os.open
+
+    def refuse(path: Path, mode: int, *more: int, **named: int) -> int:
+        if mode & os.O_ACCMODE != os.O_RDONLY:
+            raise OSError(refusal, "refused")
+        return open_file(path, mode, *more, **named)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=flags))
+    # A volume is listed read-only; where it is mounted to delete, the lock is tried again.
+    assert (listed(tmp_path).held is None) == (refusal == errno.EROFS)
 
 
 def test_a_folder_that_a_pod_of_another_node_may_write_stays_for_a_day(tmp_path):
