@@ -177,7 +177,7 @@ def _sources(
     from pipelines.garbage.pins import pins_of_overlays
 
     pins_of_overlays(overlays)  # one that cannot be read is an error before anything is listed
-    is_asked = any(place.is_shared for place in places) and bool(contexts or has_kubeconfig())
+    is_asked = bool(clusters) and any(place.is_shared for place in places) and bool(contexts or has_kubeconfig())
     return Sources(
         overlays=overlays,
         clusters=clusters if is_asked else [],

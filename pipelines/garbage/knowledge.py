@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from components.collect_garbage.items import Item, Kind, Listing, reference
-from components.errors import ClusterError
+from components.errors import ClusterError, RecipeError
 from pipelines.cluster.kubectl import Kubectl, MissingKindError
 from pipelines.cluster.kubeflow import Kubeflow
 from pipelines.garbage.known_runs import KnownRuns, runs_at, runs_on_cluster
@@ -37,9 +37,18 @@ class Knowledge:
 
 
 def has_kubeconfig() -> bool:
-    """Whether kubectl has a configuration on this machine."""
-    paths = os.environ.get("KUBECONFIG", str(Path.home() / ".kube" / "config")).split(os.pathsep)
-    return any(path and Path(path).is_file() for path in paths)
+    """Whether kubectl has a configuration on this machine.
+
+    Raises:
+        RecipeError: ``KUBECONFIG`` names no file: a mistyped path must not pass for a machine without a cluster.
+    """
+    given = os.environ.get("KUBECONFIG")
+    if given and not any(path and Path(path).is_file() for path in given.split(os.pathsep)):
+        raise RecipeError(
+            f"KUBECONFIG = {given!r}: no such file, so no cluster says which models it serves; correct it, or give "
+            "--no-cluster"
+        )
+    return bool(given) or (Path.home() / ".kube" / "config").is_file()
 
 
 def gather(sources: Sources) -> Knowledge:

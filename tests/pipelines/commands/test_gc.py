@@ -21,7 +21,8 @@ from tests.conftest import run_lorry
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A store of two models, on a machine without a kubeconfig."""
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KFP_ENDPOINT", raising=False)
     for number in range(2):
         put(write_model(tmp_path / f"model-{number}", b"GGUF" + bytes([number]) * 99), str(tmp_path / "store"))
@@ -99,6 +100,14 @@ def test_bad_input_is_one_line(store, tmp_path):
     (tmp_path / "theirs/file").mkdir(parents=True)
     assert "is no checkpoint root of Lorry's (it holds file)" in refusal(str(tmp_path / "theirs"))
     assert "does not answer" in refusal(store, "--endpoint", "http://127.0.0.1:1")
+
+
+def test_a_mistyped_kubeconfig_is_no_machine_without_a_cluster(store, monkeypatch, tmp_path):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "cofnig"))
+    everything = ("--older-than", "0m", "--keep", "0", "--delete", "--yes")
+    assert refusal(store, *everything).startswith(f"KUBECONFIG = '{tmp_path}/cofnig': no such file, so no cluster says")
+    assert len(published(Store(store))) == 2
+    assert "deleted: 1 part" in gc(store, *everything, "--no-cluster").stdout
 
 
 def test_without_a_place_it_is_the_work_folder_and_the_error_is_printed(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from components.collect_garbage.items import Item, Listing
-from components.errors import ClusterError
+from components.errors import ClusterError, RecipeError
 from pipelines.cluster.kubectl import Kubectl
 from pipelines.garbage.knowledge import Sources, gather, has_kubeconfig, of_foreign_runs
 from pipelines.garbage.known_runs import KnownRuns, runs_on_cluster
@@ -176,5 +177,13 @@ def test_a_kubeconfig_is_looked_for_where_kubectl_does(tmp_path, monkeypatch):
     (tmp_path / ".kube").mkdir()
     (tmp_path / ".kube/config").touch()
     assert has_kubeconfig()
+    monkeypatch.setenv("KUBECONFIG", "")
+    assert has_kubeconfig()
+    monkeypatch.setenv("KUBECONFIG", f"{tmp_path}/missing{os.pathsep}{tmp_path}/.kube/config")
+    assert has_kubeconfig()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
-    assert not has_kubeconfig()
+    message = (
+        r"^KUBECONFIG = '.*/missing': no such file, so no cluster says which models it serves; correct it, or give --no"
+    )
+    with pytest.raises(RecipeError, match=message):
+        has_kubeconfig()
