@@ -101,25 +101,46 @@ def settle(
 ) -> str:
     """Create the schedule unless there is one that does the same already; give a line that says which.
 
-    With ``replace`` a schedule of this name that does another thing is deleted when the new one is there.
+    With ``replace`` the other schedules of this name are deleted when the one that is wanted is there.
 
     Raises:
         ClusterError: there is such a schedule, and ``replace`` is not set; the endpoint does not answer, or refuses.
     """
     old = [one for one in schedules_of(kubeflow) if one.name == planned.name]
-    for one in old:
-        if one.run_key == planned.run_key and one.cron == cron.of_kubeflow:
-            paused = f"; it is paused, go on with: lorry schedules resume {one.name}" if one.is_paused else ""
-            return f"unchanged: schedule {one.name} ({one.schedule_id}) runs this recipe at {cron.line} already{paused}"
-    if old and not replace:
+    same = next((one for one in old if one.run_key == planned.run_key and one.cron == cron.of_kubeflow), None)
+    others = [one for one in old if one is not same]
+    if others and not replace:
         raise ClusterError(
-            f"schedule {planned.name!r}: {_difference(old[0], planned, cron)}; put this in its place with --replace"
+            f"schedule {planned.name!r}: {_difference(others[0], planned, cron)}; put this in its place with --replace"
         )
-    schedule_id = _create(planned, cron, kubeflow, experiment_id, catch_up=catch_up)
-    for one in old:
-        kubeflow.change_schedule(one.schedule_id, "delete")
-    instead = f", in place of {', '.join(one.schedule_id for one in old)}" if old else ""
-    return f"scheduled: {planned.name} at {cron.line} ({schedule_id}){instead}"
+    schedule_id = same.schedule_id if same else _create(planned, cron, kubeflow, experiment_id, catch_up=catch_up)
+    for one in others:
+        _delete(kubeflow, one, schedule_id)
+    ids = ", ".join(one.schedule_id for one in others)
+    if same is None:
+        instead = f", in place of {ids}" if others else ""
+        return f"scheduled: {planned.name} at {cron.line} ({schedule_id}){instead}"
+    deleted = f"; deleted: {ids}, which had the same name" if others else ""
+    paused = f"; it is paused, go on with: lorry schedules resume {same.name}"
+    return (
+        f"unchanged: schedule {same.name} ({schedule_id}) runs this recipe at {cron.line} already{deleted}"
+        f"{paused if same.is_paused else ''}"
+    )
+
+
+def _delete(kubeflow: Kubeflow, old: Schedule, schedule_id: str) -> None:
+    """Delete a schedule in whose place another stands.
+
+    Raises:
+        ClusterError: the endpoint does not answer, or refuses; until it is deleted, both start runs.
+    """
+    try:
+        kubeflow.change_schedule(old.schedule_id, "delete")
+    except ClusterError as error:
+        raise ClusterError(
+            f"schedule {old.name!r}: {schedule_id} is there, and {old.schedule_id} was not deleted ({error}); both "
+            f"start runs until it is: lorry schedules delete {old.schedule_id}"
+        ) from error
 
 
 def _difference(old: Schedule, planned: PlannedRuns, cron: Cron) -> str:

@@ -111,6 +111,32 @@ def test_a_schedule_that_cannot_be_created_leaves_the_old_one(server, monkeypatc
     assert [run_key_in(one["pipeline_spec"]) for one in server.schedules] == [KEY]
 
 
+def test_an_old_schedule_that_was_not_deleted_is_named_and_deleted_the_next_time(server, monkeypatch):
+    put(server)
+    (old,) = server.schedules
+    delete = Kubeflow.change_schedule
+
+    def refuse(*_: Any) -> None:
+        raise ClusterError("the database is away")
+
+    monkeypatch.setattr(Kubeflow, "change_schedule", refuse)
+    with pytest.raises(ClusterError) as refused:
+        put(server, OTHER_KEY, replace=True)
+    new = server.schedules[1]["recurring_run_id"]
+    assert str(refused.value) == (
+        f"schedule 'tiny': {new} is there, and {old['recurring_run_id']} was not deleted (the database is away); both "
+        f"start runs until it is: lorry schedules delete {old['recurring_run_id']}"
+    )
+    monkeypatch.setattr(Kubeflow, "change_schedule", delete)
+    with pytest.raises(ClusterError, match=r"another state of the recipe.*; put this in its place with --replace"):
+        put(server, OTHER_KEY)
+    assert put(server, OTHER_KEY, replace=True) == (
+        f"unchanged: schedule tiny ({new}) runs this recipe at 30 2 * * 1 already; deleted: "
+        f"{old['recurring_run_id']}, which had the same name"
+    )
+    assert [one["recurring_run_id"] for one in server.schedules] == [new]
+
+
 def test_schedules_are_listed_paused_resumed_and_deleted(server):
     assert lorry(server, "list").startswith("no schedules; make one: lorry schedule RECIPE --cron")
     put(server)
