@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from components.argo_retries.policy import DEFAULTS, POLICY, WHOLE
 from components.errors import ClusterError
@@ -25,7 +26,7 @@ CONTROLLER = "workflow-controller-configmap"
 def api(subject: Subject) -> Iterator[Row]:
     """Version and login, through ``--endpoint``; without one the version alone, through Kubernetes."""
     if subject.endpoint is None:
-        yield _version(json.loads(subject.kubectl.run("get", "--raw", THROUGH_KUBERNETES)))
+        yield _through_kubernetes(subject)
         yield Row(
             GROUP, "login", "warning", "not tried: no --endpoint (KFP_ENDPOINT)",
             f"{WAY} & export KFP_ENDPOINT=http://127.0.0.1:8081",
@@ -39,6 +40,21 @@ def api(subject: Subject) -> Iterator[Row]:
         yield Row(GROUP, "api", "missing", str(error), WAY)
         return
     yield Row(GROUP, "login", "ok", f"{kubeflow.endpoint} takes it" + ("" if subject.token else " (without a token)"))
+
+
+def _through_kubernetes(subject: Subject) -> Row:
+    answer = subject.kubectl.run("get", "--raw", THROUGH_KUBERNETES)
+    try:
+        health = json.loads(answer)
+    except ValueError:
+        health = None
+    if isinstance(health, dict):
+        return _version(health)
+    return Row(
+        GROUP, "version", "missing",
+        f"the Service ml-pipeline in {KUBEFLOW} answers as no Kubeflow does: {' '.join(answer.split())[:80]!r}",
+        subject.command(KUBEFLOW, "get", "service,pods", "--output=wide"),
+    )  # fmt: skip
 
 
 def _version(health: dict[str, Any]) -> Row:
@@ -62,7 +78,18 @@ def retries(subject: Subject) -> Iterator[Row]:
             subject.command(KUBEFLOW, "get", "deployments"),
         )  # fmt: skip
         return
-    policy = _retry_policy(found.get("data") or {})
+    try:
+        policy = _retry_policy(found.get("data") or {})
+    except (YAMLError, AttributeError) as error:
+        why = (
+            "a text or a list where keys belong" if isinstance(error, AttributeError) else " ".join(str(error).split())
+        )
+        yield Row(
+            GROUP, "retries", "missing",
+            f"Argo's controller cannot read its ConfigMap {CONTROLLER} ({why[:160]}); correct it",
+            subject.command(KUBEFLOW, "edit", "configmap", CONTROLLER),
+        )  # fmt: skip
+        return
     if policy == POLICY:
         yield Row(GROUP, "retries", "ok", "pods that were killed or lost are tried again, errors of yours are not")
         return

@@ -90,6 +90,16 @@ def small_node(cluster: RecordedCluster) -> None:
     cluster.named(NODES, "node1")["status"]["allocatable"]["cpu"] = "1"
 
 
+HEALTH = "get --raw /api/v1/namespaces/kubeflow/services/ml-pipeline:8888/proxy/apis/v2beta1/healthz"
+
+
+def policy_as(text: str) -> Callable[[RecordedCluster], None]:
+    def write(cluster: RecordedCluster) -> None:
+        cluster.get("kubeflow", "configmap", "workflow-controller-configmap")["data"] = {"workflowDefaults": text}
+
+    return write
+
+
 def old_policy(cluster: RecordedCluster) -> None:
     text = "spec: {templateDefaults: {retryStrategy: {limit: '2', retryPolicy: OnError}}}"
     cluster.get("kubeflow", "configmap", "workflow-controller-configmap")["data"]["workflowDefaults"] = text
@@ -175,6 +185,16 @@ FAULTS = [
           "a step whose whole container was killed or whose node shut down is not tried again",
           rf"sed -i 's|^resources:|&\n  - ../../../components/argo-retries|' {LOCAL}/pipelines/kustomization.yaml && ",
           "warning"),
+    Fault("a web page for Kubeflow's answer", lambda it: it.answers.update({HEALTH: "<html>\n<body>Sign in"}),
+          ("kubeflow", "version"),
+          "the Service ml-pipeline in kubeflow answers as no Kubeflow does: '<html> <body>Sign in'",
+          "kubectl --namespace kubeflow get service,pods --output=wide"),
+    Fault("a ConfigMap that is not YAML", policy_as("spec: {templateDefaults: ["), ("kubeflow", "retries"),
+          "Argo's controller cannot read its ConfigMap workflow-controller-configmap (while parsing a flow ",
+          "kubectl --namespace kubeflow edit configmap workflow-controller-configmap"),
+    Fault("a ConfigMap with text for a mapping", policy_as("spec: none"), ("kubeflow", "retries"),
+          "cannot read its ConfigMap workflow-controller-configmap (a text or a list where keys belong); correct it",
+          "kubectl --namespace kubeflow edit configmap workflow-controller-configmap"),
     Fault("a small node", small_node, ("room", "a step on cpu"), "would wait forever: node1 has 0.11 cores", ""),
     Fault("no kind", lambda it: it.answers.update({"api-versions": "v1\napps/v1\npolicy/v1\n"}),
           ("kubernetes", "kind NetworkPolicy"), "the cluster does not serve networking.k8s.io/v1",
