@@ -17,6 +17,14 @@ OLDEST, NEWEST = 31, 36
 APPLYING = ("get", "list", "watch", "create", "patch")
 # What shows why a pod does not start.
 READING = ("get", "list", "watch")
+# What `lorry deploy` needs beside applying: its Lease, the pod that pulls a new image, and asking through the Service.
+DEPLOYING: dict[str, tuple[str, ...]] = {
+    "leases.coordination.k8s.io": ("get", "create", "update", "delete"),
+    "pods": (*READING, "create", "delete"),
+    "pods/log": ("get",),
+    "pods/portforward": ("create",),
+    "replicasets.apps": READING,
+}
 
 
 def version(subject: Subject) -> Iterator[Row]:
@@ -60,8 +68,7 @@ def rights(subject: Subject) -> Iterator[Row]:
         resources: dict[str, tuple[str, ...]] = {
             _resource(one): APPLYING for one in subject.overlay.objects if one["kind"] != "Namespace"
         }
-        reading: dict[str, tuple[str, ...]] = {"pods": READING, "pods/log": ("get",), "replicasets.apps": READING}
-        wanted.setdefault(subject.overlay.namespace, {}).update({**reading, **resources})
+        wanted.setdefault(subject.overlay.namespace, {}).update({**DEPLOYING, **resources})
     for namespace, resources in wanted.items():
         yield _rights_in(subject.kubectl.in_namespace(namespace), user, namespace, resources)
 

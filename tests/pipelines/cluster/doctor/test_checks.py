@@ -314,6 +314,26 @@ def test_rights_to_apply_are_asked_for_each_resource(cluster, tmp_path, monkeypa
     assert "--serviceaccount=teaching:jane" in serving.fix
 
 
+def test_rights_to_deploy_are_a_lease_a_pod_and_a_forwarded_port(cluster, tmp_path, monkeypatch):
+    cluster.answers["auth can-i * * --all-namespaces"] = "no\n"
+    reading = [(verb, what) for what in ("pods", "replicasets.apps") for verb in ("get", "list", "watch")]
+    for verb, what in [*reading, ("get", "pods --subresource=log"), *every_right_to_apply()]:
+        cluster.answers[f"--namespace lorry auth can-i {verb} {what}"] = "yes\n"
+    row = row_of(cluster.rows(tmp_path, monkeypatch), "kubernetes", "rights in lorry")
+    assert row.state == "missing"
+    assert row.found.endswith(
+        "has no right to: get, create, update, delete leases.coordination.k8s.io; create, delete pods; "
+        "create pods/portforward; an administrator gives it"
+    )
+    assert "--verb=create --resource=pods/portforward" in row.fix
+
+
+def every_right_to_apply() -> list[tuple[str, str]]:
+    kinds = ("configmap", "service", "serviceaccount", "persistentvolumeclaim", "deployment.apps",
+             "networkpolicy.networking.k8s.io", "poddisruptionbudget.policy")  # fmt: skip
+    return [(verb, kind) for kind in kinds for verb in ("get", "list", "watch", "create", "patch")]
+
+
 def test_a_step_that_waits_for_running_steps_alone_is_a_warning(cluster, tmp_path, monkeypatch):
     step = {
         "containers": [{"name": "main", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}],
