@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -72,6 +75,32 @@ def test_every_cell_works_with_a_small_recipe(tiny_run, tmp_path):
     tagged(notebook, "parameters").source += f"\nWORKDIR = {str(tiny_run.workdir)!r}"
     tagged(notebook, "recipe").source = f"RECIPE = {str(tiny_run.recipe)!r}"
     check(execute(notebook, tmp_path), tmp_path)
+
+
+SECRETS = {
+    "Kaggle": (
+        "kaggle_secrets",
+        "UserSecretsClient",
+        lambda: SimpleNamespace(get_secret=lambda name: f"kaggle {name}"),
+    ),
+    "Colab": ("google.colab", "userdata", SimpleNamespace(get=lambda name: f"colab {name}")),
+}
+
+
+@pytest.mark.parametrize(("place", "token"), [("Kaggle", "kaggle HF_TOKEN"), ("Colab", "colab HF_TOKEN"), ("", None)])
+def test_the_last_cell_reads_the_token_from_the_place_s_secret(place, token, monkeypatch):
+    for name in ("HF_TOKEN", "KAGGLE_KERNEL_RUN_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    if place == "Kaggle":
+        monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    if place:
+        module, name, value = SECRETS[place]
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{name: value}))
+    pushed: list[tuple[str, ...]] = []
+    kernel: dict[str, Any] = {"os": os, "PLACE": {"env": {}}, "REPOSITORY": "", "lorry": lambda *it: pushed.append(it)}
+    exec(code_cells(read())[-1].source, kernel)
+    assert kernel["PLACE"]["env"].get("HF_TOKEN") == token
+    assert pushed == [("push", "somebody/notebook", "--dry-run")]
 
 
 @pytest.mark.slow
