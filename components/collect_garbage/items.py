@@ -9,7 +9,7 @@ from pydantic import Field
 
 from components.artifacts.contracts import Contract
 
-Kind = Literal["model", "input", "base model", "run", "sweep", "checkpoints", "step output"]
+Kind = Literal["model", "input", "base model", "run", "sweep", "checkpoints", "step output", "submitted run"]
 PlaceKind = Literal["store", "checkpoints", "work folder"]
 # What is deleted is renamed first: a folder of this name was left by a gc that was killed.
 REMOVED = ".gc-"

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from components.collect_garbage.items import Item, Kind, reference
 
 # Of these the newest N stay; what else there is stays where one of them needs it.
-COUNTED: tuple[Kind, ...] = ("model", "run", "sweep", "checkpoints")
+COUNTED: tuple[Kind, ...] = ("model", "run", "sweep", "checkpoints", "submitted run")
 UPLOAD_TIME = timedelta(days=1)
 PLURALS: dict[Kind, str] = {"checkpoints": "checkpoint folders"}
 

@@ -1,4 +1,4 @@
-"""A work folder's runs, sweeps, step outputs and made base models: listed with what needs what, and deleted."""
+"""What a work folder holds beside its store and its checkpoints: listed with what needs what, and deleted."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from components.collect_garbage.checkpoint_items import measured, readable, remo
 from components.collect_garbage.items import GONE, REMOVED, Item, Kind, Listing, reference
 from components.collect_garbage.store_items import foreign_place
 from components.errors import StoreError
+from pipelines.estimate.submitted import FOLDER as SUBMITTED
 from pipelines.local.sweep import TRIALS
 from pipelines.local.workdir import LOCK, OUTPUTS, Workdir, outputs_in
 
@@ -24,14 +25,16 @@ _CACHED = re.compile(r"^[0-9a-f]{64}\.json$")
 _BASE = re.compile(r"^[\w.-]+-[0-9a-f]{12}$")
 _BASE_BEING_MADE = re.compile(r"^\..*\.partial$")
 # Of these only the parts that a run or a gc made are listed; the store and the checkpoints are places of their own.
-_OWN = ("runs", "sweeps", "steps", "cache", BASES, "checkpoints", "store", "chat", LOCK)
+_OWN = ("runs", "sweeps", "steps", "cache", BASES, "checkpoints", "store", "chat", SUBMITTED, LOCK)
 
 
 def is_work_folder(folder: Path) -> bool:
     """Whether runs on this machine, or submissions from it, have filled a folder."""
     if any((folder / name).is_dir() for name in ("steps", "cache", "sweeps", "checkpoints")):
         return True
-    return any((base / "config.json").is_file() for base in _children(folder / BASES))
+    if any((base / "config.json").is_file() for base in _children(folder / BASES)):
+        return True
+    return any(_submitted_in(folder))
 
 
 def list_work_folder(workdir: Workdir) -> Listing:
@@ -42,6 +45,7 @@ def list_work_folder(workdir: Workdir) -> Listing:
     """
     with readable(workdir.root):
         items = [*_runs(workdir), *_step_outputs(workdir), *_bases(workdir)]
+        items += [_item(workdir, "submitted run", path) for path in _submitted_in(workdir.root)]
         names = sorted(path.name for path in workdir.root.iterdir())
         foreign = [name for name in names if name not in _OWN]
         if not items and not any((workdir.root / name).is_dir() for name in ("store", "checkpoints")):
@@ -111,11 +115,19 @@ def _bases(workdir: Workdir) -> Iterator[Item]:
             yield _item(workdir, "base model", folder)
 
 
-def _item(workdir: Workdir, kind: Kind, folder: Path, needs: Iterable[str] = ()) -> Item:
-    size, modified = measured(folder)
+def _submitted_in(root: Path) -> Iterator[Path]:
+    """The files of runs that were sent from here, which correct estimates."""
+    for path in sorted((root / SUBMITTED).glob("*.json")):
+        if {"schema_version", "recipe", "placement", "store"} <= _read(path).keys():
+            yield path
+
+
+def _item(workdir: Workdir, kind: Kind, path: Path, needs: Iterable[str] = ()) -> Item:
+    size, modified = measured(path)
     return Item(
-        kind=kind, name=folder.relative_to(workdir.root).as_posix(), size_bytes=size, modified=modified,
-        needs=list(dict.fromkeys(needs)), unfinished=LEFT if folder.name.startswith(REMOVED) else None,
+        kind=kind, name=path.relative_to(workdir.root).as_posix(),
+        size_bytes=path.stat().st_size if path.is_file() else size, modified=modified,
+        needs=list(dict.fromkeys(needs)), unfinished=LEFT if path.name.startswith(REMOVED) else None,
     )  # fmt: skip
 
 
@@ -129,10 +141,13 @@ def delete_from_work_folder(workdir: Workdir, item: Item) -> str | None:
     """
     folder = workdir.root / item.name
     with readable(folder):
-        if not folder.is_dir():
+        if not folder.exists():
             return GONE
         if measured(folder)[1] != item.modified:
             return "it was written to since it was listed"
+        if item.kind == "submitted run":
+            folder.unlink(missing_ok=True)
+            return None
         if item.kind == "step output":
             for entry in _cache_entries(workdir, folder):
                 entry.unlink(missing_ok=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.collect_garbage.items import GONE, Item
+from components.collect_garbage.plan import Rules, decide
 from components.errors import StoreError
 from pipelines.garbage import places
 from pipelines.garbage.places import IN_USE, WorkFolderPlace, places_at
@@ -85,6 +87,29 @@ def test_what_is_not_lorrys_is_named_or_not_listed(work):
     listing = list_work_folder(work)
     assert listing.foreign == ["notes"]
     assert not [item for item in listing.items if "theirs" in item.name or "chat" in item.name]
+
+
+def test_the_files_of_submitted_runs_are_lorrys_and_the_old_ones_go(tmp_path):
+    work, now = Workdir(tmp_path / "submits"), datetime.now(UTC)
+    folder = work.root / "submitted"
+    folder.mkdir(parents=True)
+    (folder / "theirs.json").write_text('{"form": 1}')
+    assert not is_work_folder(work.root)
+    for days in range(30, 37):
+        path = folder / f"run-{days}.json"
+        path.write_text(json.dumps({"schema_version": 1, "recipe": {}, "placement": {}, "store": "s3://b"}))
+        os.utime(path, (now.timestamp() - days * 86400,) * 2)
+    assert is_work_folder(work.root)
+    listing = list_work_folder(work)
+    assert (len(listing.items), listing.foreign, {item.size_bytes for item in listing.items}) == (7, [], {71})
+    plan = decide({"work": listing.items}, Rules(keep=5, older_than=timedelta(days=30), now=now))
+    going = [one.item for one in plan if one.goes]
+    assert [item.name for item in going] == ["submitted/run-35.json", "submitted/run-36.json"]
+    assert [delete_from_work_folder(work, item) for item in (*going, going[0])] == [None, None, GONE]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *(f"run-{days}.json" for days in range(30, 35)),
+        "theirs.json",
+    ]
 
 
 def test_a_folder_is_a_work_folder_by_what_is_in_it(work, tmp_path, models):
