@@ -63,6 +63,8 @@ def run_server(model: Path, options: ServeOptions) -> None:
     from components.model_server.http.server import DrainingServer
 
     path = model_in(model) if model.is_dir() else model
+    if options.model_sha256:
+        require_digest(path, options.model_sha256)
     keys = ApiKeys.from_file(options.api_keys_file) if options.api_keys_file else ApiKeys({})
     template = read_template(options.chat_template) if options.chat_template else None
     cors_origins = options.cors_origins
@@ -79,6 +81,25 @@ def run_server(model: Path, options: ServeOptions) -> None:
         app = create_app(engine, keys, metrics, served, cors_origins=cors_origins)
         with nonblocking_log():
             DrainingServer(uvicorn_config(app), engine, options.drain_seconds).run(sockets=[bound])
+
+
+def require_digest(path: Path, sha256: str) -> None:
+    """Check that a model's file is the one of this digest: an image of a registry may hold any.
+
+    Of a file with ``model.json`` it reads the digest there; loading the model compares the file with it.
+
+    Raises:
+        ModelError: it is another file, or missing.
+    """
+    from components.gguf.file import read_manifest
+    from components.storage.digests import sha256_of
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file; give the path of a .gguf file")
+    manifest = read_manifest(path)
+    found = manifest.sha256 if manifest else sha256_of(path)
+    if found != sha256:
+        raise ModelError(f"{path}: its sha256 is {found}, not {sha256} as pinned; push and pin the model again")
 
 
 def engine_settings(options: ServeOptions, n_keys: int) -> EngineSettings:

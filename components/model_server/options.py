@@ -51,6 +51,9 @@ class ServeOptions:
         str | None,
         typer.Option(envvar="LORRY_MODEL_ID", help="the model's name in the API; default: the name in its recipe"),
     ] = None
+    model_sha256: Annotated[
+        str | None, typer.Option(envvar="LORRY_MODEL_SHA256", help="the file's digest; another file is not served")
+    ] = None
     max_waiting: Annotated[
         int, typer.Option(envvar="LORRY_MAX_WAITING", min=1, help="requests that may wait in the queue; more get a 429")
     ] = 64

@@ -12,11 +12,21 @@ import typer
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
+from components.artifacts.contracts import MANIFEST_NAME
 from components.errors import BusyError, LorryError, ModelError
+from components.gguf.file import model_in, read_manifest
 from components.gguf.kernels import SPIN_COUNT, SPIN_VARIABLE
-from components.model_server.command import engine_settings, read_template, run_server, serve, uvicorn_config
+from components.model_server.command import (
+    engine_settings,
+    read_template,
+    require_digest,
+    run_server,
+    serve,
+    uvicorn_config,
+)
 from components.model_server.options import ServeOptions
 from components.runtime.sockets import listen
+from tests.components.publish_model.models import write_model
 from tests.conftest import free_port
 
 MISSING = Path("not-there.gguf")
@@ -101,6 +111,23 @@ def test_a_port_in_use_is_known_before_a_model_is_loaded():
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ModelError, match=str(tmp_path)):
         run_server(tmp_path, ServeOptions(port=free_port()))
+
+
+def test_another_file_than_the_pinned_one_is_refused(tmp_path):
+    """An image may hold any file, with a model.json that agrees with it."""
+    folder = write_model(tmp_path, b"GGUF")
+    path, pinned = model_in(folder), "ab" * 32
+    manifest = read_manifest(path)
+    assert manifest is not None
+    with pytest.raises(ModelError) as refused:
+        run_server(folder, ServeOptions(port=free_port(), model_sha256=pinned))
+    problem = f"{path}: its sha256 is {manifest.sha256}, not {pinned} as pinned; push and pin the model again"
+    assert str(refused.value) == problem
+    (folder / MANIFEST_NAME).unlink()
+    with pytest.raises(ModelError) as refused:
+        require_digest(path, pinned)
+    assert str(refused.value) == problem
+    require_digest(path, manifest.sha256)
 
 
 def test_the_server_logs_by_itself_and_keeps_connections_longer_than_its_clients():

@@ -83,6 +83,13 @@ def test_component_and_pinned_may_stand_in_any_order_and_no_container_fetches(re
     deployment = server_of(overlay)
     assert not deployment["spec"]["template"]["spec"].get("initContainers")
     assert deployment["spec"]["template"]["metadata"]["annotations"]["lorry/model-sha256"] == sha256
+    # No container of ours fetched the file, so the server itself compares it with what is pinned.
+    (server,) = deployment["spec"]["template"]["spec"]["containers"]
+    variables = {one["name"]: one.get("value") or one["valueFrom"]["fieldRef"]["fieldPath"] for one in server["env"]}
+    assert variables == {
+        "LORRY_MODEL": "/models",
+        "LORRY_MODEL_SHA256": "metadata.annotations['lorry/model-sha256']",
+    }
     kubernetes_validate.validate(deployment, "1.33", strict=True)
 
 
