@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,14 +12,16 @@ from typing import Any
 
 from components.collect_garbage.command import RESULT
 from components.errors import BusyError, ClusterError, StoreError
-from pipelines.cluster.kubectl import Kubectl, MissingObjectError
+from pipelines.cluster.kubectl import ForbiddenError, Kubectl, MissingObjectError
 from pipelines.cluster.pod_reasons import why_waiting
 from pipelines.config.addresses import VOLUMES
 from pipelines.graph.placement import USER
 
 SECONDS_TO_START = 300.0
-# An image that is missing does not come by waiting; a registry that is busy for a moment does.
+# An image that is missing does not come by waiting, nor room in a quota; a registry that is busy for a moment does.
 SECONDS_TO_PULL = 45.0
+REFUSED = "the cluster refuses its pod"
+_NAME_OF_POD = re.compile(r'^Error creating: (pods "[^"]*" is forbidden: )?')
 SECONDS_TO_RUN = 3600
 
 
@@ -149,16 +152,17 @@ class VolumeJob:
         """Wait until the Job has ended, and give whether it succeeded; ``report`` gets why its pod does not start."""
         begun, reason, reported = time.monotonic(), "its pod is not there yet", ""
         while True:
-            status = self.kubectl.get("job", self.name).get("status", {})
-            ended = {one["type"] for one in status.get("conditions", []) if one["status"] == "True"}
+            job = self.kubectl.get("job", self.name)
+            ended = {one["type"] for one in job.get("status", {}).get("conditions", []) if one["status"] == "True"}
             if ended & {"Complete", "Failed"}:
                 return "Complete" in ended
-            if waiting := self._waiting():
+            if waiting := self._waiting(job.get("metadata", {}).get("uid", "")):
                 reason = waiting
                 if waiting != reported:
                     report(f"{self.address}: {waiting}")
                     reported = waiting
-                limit = min(self.start_seconds, SECONDS_TO_PULL) if "cannot be pulled" in reason else self.start_seconds
+                is_permanent = "cannot be pulled" in reason or reason.startswith(REFUSED)
+                limit = min(self.start_seconds, SECONDS_TO_PULL) if is_permanent else self.start_seconds
                 if time.monotonic() - begun > limit:
                     raise ClusterError(
                         f"{self.address}: the pod of job {self.name} did not start in {limit:.0f} s: {reason}; nothing "
@@ -166,15 +170,25 @@ class VolumeJob:
                     )
             time.sleep(self.look_seconds)
 
-    def _waiting(self) -> str | None:
-        """Why the pod has not started; None where it has."""
+    def _waiting(self, uid: str) -> str | None:
+        """Why the pod of the Job with an id has not started; None where it has."""
         pods = self.kubectl.get("pods", f"--selector=job-name={self.name}")["items"]
         for pod in pods:
             if pod.get("status", {}).get("phase") != "Pending":
                 return None
             if reason := why_waiting(pod):
                 return reason
-        return "its pod is being set up" if pods else "its pod is not there yet"
+        return "its pod is being set up" if pods else self._why_refused(uid) or "its pod is not there yet"
+
+    def _why_refused(self, uid: str) -> str | None:
+        """Why the cluster makes no pod for the Job, such as a quota; None where no event says so."""
+        # By the id: events of an earlier Job of this name are kept for an hour.
+        selector = f"--field-selector=involvedObject.uid={uid},reason=FailedCreate"
+        try:
+            events = self.kubectl.get("events", selector)["items"]
+        except ForbiddenError:
+            return None
+        return f"{REFUSED}: {_NAME_OF_POD.sub('', events[-1]['message'])}" if events else None
 
 
 def require_claim(kubectl: Kubectl, claim: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from components.collect_garbage.places import list_place
 from components.errors import BusyError, ClusterError, StoreError
 from pipelines.cluster.kubectl import Kubectl
+from pipelines.garbage import volume_job
 from pipelines.garbage.places import VolumePlace, batch_argument, batches
 from pipelines.garbage.volume_job import VolumeJob
 from tests.components.collect_garbage.test_checkpoint_items import KEYS, make
@@ -68,6 +69,37 @@ def test_a_pod_that_does_not_start_ends_it_with_the_reason_and_leaves_no_job(clu
         place(start_seconds=0.0).list(lines.append)
     assert lines[-1].startswith(f"pvc://checkpoints: its image {IMAGE} cannot be pulled (not present)")
     assert cluster.state["jobs"] == {}
+
+
+def test_a_pod_that_the_cluster_refuses_ends_it_with_the_reason(cluster, volume):
+    make(volume)
+    job = {"metadata": {"uid": "5-6"}, "status": {}}
+    full = "exceeded quota: pods, requested: pods=1, used: pods=1, limited: pods=1"
+    event = {"message": f'Error creating: pods "lorry-gc-checkpoints-x7k2p" is forbidden: {full}'}
+    cluster.answer(
+        answers={
+            **cluster.state["answers"],
+            "get job lorry-gc-checkpoints": job,
+            "get events": {"items": [event]},
+        }
+    )
+    message = f"the pod of job lorry-gc-checkpoints did not start in 0 s: the cluster refuses its pod: {full}; nothing"
+    with pytest.raises(ClusterError, match=message):
+        place(start_seconds=0.0).list(print)
+    selector = "--field-selector=involvedObject.uid=5-6,reason=FailedCreate"
+    assert any(selector in asked for asked in cluster.state["asked"])
+    cluster.answers("get events", 'Error from server (Forbidden): events is forbidden: User "u" cannot list resource '
+                    '"events" in API group "" in the namespace "kubeflow"')  # fmt: skip
+    with pytest.raises(ClusterError, match="did not start in 0 s: its pod is not there yet; nothing was deleted"):
+        place(start_seconds=0.0).list(print)
+
+
+def test_a_refused_pod_is_not_waited_for_as_long_as_one_that_is_scheduled(cluster, monkeypatch):
+    cluster.answers("get job lorry-gc-checkpoints", {"status": {}})
+    monkeypatch.setattr(VolumeJob, "_waiting", lambda *_: f"{volume_job.REFUSED}: exceeded quota")
+    monkeypatch.setattr(volume_job, "SECONDS_TO_PULL", 0.0)
+    with pytest.raises(ClusterError, match="did not start in 0 s: the cluster refuses its pod: exceeded quota"):
+        place(start_seconds=300.0).list(print)
 
 
 def test_a_pod_that_gives_no_listing_says_that_its_image_is_of_another_version(cluster, volume, monkeypatch):
