@@ -27,7 +27,9 @@ OverlayPath = Annotated[
 ]
 ModelDigest = Annotated[
     str | None,
-    typer.Option(help="sha256 of a published model; default: the store's newest, or without a store what is pinned"),
+    typer.Option(
+        help="sha256 of a published model, or with --store its first digits; default: the store's newest, or without a store what is pinned"
+    ),
 ]
 ModelStore = Annotated[
     str | None,
@@ -84,6 +86,8 @@ def deploy(
     for name, answer in deployed.answers.items():
         speed = f", {answer.tokens_per_second:.0f} tokens/s" if answer and answer.tokens_per_second else ""
         _say(f"serves: {name} in namespace {deployed.namespace}{f': {answer.name}' if answer else ''}{speed}")
+    page = kubectl.in_namespace(deployed.namespace).command("port-forward", "service/chat", "7860:80")
+    _say(f"the page: {page}  # then http://127.0.0.1:7860")
 
 
 def rollback(

@@ -185,6 +185,7 @@ def follow_run(
             f"end it: lorry runs cancel {run_id} {at}"
         )
         raise
+    progress.stop()
     if facts.store is None:
         progress.note(f"its figures lie on the cluster's volume, and on the page: {page}")
     elif facts.is_sweep:

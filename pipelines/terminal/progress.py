@@ -38,6 +38,10 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Draw no more: what is printed now stands below the steps."""
         self._live.stop()
 
     def started(self, step: str) -> None:
@@ -65,7 +69,9 @@ class Progress:
     def reused(self, step: str) -> None:
         """A step was not needed: nothing that it depends on has changed."""
         self.minutes[step] = 0.0
-        task = self._live.add_task(step, total=1, completed=1, step=step, detail="unchanged, reused")
+        task = self._live.add_task(step, total=1, step=step, detail="unchanged, reused")
+        # rich takes a task as finished by an update alone; its clock would go on.
+        self._live.update(task, completed=1)
         self._tasks[step] = task
         self._plain(f"{step}: unchanged, reused")
 

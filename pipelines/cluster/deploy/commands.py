@@ -37,7 +37,7 @@ def deploy_commands(wanted: Wanted, kubectl: Kubectl, seconds: float) -> list[st
         *asked,
         "# if it fails:",
         *(here.command("rollout", "undo", f"deployment/{name}") for name in names),
-        shlex.join(["git", "checkout", f"{folder}/pinned"]),
+        f"# and {shlex.quote(f'{folder}/pinned')} as it was",
     ]
 
 

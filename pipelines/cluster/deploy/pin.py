@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from components.errors import RecipeError
-from components.storage.published_models import current, has_current, require_manifest
+from components.storage.published_models import current, has_current, published, require_manifest
 from components.storage.store import Store, in_bucket
 from pipelines.cluster.deploy.pin_image import file_of, image_of_model, repository_of, volume_patch, volume_problem
 from pipelines.config.addresses import claim_of, pod_path
@@ -24,6 +24,8 @@ SERVED = ("data", "model-server", "chat")
 ANNOTATION = "/spec/template/metadata/annotations/lorry~1model-sha256"
 NO_MODEL = "0" * 64
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+# As status, gc and kubectl's tables show them.
+_BEGINNING = re.compile(r"^[0-9a-f]{6,63}$")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -129,6 +131,8 @@ def _require_deployment(overlay: Path, server: str, before: dict[Path, str]) -> 
 
 
 def _wanted(sha256: str | None, store_address: str | None) -> str | None:
+    if sha256 is not None and _BEGINNING.match(sha256) and store_address and not claim_of(store_address):
+        sha256 = _completed(sha256, Store(store_address))
     if sha256 is not None and not _SHA256.match(sha256):
         raise RecipeError(f"--model {sha256}: not a sha256 (64 hexadecimal digits); a run prints it at its end")
     if store_address is None:
@@ -140,6 +144,16 @@ def _wanted(sha256: str | None, store_address: str | None) -> str | None:
         )
     store = Store(store_address)
     return require_manifest(store, sha256 or current(store).sha256).sha256
+
+
+def _completed(beginning: str, store: Store) -> str:
+    """The digest of the store's one model that begins so."""
+    known = published(store)
+    found = [sha256 for sha256 in known if sha256.startswith(beginning)]
+    if len(found) != 1:
+        which = f"{len(found)} models begin so" if found else "no model begins so"
+        raise RecipeError(f"--model {beginning}: {which}; {store.address} holds {', '.join(known) or 'none'}")
+    return found[0]
 
 
 def _pinned_model(folder: Path, server: str) -> str:

@@ -59,7 +59,7 @@ def rollout_of(deployment: Manifest, replica_sets: Sequence[Manifest], pods: Seq
     observed = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
     new = [one for one in replica_sets if _owned_by(one, metadata["name"]) and _revision_of(one) == revision]
     names = {one["metadata"]["name"] for one in new} if observed else set()
-    new_pods = [pod for pod in pods if any(_owned_by(pod, name) for name in names) and not _is_ending(pod)]
+    new_pods = [pod for pod in pods if any(_owned_by(pod, name) for name in names) and not is_ending(pod)]
     n_updated, n_all = status.get("updatedReplicas", 0), status.get("replicas", 0)
     done = observed and n_updated == n_all == wanted and status.get("availableReplicas", 0) == wanted
     problems = [*_deployment_problems(status if observed else {}), *filter(None, map(_pod_problem, new_pods))]
@@ -163,5 +163,6 @@ def _owned_by(item: Manifest, name: str) -> bool:
     return any(owner["name"] == name for owner in item["metadata"].get("ownerReferences") or [])
 
 
-def _is_ending(pod: Manifest) -> bool:
+def is_ending(pod: Manifest) -> bool:
+    """Whether a pod is being deleted."""
     return "deletionTimestamp" in pod["metadata"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from components.errors import LorryError
 from pipelines.cluster.deploy.ask import Answer, KeyRequiredError, ask_server
-from pipelines.cluster.deploy.rollout import is_ready, restarts_of
+from pipelines.cluster.deploy.rollout import is_ending, is_ready, restarts_of
 from pipelines.cluster.deploy.snapshot import Snapshot
 from pipelines.cluster.deploy.workloads import MODEL_ANNOTATION, Workload, deployment_of, service_of, workloads_of
 from pipelines.cluster.kubectl import Kubectl
@@ -57,7 +57,8 @@ def _status(overlay: Overlay, workload: Workload, snapshot: Snapshot, kubectl: K
             workload.name, pinned, {}, 0, "", 0, None, "", None, f"not on the cluster; lorry deploy {overlay.folder}"
         )
     rollout = snapshot.rollout(workload.name)
-    pods = [pod for pod in snapshot.pods if _selected(pod, overlay, workload)]
+    # One that ends is still ready for some seconds.
+    pods = [pod for pod in snapshot.pods if _selected(pod, overlay, workload) and not is_ending(pod)]
     ready = [pod for pod in pods if is_ready(pod)]
     running = Counter(_serves(pod) for pod in ready)
     answer, explanation = (

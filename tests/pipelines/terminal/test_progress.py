@@ -44,6 +44,17 @@ def test_a_step_that_was_not_seen_to_start_has_lines_all_the_same():
     assert printed(console) == ["train_lora: step 1/6 loss 2.0", "train_lora: canceled"]
 
 
+def test_a_reused_step_is_finished_and_what_is_printed_after_the_end_stands_below():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Progress(console) as progress:
+        progress.reused("split_data")
+        assert progress._live.finished, "its spinner and its clock stand still"
+        progress.stop()
+        progress.note("the table")
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().rstrip().endswith("the table")
+
+
 def test_a_terminal_shows_how_far_a_step_is():
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with Progress(console) as progress:

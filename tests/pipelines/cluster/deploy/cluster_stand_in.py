@@ -164,6 +164,16 @@ class ClusterStandIn(Kubectl):
             "annotations": template.get("annotations", {}),
         }  # fmt: skip
         yield {**pod, "spec": item["spec"]["template"]["spec"]}
+        if len(self.history[name]) > 1:
+            # That of the revision before is still ready while it ends.
+            before = self.history[name][-2]
+            template = before["object"]["spec"]["template"]
+            ending = self._pod(f"{name}-before", name, "", None)
+            ending["metadata"] |= {
+                "deletionTimestamp": "2026-11-28T17:00:00Z", "ownerReferences": [{"name": before["replica_set"]}],
+                "labels": template["metadata"]["labels"], "annotations": template["metadata"].get("annotations", {}),
+            }  # fmt: skip
+            yield {**ending, "spec": template["spec"]}
 
     def _pod(self, name: str, container: str, image: str, model: str | None) -> dict[str, Any]:
         pod: dict[str, Any] = {"kind": "Pod", "metadata": {"name": name}, "status": {}}

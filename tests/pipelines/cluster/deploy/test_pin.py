@@ -54,6 +54,10 @@ def test_the_newest_model_of_a_store_is_pinned(overlay, tiny_run, tmp_path):
     sha256 = publish(config, model_path=str(tiny_run.model.parent), recipe="tiny").sha256
     assert run_lorry("pin", overlay, "--store", store).returncode == 0
     assert served(overlay)[1] == sha256
+    done = run_lorry("pin", overlay, "--store", store, "--model", sha256[:12])
+    assert f"model-server: the model {sha256}\n" in done.stdout
+    done = run_lorry("pin", overlay, "--store", store, "--model", "abcdef")
+    assert done.stderr.startswith(f"error: --model abcdef: no model begins so; {store} holds {sha256}")
 
 
 def test_a_store_without_a_model_pins_the_images_and_says_that_the_model_comes_later(overlay, tmp_path):

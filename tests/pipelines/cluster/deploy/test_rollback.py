@@ -101,4 +101,5 @@ def test_the_commands_can_be_seen_before(overlay):
     assert lines[0] == f"lorry pin {overlay} --model {ONE} --server model-server"
     assert lines[2] == f"kubectl --context prod apply -k {overlay}"
     assert "kubectl --context prod --namespace lorry rollout undo deployment/model-server" in lines
+    assert lines[-1] == f"# and {overlay}/pinned as it was"
     assert served(overlay)[1] == "0" * 64, "nothing is pinned"

@@ -32,6 +32,22 @@ def test_an_answer_that_is_not_the_proof_is_said(overlay, cluster):
     assert status_of(overlay, cluster, ask=False)[0].answers == ""
 
 
+def test_a_pod_that_ends_after_a_deploy_does_not_count(overlay, cluster):
+    deploy(Wanted(overlay, ONE), cluster, 60, lambda _: None)
+    deploy(Wanted(overlay, TWO), cluster, 60, lambda _: None)
+    (server, _) = status_of(overlay, cluster, ask=False)
+    assert (server.running, server.problem) == ({TWO: 1}, None)
+
+
+def test_a_server_whose_image_is_not_the_pinned_one_is_a_problem(overlay, cluster, monkeypatch):
+    deploy(Wanted(overlay, ONE), cluster, 60, lambda _: None)
+    monkeypatch.setenv("LORRY_TAG", "test-2")
+    pin_overlay(overlay, ONE, None)
+    (server, _) = status_of(overlay, cluster, ask=False)
+    assert server.problem is not None
+    assert server.problem.startswith("what runs is not what")
+
+
 def test_what_was_pinned_and_not_deployed_is_a_problem(overlay, cluster):
     deploy(Wanted(overlay, ONE), cluster, 60, lambda _: None)
     pin_overlay(overlay, TWO, None)
