@@ -28,7 +28,8 @@ OverlayPath = Annotated[
 ModelDigest = Annotated[
     str | None,
     typer.Option(
-        help="sha256 of a published model, or with --store its first digits; default: the store's newest, or without a store what is pinned"
+        help="sha256 of a published model, or with --store its first digits; default: the store's newest, or without a "
+        "store what is pinned"
     ),
 ]
 ModelStore = Annotated[
