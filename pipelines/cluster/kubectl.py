@@ -110,9 +110,9 @@ class Kubectl:
 
     def error(self, command: str, stderr: str) -> ClusterError:
         """The error for what a failed command printed."""
-        told = " ".join(line.strip() for line in stderr.splitlines() if not _LOG_LINE.match(line))
+        printed = " ".join(line.strip() for line in stderr.splitlines() if not _LOG_LINE.match(line))
         where = f"context {self.context!r}" if self.context else "the kubeconfig's current context"
-        if refused := _FORBIDDEN.search(told):
+        if refused := _FORBIDDEN.search(printed):
             may = " --all-namespaces" if not refused["namespace"] else f" --namespace {refused['namespace']}"
             resource = f"{refused['resource']}.{refused['group']}".rstrip(".")
             right = Right(refused["user"], refused["verb"], resource, refused["namespace"])
@@ -121,19 +121,21 @@ class Kubectl:
                 f"kubectl auth can-i {right.verb} {resource}{may}",
                 right,
             )
-        if "(NotFound)" in told:
-            return MissingObjectError(f"{command}: {told.partition('(NotFound): ')[2]}")
-        if "doesn't have a resource type" in told:
-            return MissingKindError(f"{command}: {told[-500:]}")
-        if "(Unauthorized)" in told or "must be logged in" in told:
-            return ClusterError(f"{where}: the cluster does not accept its login; log in again ({told[-200:]})")
-        if re.search(r"Unable to connect|connection to the server|connection refused|i/o timeout|deadline exc", told):
+        if "(NotFound)" in printed:
+            return MissingObjectError(f"{command}: {printed.partition('(NotFound): ')[2]}")
+        if "doesn't have a resource type" in printed:
+            return MissingKindError(f"{command}: {printed[-500:]}")
+        if "(Unauthorized)" in printed or "must be logged in" in printed:
+            return ClusterError(f"{where}: the cluster does not accept its login; log in again ({printed[-200:]})")
+        if re.search(
+            r"Unable to connect|connection to the server|connection refused|i/o timeout|deadline exc", printed
+        ):
             return ClusterError(
-                f"{where}: the cluster does not answer ({told[-300:]}); correct it, see kubectl config get-contexts"
+                f"{where}: the cluster does not answer ({printed[-300:]}); correct it, see kubectl config get-contexts"
             )
         if re.search(
             r"context .* does not exist|context was not found|no configuration has been provided|invalid configuration",
-            told,
+            printed,
         ):
-            return ClusterError(f"{where}: {told[-300:]}; see kubectl config get-contexts")
-        return ClusterError(f"{command}: {told[-500:]}")
+            return ClusterError(f"{where}: {printed[-300:]}; see kubectl config get-contexts")
+        return ClusterError(f"{command}: {printed[-500:]}")

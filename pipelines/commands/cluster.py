@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -95,10 +96,7 @@ def submit(
     experiment_id = kubeflow.experiment_id(experiment)
     with Progress(console) as progress:
         progress.started("resolve")
-
-        def report(line: str) -> None:
-            progress.line("resolve", line)
-
+        report = partial(progress.line, "resolve")
         resolved = resolve(loaded, workdir.absolute(), report)
         bases = [(resolved.base_model, resolved.train.lora_target_modules)]
         require_usable_bases(bases, report)

@@ -21,10 +21,6 @@ class Range:
         """The range in another unit, or of several of the same."""
         return Range(self.low * factor, self.value * factor, self.high * factor)
 
-    def at_most(self, limit: float) -> Range:
-        """The range cut at an upper limit."""
-        return Range(min(self.low, limit), min(self.value, limit), min(self.high, limit))
-
 
 NOTHING = Range(0.0, 0.0, 0.0)
 

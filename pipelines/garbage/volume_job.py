@@ -67,8 +67,8 @@ class VolumeJob:
         yield from results
         if not succeeded:
             own = [line for line in log.splitlines() if line.strip() and not line.startswith(RESULT)]
-            told = own[-1].removeprefix("error: ") if own else f"{self.address}: its pod left no log"
-            raise StoreError(f"{told.replace(self.mount_path, self.address)}")
+            message = own[-1].removeprefix("error: ") if own else f"{self.address}: its pod left no log"
+            raise StoreError(message.replace(self.mount_path, self.address))
 
     def commands(self, arguments: Sequence[str]) -> list[str]:
         """What a person types in place of ``run``."""

@@ -9,7 +9,7 @@ from pipelines.cluster.doctor.secrets import copying, kubeflows_store
 from pipelines.cluster.doctor.subject import Subject
 
 GROUP = "network"
-# DaemonSets of network plugins that enforce NetworkPolicies, as far as they are not told otherwise.
+# DaemonSets of network plugins that enforce NetworkPolicies, unless they are configured not to.
 ENFORCING = ("calico", "canal", "cilium", "anetd", "antrea", "kube-router", "weave", "ovn", "kindnet")
 
 
