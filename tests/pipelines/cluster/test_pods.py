@@ -125,7 +125,7 @@ def test_a_container_without_memory_is_said_with_its_limit(tmp_path, monkeypatch
 
 def test_a_context_that_is_not_there_is_told(tmp_path):
     with kubeflow(StandIn([])) as server:
-        done = run_lorry("follow", RUN_ID, "--endpoint", server.url, "--context", "nowhere", HOME=str(tmp_path))
+        done = run_lorry("runs", "follow", RUN_ID, "--endpoint", server.url, "--context", "nowhere", HOME=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.startswith("error: --context nowhere: ")
     assert "see kubectl config get-contexts" in done.stderr

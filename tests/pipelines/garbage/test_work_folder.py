@@ -229,5 +229,6 @@ def test_the_parts_of_a_real_run_are_known_and_needed_by_it(tiny_run, tmp_path):
     assert outputs == needed
     assert any(name.endswith("/train-lora") for name in outputs)
     (key,) = (name.partition(":")[2] for name in run.needs if name.startswith("checkpoints:"))
-    assert [path.name for path in (tiny_run.workdir / "checkpoints").iterdir()] == [key]
+    # Tests of this process that train in the same folder have checkpoints of their own there.
+    assert (tiny_run.workdir / "checkpoints" / key).is_dir()
     assert f"model:{tiny_run.result.output('publish_model', 'published').metadata['sha256']}" in run.needs

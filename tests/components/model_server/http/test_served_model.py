@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from components.artifacts.contracts import GenerationDefaults
+from components.artifacts.contracts import GenerationDefaults, ModelManifest, ProofAnswer
 from components.model_server.http.served_model import ServedModel
 from components.modeling.chat_template import Edges
 from tests.components.model_server.tool_calls.templates import SHORT, Rendering
 
+SHA256 = "a" * 64
+PROOF = ProofAnswer(prompt="2 + 2?", answer="4", max_tokens=8)
 OPENING = (
     "{% for message in messages %}{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt and (enable_thinking is not defined or enable_thinking) %}<think>\n{% endif %}"
@@ -30,8 +31,8 @@ class Model(Rendering):
         super().__init__(template)
         self.template = template
         empty: dict[str, Any] = {"name": None, "quantization": "Q8_0", "generation": GenerationDefaults(),
-                                 "example_prompts": []}  # fmt: skip
-        self.manifest = SimpleNamespace(**{**empty, **manifest}) if manifest else None
+                                 "example_prompts": [], "sha256": SHA256, "proof": PROOF}  # fmt: skip
+        self.manifest = ModelManifest.model_construct(**{**empty, **manifest}) if manifest else None
 
 
 def described(template: str = SHORT, model_id: str | None = None, **manifest: Any) -> ServedModel:
@@ -64,11 +65,14 @@ def test_meta_has_figures_and_the_manifests_defaults_and_examples():
         "n_ctx_train": 512,
         "n_params": 1000,
         "size": 4000,
+        "sha256": SHA256,
+        "proof": PROOF.model_dump(),
         "default_generation_settings": {"temperature": 0.5, "max_tokens": 9},
         "example_prompts": ["Hi?"],
     }
     without = described().meta()
     assert (without["default_generation_settings"], without["example_prompts"]) == ({}, [])
+    assert not without.keys() & {"sha256", "proof"}
 
 
 def test_whether_reasoning_is_opened_depends_on_the_variables_of_the_template():
