@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.errors import BusyError, ClusterError
+from components.errors import BusyError, ClusterError, LorryError
 from pipelines.cluster.deploy.ask import Answer
 from pipelines.cluster.deploy.image_probe import require_images
 from pipelines.cluster.deploy.lease import held_lease
@@ -70,7 +70,7 @@ def deploy(wanted: Wanted, kubectl: Kubectl, seconds: float, report: Report) -> 
             try:
                 kubectl.run("apply", "--kustomize", str(wanted.folder))
                 return _verified(overlay, here, seconds, report)
-            except ClusterError as error:
+            except LorryError as error:
                 report(f"failed: {error}")
                 message = _taken_back(overlay, before, changes, here, seconds, report)
                 raise RolloutFailedError(f"{error}\n{message}; {wanted.folder / PINNED} is as before") from error

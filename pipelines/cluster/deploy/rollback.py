@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.errors import ClusterError
+from components.errors import ClusterError, LorryError
 from pipelines.cluster.deploy.deploy import undo
 from pipelines.cluster.deploy.lease import held_lease
 from pipelines.cluster.deploy.pin import PINNED, write_pinned
@@ -40,7 +40,7 @@ def rollback(
             if running.serves_a_model:
                 report(f"{name}: the model {running.model}")
                 verify(overlay, running, here, report)
-        except ClusterError as error:
+        except LorryError as error:
             report(f"failed: {error}")
             undo([name], before, here, seconds, report)
             raise RolloutFailedError(f"{error}\nWhat ran before was brought back; try another --to-revision") from error

@@ -174,6 +174,15 @@ def test_an_apply_that_breaks_off_is_taken_back(overlay, cluster, monkeypatch):
     assert cluster.served().model == GOOD
 
 
+def test_a_server_that_no_service_selects_is_taken_back(overlay, cluster):
+    deployed(overlay, cluster, GOOD)
+    path = overlay.parents[1] / "base" / "model-server" / "service.yaml"
+    path.write_text(path.read_text().replace("instance: model-server", "instance: another"))
+    with pytest.raises(RolloutFailedError, match=r"no Service selects the pods of model-server\nIt was taken back"):
+        deployed(overlay, cluster, BAD)
+    assert cluster.served().model == GOOD
+
+
 def test_a_proxy_of_the_environment_is_not_asked(overlay, cluster, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
