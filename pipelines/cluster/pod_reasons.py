@@ -15,7 +15,7 @@ STARTING = ("ContainerCreating", "PodInitializing")
 Pod = Mapping[str, Any]
 
 
-def containers_of(pod: Pod) -> Iterator[Mapping[str, Any]]:
+def container_statuses(pod: Pod) -> Iterator[Mapping[str, Any]]:
     """The states of its containers, those of its init containers first."""
     status = pod.get("status") or {}
     yield from status.get("initContainerStatuses") or []
@@ -34,7 +34,7 @@ def why_waiting(pod: Pod) -> str | None:
     """Why a pod does not start: no node, an image that cannot be pulled, a container that cannot be made; or None."""
     if unscheduled := why_unscheduled(pod):
         return unscheduled
-    for container in containers_of(pod):
+    for container in container_statuses(pod):
         state = (container.get("state") or {}).get("waiting") or {}
         reason, message = state.get("reason"), " ".join((state.get("message") or "").split())
         if reason in CANNOT_PULL:

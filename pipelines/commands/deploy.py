@@ -14,6 +14,7 @@ from rich.table import Table
 
 from components.errors import ClusterError
 from components.runtime.interrupts import interrupt_on_sigterm
+from pipelines.commands.options import KubeContext
 
 if TYPE_CHECKING:
     from pipelines.cluster.deploy.status import WorkloadStatus
@@ -37,7 +38,6 @@ ModelStore = Annotated[
     typer.Option(envvar="LORRY_STORE", help="the store with the models: s3://bucket/folder, gs://… or a folder"),
 ]
 Server = Annotated[str, typer.Option(help="which Deployment, where an overlay has several model servers")]
-ClusterContext = Annotated[str | None, typer.Option(help="a context of your kubeconfig; default: the current one")]
 TimeoutSeconds = Annotated[
     float, typer.Option("--timeout", min=1, help="seconds for a roll-out before it is taken back")
 ]
@@ -66,7 +66,7 @@ def deploy(
     model: ModelDigest = None,
     store: ModelStore = None,
     server: Server = "model-server",
-    context: ClusterContext = None,
+    context: KubeContext = None,
     timeout: TimeoutSeconds = 600,
     dry_run: DryRun = False,
 ) -> None:
@@ -95,7 +95,7 @@ def rollback(
     overlay: OverlayPath,
     server: Annotated[str, typer.Option(help="which Deployment: a model server, or chat")] = "model-server",
     to_revision: Annotated[int | None, typer.Option(help="default: the one before")] = None,
-    context: ClusterContext = None,
+    context: KubeContext = None,
     timeout: TimeoutSeconds = 600,
     dry_run: DryRun = False,
 ) -> None:
@@ -114,7 +114,7 @@ def rollback(
 
 def status(
     overlay: OverlayPath,
-    context: ClusterContext = None,
+    context: KubeContext = None,
     ask: Annotated[bool, typer.Option("--ask/--no-ask", help="ask each model server for its proof answer")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:

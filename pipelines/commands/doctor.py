@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipelines.commands.options import Namespace, PoolName
+from pipelines.commands.options import KubeContext, Namespace, PoolName
 from pipelines.config.recipe import load_recipe
 
 console = Console()
@@ -24,9 +24,6 @@ OverlayFolder = Annotated[
 Recipe = Annotated[
     Path | None,
     typer.Option("--recipe", help="the recipe to run: its pools, claims and store; default: Lorry's own pools"),
-]
-ContextName = Annotated[
-    str | None, typer.Option("--context", help="a context of your kubeconfig; default: the current one")
 ]
 MaybeEndpoint = Annotated[
     str | None,
@@ -51,7 +48,7 @@ def doctor(
     overlay: OverlayFolder = None,
     recipe: Recipe = None,
     pool: PoolName = None,
-    context: ContextName = None,
+    context: KubeContext = None,
     endpoint: MaybeEndpoint = None,
     namespace: Namespace = None,
     probe: Probe = False,

@@ -35,6 +35,9 @@ Context = Annotated[
         "is also where the reason is read why a pod does not start (default: the current one)"
     ),
 ]
+KubeContext = Annotated[
+    str | None, typer.Option("--context", help="a context of your kubeconfig; default: the current one")
+]
 PipelineRoot = Annotated[
     str | None,
     typer.Option(

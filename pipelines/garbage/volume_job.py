@@ -14,6 +14,7 @@ from components.collect_garbage.command import RESULT
 from components.errors import BusyError, ClusterError, StoreError
 from pipelines.cluster.kubectl import ForbiddenError, Kubectl, MissingObjectError
 from pipelines.cluster.pod_reasons import why_waiting
+from pipelines.cluster.restricted_pod import CONTAINER_SECURITY
 from pipelines.config.addresses import VOLUMES
 from pipelines.graph.placement import USER
 
@@ -116,11 +117,7 @@ class VolumeJob:
                     "image": self.image,
                     "command": ["python3", "-m", "components.collect_garbage", self.mount_path, *arguments],
                     "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
+                    "securityContext": CONTAINER_SECURITY,
                     "volumeMounts": [mount, {"name": "tmp", "mountPath": "/tmp"}],
                 }
             ],

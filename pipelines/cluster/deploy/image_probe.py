@@ -11,7 +11,7 @@ from pipelines.cluster.deploy.snapshot import Report, Snapshot
 from pipelines.cluster.deploy.workloads import deployment_of, workloads_of
 from pipelines.cluster.kubectl import Kubectl
 from pipelines.cluster.overlay import Overlay
-from pipelines.cluster.pod_reasons import CANNOT_PULL, containers_of, why_waiting
+from pipelines.cluster.pod_reasons import CANNOT_PULL, container_statuses, why_waiting
 
 SECONDS_TO_PULL = 300
 SECONDS_BETWEEN = 1.0
@@ -64,7 +64,7 @@ def _pull(kubectl: Kubectl, pod: dict[str, Any]) -> None:
     try:
         while True:
             found = kubectl.get("pod", name)
-            states = [one.get("state") or {} for one in containers_of(found)]
+            states = [one.get("state") or {} for one in container_statuses(found)]
             if any("running" in state or "terminated" in state for state in states):
                 return
             waits = {(state.get("waiting") or {}).get("reason") for state in states}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.cluster.pod_reasons import CANNOT_PULL, containers_of, why_waiting
+from pipelines.cluster.pod_reasons import CANNOT_PULL, container_statuses, why_waiting
 
 REVISION = "deployment.kubernetes.io/revision"
 # The kubelet's second try comes after 10 s.
@@ -98,13 +98,13 @@ def is_ready(pod: Manifest) -> bool:
 
 def restarts_of(pod: Manifest) -> int:
     """How often the containers of a pod were started again."""
-    return sum(one.get("restartCount", 0) for one in containers_of(pod))
+    return sum(one.get("restartCount", 0) for one in container_statuses(pod))
 
 
 def _waits_for(pod: Manifest) -> str:
     if reason := why_waiting(pod):
         return reason
-    for container in containers_of(pod):
+    for container in container_statuses(pod):
         state = container.get("state") or {}
         if "running" in state and not container.get("ready"):
             return f"{container['name']} runs and is not ready yet"
@@ -125,7 +125,7 @@ def _deployment_problems(status: Manifest) -> list[Problem]:
 def _pod_problem(pod: Manifest) -> Problem | None:
     """A problem that this pod will hardly get over by itself: an image, a crash."""
     name = pod["metadata"]["name"]
-    for container in containers_of(pod):
+    for container in container_statuses(pod):
         state = container.get("state") or {}
         waiting = (state.get("waiting") or {}).get("reason")
         if waiting in CANNOT_PULL:

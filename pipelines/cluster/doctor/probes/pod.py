@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.cluster.overlay import Manifest
+from pipelines.cluster.restricted_pod import CONTAINER_SECURITY
 from pipelines.graph.placement import USER
 
 LABEL = "lorry-doctor"
@@ -69,11 +70,7 @@ class ProbePod:
             "command": ["python3", "-c", self.script, *self.arguments],
             "envFrom": [{"secretRef": {"name": self.secret, "optional": True}}] if self.secret else [],
             "resources": RESOURCES,
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
+            "securityContext": CONTAINER_SECURITY,
             "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *mounts],
         }
 
